@@ -1,0 +1,162 @@
+"""A case: everything a decision may depend on, gathered before anyone decides."""
+
+from dataclasses import dataclass, field
+
+from cryptosvc.core.content.base import Content, Statement
+from cryptosvc.core.names import (
+    ContentForm,
+    ContentKind,
+    Environment,
+    KeyId,
+    ModuleName,
+    Operation,
+    RequestId,
+    UnixNanoseconds,
+    UserRole,
+)
+from cryptosvc.core.registry import CallerRecord, KeyRecord, KeyState, Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """An identified caller: the record its TLS peer certificate led to, as of one registry generation.
+
+    Args:
+        caller: the record, believed because the log proves it.
+        peer: transport address, for the record only.
+
+    """
+
+    caller: CallerRecord
+    peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One thing asked, as converted from the wire and not yet read.
+
+    Args:
+        request_id: chosen by the caller, unique per caller; 1 to 64 printable ASCII characters.
+        key_id: the key meant.
+        form: what the payload is said to be.
+        payload: the whole of it, at most the configured size.
+        statement: service reference variant, User ID, User Role.
+        supply_sensitive_check: DSSE envelope (JSON) of the checking system; empty where none is attached.
+
+    """
+
+    request_id: RequestId
+    key_id: KeyId
+    form: ContentForm
+    payload: bytes
+    statement: Statement = field(default=Statement())
+    supply_sensitive_check: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleFacts:
+    """What the module reported and its assurance statement says; they were compared before the module was used.
+
+    Args:
+        name: the configured name.
+        standard: as `FIPS 140-2`; empty for a module without a certificate.
+        level: 0 to 4.
+        certificate: number of the validation certificate; empty where none.
+        country: ISO 3166 alpha-2 of the place the module stands.
+        worker_country: the same for this worker process.
+
+    """
+
+    name: ModuleName
+    standard: str
+    level: int
+    certificate: str
+    country: str
+    worker_country: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """The categorical facts policy decides on; hashable, so that a decision can be cached by them.
+
+    Args:
+        operation: what is asked.
+        key_class: class of the key.
+        content_kind: what the payload turned out to be.
+        state: lifecycle state of the key.
+        origin: generated or adopted.
+        environment: test or live.
+        user_role: the role stated and held; empty where none is stated.
+        same_system: caller and key belong to one system (G2.20, G4.8).
+        granted: the caller's record grants this operation on this key.
+        module_standard, module_level: assurance of the module.
+        in_united_kingdom: module and worker both stand in the United Kingdom.
+        supply_sensitive: the communication is of a configured Supply Sensitive Service Reference Variant.
+        supply_sensitive_check: a Supply Sensitive Check over these very bytes was attached and verifies.
+        eligible_user_key: the key signs Pre-Commands of an Eligible User.
+
+    """
+
+    operation: Operation
+    key_class: str
+    content_kind: ContentKind
+    state: KeyState
+    origin: Origin
+    environment: Environment
+    user_role: UserRole | None
+    same_system: bool
+    granted: bool
+    module_standard: str
+    module_level: int
+    in_united_kingdom: bool
+    supply_sensitive: bool
+    supply_sensitive_check: bool
+    eligible_user_key: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyAnswer:
+    """What the policy engine said about one set of facts.
+
+    Args:
+        allowed: permit without any evaluation error.
+        policies: ids of the determining policies, sorted.
+        clauses: clauses of those policies, sorted, no duplicates.
+        text: for a refusal, the sentence of the deciding policy; empty for a permit.
+        digest: SHA-256 of policy set and schema, lower-case hex.
+
+    """
+
+    allowed: bool
+    policies: tuple[str, ...]
+    clauses: tuple[str, ...]
+    text: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One request with all that is needed to judge it.
+
+    Args:
+        request: as asked.
+        principal: who asks.
+        content: what the payload turned out to be.
+        key: the key record.
+        module: the module that holds the key.
+        facts: the categorical facts.
+        generation: registry generation at which caller and key were read; `claim` checks that it still stands.
+        at: when the case was gathered.
+        time_quality: how good that time is, as the Clock port says (`synchronised`, `unsynchronised`).
+
+    """
+
+    request: Request
+    principal: Principal
+    content: Content
+    key: KeyRecord
+    module: ModuleFacts
+    facts: Facts
+    generation: int
+    at: UnixNanoseconds
+    time_quality: str

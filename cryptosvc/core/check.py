@@ -1,0 +1,74 @@
+"""Look at what the module produced, with other code, before it leaves.
+
+A signature is verified in software under the key's registered public point over the very bytes that were judged.
+What does not verify is never released: the claim ends as Corrupt and the service stops using that key.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from cryptosvc.core.content import forms
+from cryptosvc.core.errors import Corrupt
+from cryptosvc.core.record import Claim, Produced
+
+P256_COORDINATE_OCTETS = 32
+_ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A result that passed the check.
+
+    Args:
+        claim: what it answers.
+        signature: r‖s, 64 octets.
+        artefact: the finished thing: certificate, CSR, CRL, Signed Pre-Command, signed document.
+        digest: SHA-256 of the artefact, 32 octets.
+
+    """
+
+    claim: Claim
+    signature: bytes
+    artefact: bytes
+    digest: bytes
+
+
+def check(produced: Produced) -> Checked:
+    """Verify and assemble.
+
+    Raises:
+        Corrupt: the signature does not verify under the registered public key.
+
+    """
+    case = produced.claim.authorised.case
+    verify_p256(case.key.public_point, produced.signature, case.content.signed_bytes)
+    artefact = forms.assemble(case.request.form, case.content, produced.signature, case.key)
+    return Checked(produced.claim, produced.signature, artefact, hashlib.sha256(artefact).digest())
+
+
+def verify_p256(public_point: bytes, signature: bytes, signed_bytes: bytes) -> None:
+    """Raise Corrupt unless r‖s is an ECDSA P-256 SHA-256 signature of `signed_bytes` under `public_point`."""
+    if len(signature) == 2 * P256_COORDINATE_OCTETS:
+        r = int.from_bytes(signature[:P256_COORDINATE_OCTETS])
+        s = int.from_bytes(signature[P256_COORDINATE_OCTETS:])
+        try:
+            _public_key(public_point).verify(encode_dss_signature(r, s), signed_bytes, _ECDSA_SHA256)
+        except InvalidSignature:
+            pass
+        else:
+            return
+    raise Corrupt(
+        "the module returned a signature that does not verify; the key is not used again until an operator has looked",
+        rule="check/signature",
+    )
+
+
+@lru_cache(maxsize=4096)
+def _public_key(public_point: bytes) -> ec.EllipticCurvePublicKey:
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_point)

@@ -1,0 +1,213 @@
+"""Key classes: one row each, what a key of the class may do at most, whatever any policy file says.
+
+A class is in the table when it works end to end; one that does not yet work is not in the table. `core/judge.py`
+applies the ceiling on every decision, before any cache; policies narrow it and can never widen it.
+
+Example:
+    >>> ceiling("root-oca").permits(Operation.SIGN, ContentKind.ORGANISATION_ARL)
+    True
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from cryptosvc.core.errors import Forbidden
+from cryptosvc.core.names import ContentKind, Operation, RemotePartyRole
+
+
+class Algorithm(StrEnum):
+    """What the key is."""
+
+    EC_P256 = "ec-p256"
+    HMAC_SHA256 = "hmac-sha256"
+
+
+class Usage(StrEnum):
+    """PKCS#11 usage attributes, by their CKA name in lower case."""
+
+    SIGN = "sign"
+    VERIFY = "verify"
+    ENCRYPT = "encrypt"
+    DECRYPT = "decrypt"
+    WRAP = "wrap"
+    UNWRAP = "unwrap"
+    DERIVE = "derive"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Every attribute an object of the class is made with, and must be read back with.
+
+    Attributes not listed in `usages` are asked for as FALSE, explicitly (hsm.md hazard 7).
+
+    Args:
+        algorithm: CKA_KEY_TYPE and CKA_EC_PARAMS or length.
+        usages: the CKA_<USAGE> flags that are TRUE on the private or secret object.
+        transferable: CKA_EXTRACTABLE together with CKA_WRAP_WITH_TRUSTED; fixed at generation (G2.22G).
+
+    """
+
+    algorithm: Algorithm
+    usages: frozenset[Usage]
+    transferable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyClass:
+    """One row.
+
+    Args:
+        name: the class, as the registry, policies and records spell it.
+        ceiling: (operation, content kind) → the clause that lets it.
+        roles: Remote Party Roles a certificate of this key may carry; empty where the class has none.
+        template: the PKCS#11 object.
+        clause: where the class's purpose comes from.
+        verified_before_release: the signature is verified in software before it leaves (always, for signatures).
+        assurance_level: lowest FIPS 140-2 level of the module in environment `live`.
+        crypto_period_days: longest time from activation in which the key may be used to sign.
+        quorum: people who must approve a governed act on such a key.
+
+    """
+
+    name: str
+    ceiling: Mapping[tuple[Operation, ContentKind], str]
+    roles: frozenset[RemotePartyRole]
+    template: Template
+    clause: str
+    verified_before_release: bool
+    assurance_level: int
+    crypto_period_days: int
+    quorum: int
+
+    def permits(self, operation: Operation, kind: ContentKind) -> bool:
+        """Whether the row's ceiling has this cell."""
+        return (operation, kind) in self.ceiling
+
+    def clause_for(self, operation: Operation, kind: ContentKind) -> str:
+        """Name the clause that lets this cell, or raise Forbidden naming the clause that limits the class."""
+        try:
+            return self.ceiling[(operation, kind)]
+        except KeyError:
+            may = ", ".join(sorted({what.value for _, what in self.ceiling})) or "nothing a caller can ask for"
+            raise Forbidden(
+                f"a {self.name} key may not {operation} {kind}; it may sign: {may}",
+                rule="ceiling/purpose",
+                clause=self.clause,
+                field="key_id",
+            ) from None
+
+
+def _signs(*cells: tuple[ContentKind, str]) -> Mapping[tuple[Operation, ContentKind], str]:
+    return MappingProxyType({(Operation.SIGN, kind): clause for kind, clause in cells})
+
+
+_SIGNING_KEY = Template(Algorithm.EC_P256, frozenset({Usage.SIGN}), transferable=False)
+_TRANSFERABLE_SIGNING_KEY = Template(Algorithm.EC_P256, frozenset({Usage.SIGN}), transferable=True)
+_YEAR = 365
+
+# Crypto-periods: 50, 25 and 10 years are the certificate validities seen or recalled (the shared facts, section 2);
+# the usable period of a signing key is never longer than its certificate.
+_ROWS = (
+    KeyClass(
+        name="root-oca",
+        ceiling=_signs(
+            (ContentKind.OCA_CERTIFICATE, "G2.60(a)"),
+            (ContentKind.CERTIFICATION_REQUEST, "G2.60(b)"),
+            (ContentKind.ORGANISATION_ARL, "G2.60(c)"),
+        ),
+        roles=frozenset({RemotePartyRole.ROOT}),
+        template=_TRANSFERABLE_SIGNING_KEY,
+        clause="G2.60",
+        verified_before_release=True,
+        assurance_level=3,
+        crypto_period_days=50 * _YEAR,
+        quorum=3,
+    ),
+    KeyClass(
+        name="issuing-oca",
+        ceiling=_signs(
+            (ContentKind.ORGANISATION_CERTIFICATE, "G2.61(a)"),
+            (ContentKind.CERTIFICATION_REQUEST, "G2.61(b)"),
+            (ContentKind.ORGANISATION_CRL, "G2.61(c)"),
+        ),
+        roles=frozenset({RemotePartyRole.ISSUING_AUTHORITY}),
+        template=_TRANSFERABLE_SIGNING_KEY,
+        clause="G2.61",
+        verified_before_release=True,
+        assurance_level=3,
+        crypto_period_days=25 * _YEAR,
+        quorum=2,
+    ),
+    KeyClass(
+        name="command-signing",
+        ceiling=_signs(
+            (ContentKind.GBCS_PRE_COMMAND, "G2.56"),
+            (ContentKind.CERTIFICATION_REQUEST, "G2.56"),
+        ),
+        roles=frozenset(
+            {
+                RemotePartyRole.RECOVERY,
+                RemotePartyRole.SUPPLIER,
+                RemotePartyRole.NETWORK_OPERATOR,
+                RemotePartyRole.ACCESS_CONTROL_BROKER,
+                RemotePartyRole.TRANSITIONAL_COS,
+                RemotePartyRole.WAN_PROVIDER,
+                RemotePartyRole.LOAD_CONTROLLER,
+            }
+        ),
+        template=_TRANSFERABLE_SIGNING_KEY,
+        clause="G2.56",
+        verified_before_release=True,
+        assurance_level=3,
+        crypto_period_days=10 * _YEAR,
+        quorum=2,
+    ),
+    KeyClass(
+        name="xml-signing",
+        ceiling=_signs(
+            (ContentKind.DUIS_DOCUMENT, "G3.29"),
+            (ContentKind.CERTIFICATION_REQUEST, "G2.56"),
+        ),
+        roles=frozenset({RemotePartyRole.XML_SIGN, RemotePartyRole.DSP_XML_SIGN}),
+        template=_TRANSFERABLE_SIGNING_KEY,
+        clause="G3.29",
+        verified_before_release=True,
+        assurance_level=3,
+        crypto_period_days=10 * _YEAR,
+        quorum=2,
+    ),
+    KeyClass(
+        name="audit-signing",
+        ceiling=_signs((ContentKind.LOG_CHECKPOINT, "G2.27")),
+        roles=frozenset(),
+        template=_SIGNING_KEY,
+        clause="G2.27",
+        verified_before_release=True,
+        assurance_level=3,
+        crypto_period_days=10 * _YEAR,
+        quorum=2,
+    ),
+    KeyClass(
+        name="log-authentication",
+        ceiling=MappingProxyType({}),
+        roles=frozenset(),
+        template=Template(Algorithm.HMAC_SHA256, frozenset({Usage.SIGN, Usage.VERIFY}), transferable=False),
+        clause="G2.27",
+        verified_before_release=False,
+        assurance_level=3,
+        crypto_period_days=10 * _YEAR,
+        quorum=2,
+    ),
+)
+
+KEY_CLASSES: Mapping[str, KeyClass] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def ceiling(name: str) -> KeyClass:
+    """Find the row of a class by name; an unknown name is Forbidden, never a default row."""
+    try:
+        return KEY_CLASSES[name]
+    except KeyError:
+        raise Forbidden(f"there is no key class {name!r}", rule="ceiling/unknown-class") from None

@@ -1,0 +1,306 @@
+"""What goes into the log, and the values that travel between claim and reply.
+
+An entry is canonical JSON (`core/canonical.py`), version 1. Fields that may later have to be withheld (principal,
+device, User ID, person) are in the entry as salted commitments, `SHA-256(salt || 0x00 || name || 0x00 || value)`
+in hex, with salt (16 octets, hex) and value kept beside the entry, so that redaction never breaks a proof.
+No secret, no plaintext, no PIN is ever in an entry.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cryptosvc.core.canonical import JsonValue, canonical
+from cryptosvc.core.case import Principal, Request
+from cryptosvc.core.content.base import Content
+from cryptosvc.core.errors import CryptosvcError, Refusal
+from cryptosvc.core.judge import Authorised
+from cryptosvc.core.names import UnixNanoseconds
+from cryptosvc.core.registry import KeyRecord
+
+ENTRY_VERSION = 1
+
+WITHHELD_FACTS = frozenset({"target", "duis_request_id"})
+"""Facts of a content that name a device and therefore enter the log as commitments."""
+
+SALT_OCTETS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A durable promise to use a key once. Made only by the ledger (tests/arch holds it).
+
+    Args:
+        authorised: what was decided.
+        claim_id: unique in the deployment.
+        deadline: after this instant the claim is swept as outcome unknown.
+
+    """
+
+    authorised: Authorised
+    claim_id: str
+    deadline: UnixNanoseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """What the module gave back for a claim: r‖s, 64 octets."""
+
+    claim: Claim
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A claim whose work is over without a result.
+
+    Args:
+        claim: the claim.
+        error: Unavailable where it is known that the key was not used; OutcomeUnknown otherwise; Corrupt where the
+            result did not pass the check.
+
+    """
+
+    claim: Claim
+    error: CryptosvcError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A refusal with all that was known when it fell.
+
+    Args:
+        error: why.
+        operation: what was asked, by its text.
+        at, time_quality: when.
+        principal, request, content, key: as far as they were known.
+        peer: transport address where there is no principal.
+
+    """
+
+    error: Refusal
+    operation: str
+    at: UnixNanoseconds
+    time_quality: str
+    principal: Principal | None = None
+    request: Request | None = None
+    content: Content | None = None
+    key: KeyRecord | None = None
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Something that happened and used no key: a read, a failed TLS handshake, a start, a policy load.
+
+    Args:
+        kind: entry kind, as `read`, `handshake-failed`, `service-start`.
+        operation: what was asked or done.
+        at, time_quality: when.
+        principal: who, where known.
+        facts: flat facts, printable ASCII.
+        withheld: facts that enter as commitments.
+
+    """
+
+    kind: str
+    operation: str
+    at: UnixNanoseconds
+    time_quality: str
+    principal: Principal | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    withheld: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What every entry of one worker carries.
+
+    Args:
+        system: owner of the deployment.
+        environment: test or live.
+        worker: name of the worker process.
+        software: version and build digest.
+
+    """
+
+    system: str
+    environment: str
+    worker: str
+    software: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """An entry ready for the log.
+
+    Args:
+        entry: canonical JSON; the Merkle leaf data.
+        withheld: canonical JSON of `{name: [salt hex, value]}`; empty bytes where nothing is withheld.
+
+    """
+
+    entry: bytes
+    withheld: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """Proof material for one recorded entry. Made only by the ledger.
+
+    Args:
+        origin: the log's origin line.
+        leaf_index: position in the log, from 0.
+        leaf_hash: RFC 6962 leaf hash, 32 octets.
+        recorded_at: when the record transaction committed.
+
+    """
+
+    origin: str
+    leaf_index: int
+    leaf_hash: bytes
+    recorded_at: UnixNanoseconds
+
+
+def opening(authorised: Authorised, scope: Scope) -> dict[str, JsonValue]:
+    """What is known of a use when it is claimed: the entry but for its outcome. Values to withhold are in `_withheld`."""
+    case = authorised.case
+    request = case.request
+    entry: dict[str, JsonValue] = {
+        "v": ENTRY_VERSION,
+        "kind": "use",
+        "time": str(case.at),
+        "time_quality": case.time_quality,
+        "request_id": request.request_id,
+        "operation": case.facts.operation.value,
+        "content_kind": case.content.kind.value,
+        "payload_digest": hashlib.sha256(request.payload).hexdigest(),
+        "key": case.key.key_id,
+        "key_version": case.key.version,
+        "key_class": case.key.key_class,
+        "decision": "permit",
+        "clause": authorised.clause,
+        "policies": authorised.policies,
+        "policy_digest": authorised.policy_digest,
+        "approvals": (),
+        "module": case.module.name,
+        "system": scope.system,
+        "environment": scope.environment,
+        "worker": scope.worker,
+        "software": scope.software,
+    }
+    entry["_withheld"] = _describe(entry, case.principal, request, case.content)
+    return entry
+
+
+def _describe(
+    entry: dict[str, JsonValue], principal: Principal | None, request: Request | None, content: Content | None
+) -> dict[str, str]:
+    """Add the facts of content and statement to `entry`; return what must enter as commitments instead."""
+    withheld: dict[str, str] = {}
+    if principal is not None:
+        withheld["principal"] = principal.caller.caller_id
+        withheld["peer"] = principal.peer
+    if request is not None:
+        statement = request.statement
+        if statement.service_reference_variant:
+            entry["service_reference_variant"] = statement.service_reference_variant
+        if statement.user_role:
+            entry["user_role"] = statement.user_role
+        if statement.user_id:
+            withheld["user_id"] = statement.user_id
+    if content is not None:
+        facts: dict[str, JsonValue] = {}
+        for name, value in content.facts:
+            if name in WITHHELD_FACTS:
+                withheld[name] = value
+            else:
+                facts[name] = value
+        entry["facts"] = facts
+    return withheld
+
+
+def sealed(entry: dict[str, JsonValue], withheld: Mapping[str, str], salt: bytes) -> Leaf:
+    """Turn an entry and what it withholds into a leaf; `salt` is 16 fresh random octets per entry.
+
+    Each withheld field gets its own salt, the first 16 octets of SHA-256(salt || name), so that one field can be
+    disclosed without the others.
+    """
+    if not withheld:
+        return Leaf(canonical(entry), b"")
+    commitments: dict[str, JsonValue] = {}
+    beside: dict[str, JsonValue] = {}
+    for name, value in withheld.items():
+        own = hashlib.sha256(salt + name.encode()).digest()[:SALT_OCTETS]
+        commitments[name] = commitment(own, name, value)
+        beside[name] = (own.hex(), value)
+    return Leaf(canonical({**entry, "commitments": commitments}), canonical(beside))
+
+
+def commitment(salt: bytes, name: str, value: str) -> str:
+    """Hex SHA-256(salt || 0x00 || name || 0x00 || value)."""
+    return hashlib.sha256(b"\x00".join((salt, name.encode(), value.encode()))).hexdigest()
+
+
+def signed_leaf(start: Mapping[str, JsonValue], withheld: Mapping[str, str], result_digest: bytes, salt: bytes) -> Leaf:
+    """The leaf of a use that ended with a checked result."""
+    return sealed({**start, "outcome": "signed", "result_digest": result_digest.hex()}, withheld, salt)
+
+
+def failed_leaf(start: Mapping[str, JsonValue], withheld: Mapping[str, str], error: CryptosvcError, salt: bytes) -> Leaf:
+    """The leaf of a use that ended without a result: outcome is the error's reason in lower case."""
+    return sealed({**start, "outcome": error.reason.value.lower(), "rule": error.rule}, withheld, salt)
+
+
+def refused_leaf(refused: Refused, scope: Scope, salt: bytes) -> Leaf:
+    """The leaf of a refusal."""
+    error = refused.error
+    entry: dict[str, JsonValue] = {
+        "v": ENTRY_VERSION,
+        "kind": "refusal",
+        "time": str(refused.at),
+        "time_quality": refused.time_quality,
+        "operation": refused.operation,
+        "decision": "refuse",
+        "outcome": "refused",
+        "reason": error.reason.value,
+        "rule": error.rule,
+        "clause": error.clause,
+        "policies": error.policies,
+        "system": scope.system,
+        "environment": scope.environment,
+        "worker": scope.worker,
+        "software": scope.software,
+    }
+    if refused.request is not None:
+        entry["request_id"] = refused.request.request_id
+        entry["key"] = refused.request.key_id
+        entry["form"] = refused.request.form.value
+        entry["payload_digest"] = hashlib.sha256(refused.request.payload).hexdigest()
+    if refused.key is not None:
+        entry["key_version"] = refused.key.version
+        entry["key_class"] = refused.key.key_class
+    if refused.content is not None:
+        entry["content_kind"] = refused.content.kind.value
+    withheld = _describe(entry, refused.principal, refused.request, refused.content)
+    if refused.principal is None and refused.peer:
+        withheld["peer"] = refused.peer
+    return sealed(entry, withheld, salt)
+
+
+def observed_leaf(observed: Observed, scope: Scope, salt: bytes) -> Leaf:
+    """The leaf of something that used no key."""
+    entry: dict[str, JsonValue] = {
+        "v": ENTRY_VERSION,
+        "kind": observed.kind,
+        "time": str(observed.at),
+        "time_quality": observed.time_quality,
+        "operation": observed.operation,
+        "facts": dict(observed.facts),
+        "system": scope.system,
+        "environment": scope.environment,
+        "worker": scope.worker,
+        "software": scope.software,
+    }
+    withheld = dict(observed.withheld) | _describe({}, observed.principal, None, None)
+    return sealed(entry, withheld, salt)

@@ -1,0 +1,145 @@
+"""What a use case needs from the world: six ports, each cut to what its callers need. One more needs an ADR.
+
+Every adapter has a fake in tests/fakes and both run the same suite in tests/contract.
+Coroutines may wait on a disk or a module; plain functions answer from memory.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptosvc.core.case import Facts, ModuleFacts, PolicyAnswer
+from cryptosvc.core.check import Checked
+from cryptosvc.core.errors import Refusal
+from cryptosvc.core.judge import Authorised
+from cryptosvc.core.names import KeyId, ModuleName, SystemName, UnixNanoseconds
+from cryptosvc.core.record import Claim, Failed, Observed, Produced, Receipt, Refused
+from cryptosvc.core.registry import CallerRecord, KeyRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """A reading of the clock and how far to trust it (`synchronised` or `unsynchronised`)."""
+
+    at: UnixNanoseconds
+    quality: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """Key records as of one registry generation; a key that is not there is not in the mapping."""
+
+    generation: int
+    keys: Mapping[KeyId, KeyRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The registry moved since the case was judged: gather and judge it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """One leaf as stored.
+
+    Args:
+        leaf_index: from 0.
+        entry: canonical JSON.
+        withheld: canonical JSON of the values behind the commitments; empty where redacted or none.
+
+    """
+
+    leaf_index: int
+    entry: bytes
+    withheld: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TreeHead:
+    """Size and root of the log at one commit, authenticated by the module-held key.
+
+    Args:
+        size: number of leaves.
+        root: RFC 6962 root hash, 32 octets.
+
+    """
+
+    size: int
+    root: bytes
+
+
+class Clock(Protocol):
+    """The time, and how good it is."""
+
+    def now(self) -> Instant:
+        """Read the clock."""
+
+
+class Policy(Protocol):
+    """The policy engine."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of policy set and schema, lower-case hex."""
+
+    def decide(self, facts: Facts) -> PolicyAnswer:
+        """Answer for one set of facts. Any evaluation error is a refusal; never raises for facts of the right type."""
+
+
+class Keys(Protocol):
+    """Key and caller records, each verified against the log before it is believed."""
+
+    async def keys(self, key_ids: Collection[KeyId]) -> KeyView:
+        """Records of these keys as of the latest generation. Corrupt: a record is not what the log proves."""
+
+    async def keys_of(self, system: SystemName) -> Sequence[KeyRecord]:
+        """Every key of a system, sorted by key id."""
+
+    async def caller(self, certificate_sha256: bytes) -> CallerRecord | None:
+        """The caller registered with this client certificate; revoked ones too, None where there is none."""
+
+
+class Hsm(Protocol):
+    """The PKCS#11 modules."""
+
+    def facts(self, module: ModuleName) -> ModuleFacts:
+        """What is known of a module. Unavailable: it is gone, or not what the configuration expects."""
+
+    async def sign(self, claims: Sequence[Claim]) -> Sequence[Produced | Failed]:
+        """ECDSA P-256 over SHA-256 of each claim's signed bytes, in order; items fail one by one."""
+
+
+class Ledger(Protocol):
+    """Claims and the log. Both writes are group commits that concurrent calls share."""
+
+    async def claim(self, batch: Sequence[Authorised]) -> Sequence[Claim | Refusal | Stale]:
+        """One durable transaction: generation re-checked, request ids and promises taken, claims opened.
+
+        Per item: a Claim; Conflict (repeated request id, reused counter; `Conflict.receipt` names the first
+        receipt of a repeated id once it has one); Stale. Raises Unavailable for the whole batch where the store
+        cannot be written.
+        """
+
+    async def record(self, batch: Sequence[Checked | Failed | Refused | Observed]) -> Sequence[Receipt]:
+        """One durable transaction: leaves appended, head moved and authenticated, claims closed.
+
+        Raises Unavailable (store gone), Corrupt (the head or tree is not what this worker knows).
+        """
+
+    async def head(self) -> TreeHead:
+        """The latest authenticated head. Corrupt: it does not verify, or went back."""
+
+    async def entry(self, leaf_index: int) -> StoredEntry | None:
+        """One leaf, or None past the end."""
+
+    async def inclusion_proof(self, leaf_index: int, tree_size: int) -> Sequence[bytes]:
+        """RFC 6962 2.1.1 audit path. Malformed: the index is not below the size, or the size is not reached yet."""
+
+    async def consistency_proof(self, first_size: int, second_size: int) -> Sequence[bytes]:
+        """RFC 6962 2.1.2 proof. Malformed: the sizes are not in order, or not reached yet."""
+
+    async def checkpoint(self) -> bytes | None:
+        """The newest signed checkpoint note, or None before the first."""
+
+    async def keep_checkpoint(self, note: bytes) -> None:
+        """Store a signed checkpoint; Conflict where a larger one is there."""
