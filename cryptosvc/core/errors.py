@@ -102,6 +102,27 @@ class Conflict(Refusal):
     reason = Reason.CONFLICT
 
 
+class Repeated(Conflict):
+    """A request id that was used before. It is never signed twice.
+
+    Args:
+        same_bytes: whether the first request had these very bytes.
+        leaf_index: where the first request is recorded; None while it is still under way.
+        leaf_hash: RFC 6962 leaf hash of that record; empty while it is under way.
+
+    """
+
+    def __init__(self, *, same_bytes: bool, leaf_index: int | None, leaf_hash: bytes) -> None:
+        super().__init__(
+            "this request id was used before; look at the first receipt, or ask again under a new id",
+            rule="request-id/repeated",
+            field="request_id",
+        )
+        self.same_bytes = same_bytes
+        self.leaf_index = leaf_index
+        self.leaf_hash = leaf_hash
+
+
 class Busy(Refusal):
     """Wait and try again: a queue or a quota is full."""
 

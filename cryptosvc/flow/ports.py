@@ -115,10 +115,13 @@ class Ledger(Protocol):
     async def claim(self, batch: Sequence[Authorised]) -> Sequence[Claim | Refusal | Stale]:
         """One durable transaction: generation re-checked, request ids and promises taken, claims opened.
 
-        Per item: a Claim; Conflict (repeated request id, reused counter; `Conflict.receipt` names the first
-        receipt of a repeated id once it has one); Stale. Raises Unavailable for the whole batch where the store
-        cannot be written.
+        Per item: a Claim; Repeated (request id used before, with its first receipt once there is one); Conflict
+        (reused counter or serial, number not rising); Stale. Raises Unavailable for the whole batch where the
+        store cannot be written.
         """
+
+    async def foresee(self, batch: Sequence[Authorised]) -> Sequence[Refusal | None]:
+        """What `claim` would refuse now, without taking anything."""
 
     async def record(self, batch: Sequence[Checked | Failed | Refused | Observed]) -> Sequence[Receipt]:
         """One durable transaction: leaves appended, head moved and authenticated, claims closed.

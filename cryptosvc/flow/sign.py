@@ -11,14 +11,15 @@ from cryptosvc.core.case import Case, Principal, Request
 from cryptosvc.core.check import Checked, check
 from cryptosvc.core.content import forms
 from cryptosvc.core.content.base import Content
-from cryptosvc.core.errors import Busy, Corrupt, CryptosvcError, Refusal
+from cryptosvc.core.errors import Busy, Corrupt, CryptosvcError, OutcomeUnknown, Refusal, Unavailable
 from cryptosvc.core.judge import Authorised, judge
 from cryptosvc.core.names import Operation
 from cryptosvc.core.record import Claim, Failed, Produced, Receipt, Refused
 from cryptosvc.flow.gather import Gatherer
-from cryptosvc.flow.ports import Hsm, Ledger, Policy, Stale
+from cryptosvc.flow.ports import Clock, Hsm, Ledger, Policy, Stale
 
-JUDGED_AGAIN_AT_MOST = 4
+JUDGED_AT_MOST = 4
+"""How often an item is judged again because the registry moved between judge and claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +36,129 @@ class NotSigned:
 
     error: CryptosvcError
     receipt: Receipt
+
+
+class Signer:
+    """Walks the corridor."""
+
+    def __init__(
+        self, gatherer: Gatherer, policy: Policy, ledger: Ledger, hsm: Hsm, clock: Clock, profiles: forms.Profiles
+    ) -> None:
+        self._gatherer = gatherer
+        self._policy = policy
+        self._ledger = ledger
+        self._hsm = hsm
+        self._clock = clock
+        self._profiles = profiles
+
+    async def sign(self, principal: Principal, requests: Sequence[Request]) -> list[Signed | NotSigned]:
+        """Sign each request, or say why not; one answer per request, in order.
+
+        Raises:
+            Unavailable: the log cannot be written; no key was used.
+            OutcomeUnknown: keys were used and the log could not be written after; nothing is released.
+            Corrupt: store or log is not what it should be.
+
+        """
+        # 1 inspect
+        read = [self._inspect(request) for request in requests]
+        # 2–4 gather, judge, claim
+        claimed = await self._claim(principal, requests, read)
+        # 5 perform
+        claims = [item for item in claimed if isinstance(item, Claim)]
+        performed = iter(await self._hsm.sign(claims) if claims else ())
+        # 6 check
+        ended = [_checked(next(performed)) if isinstance(item, Claim) else item for item in claimed]
+        # 7 record
+        receipts = await self._record(ended, after_use=bool(claims))
+        # 8 reply is the handler's
+        return [
+            Signed(item, receipt) if isinstance(item, Checked) else NotSigned(item.error, receipt)
+            for item, receipt in zip(ended, receipts, strict=True)
+        ]
+
+    def _inspect(self, request: Request) -> Content | Refusal:
+        try:
+            return forms.parse(request.form, request.payload, self._profiles)
+        except Refusal as refusal:
+            return refusal
+
+    async def _claim(
+        self, principal: Principal, requests: Sequence[Request], read: Sequence[Content | Refusal]
+    ) -> list[Claim | Refused]:
+        """Gather, judge and claim; items whose registry generation moved in between are gathered and judged again."""
+        ended: dict[int, Claim | Refused] = {}
+        waiting: list[tuple[int, Request, Content]] = []
+        for index, (request, content) in enumerate(zip(requests, read, strict=True)):
+            if isinstance(content, Refusal):
+                ended[index] = self._refused(content, principal, request)
+            else:
+                waiting.append((index, request, content))
+        for _ in range(JUDGED_AT_MOST):
+            if not waiting:
+                break
+            cases = await self._gatherer.gather(principal, Operation.SIGN, [(r, c) for _, r, c in waiting])
+            judged: list[tuple[int, Request, Content, Authorised]] = []
+            for (index, request, content), case in zip(waiting, cases, strict=True):
+                verdict = self._judge(case)
+                if isinstance(verdict, Authorised):
+                    judged.append((index, request, content, verdict))
+                else:
+                    ended[index] = self._refused(verdict, principal, request, content)
+            waiting = []
+            answers = await self._ledger.claim([verdict for *_, verdict in judged]) if judged else ()
+            for (index, request, content, _), answer in zip(judged, answers, strict=True):
+                match answer:
+                    case Claim():
+                        ended[index] = answer
+                    case Stale():
+                        waiting.append((index, request, content))
+                    case _:
+                        ended[index] = self._refused(answer, principal, request, content)
+        for index, request, content in waiting:
+            busy = Busy("the registry is changing; try again in a second", rule="registry/moving")
+            ended[index] = self._refused(busy, principal, request, content)
+        return [ended[index] for index in range(len(requests))]
+
+    def _judge(self, case: Case | Refusal) -> Authorised | Refusal:
+        if isinstance(case, Refusal):
+            return case
+        try:
+            return judge(case, self._policy.decide(case.facts), self._profiles)
+        except Refusal as refusal:
+            return refusal
+
+    def _refused(
+        self, error: Refusal, principal: Principal, request: Request, content: Content | None = None
+    ) -> Refused:
+        instant = self._clock.now()
+        return Refused(
+            error=error,
+            operation=Operation.SIGN.value,
+            at=instant.at,
+            time_quality=instant.quality,
+            principal=principal,
+            request=request,
+            content=content,
+        )
+
+    async def _record(self, ended: Sequence[Checked | Failed | Refused], *, after_use: bool) -> Sequence[Receipt]:
+        try:
+            return await self._ledger.record(ended)
+        except Unavailable as error:
+            if not after_use:
+                raise
+            raise OutcomeUnknown(
+                "keys were used but the log could not be written, so nothing is released; "
+                "the claims stay open and will be recorded as outcome unknown",
+                rule="record/unavailable",
+            ) from error
+
+
+def _checked(item: Produced | Failed) -> Checked | Failed:
+    if isinstance(item, Failed):
+        return item
+    try:
+        return check(item)
+    except Corrupt as corrupt:
+        return Failed(item.claim, corrupt)

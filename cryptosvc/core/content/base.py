@@ -45,6 +45,8 @@ class Content:
         facts: flat (name, text) pairs for the record and for policy: message code, originator, target, counter,
             serial, … Printable ASCII, no plaintext, sorted by name.
         promises: what the claim must take before the key moves.
+        service_reference_variants: every Service Reference Variant this content can belong to, sorted; empty where
+            it has none. Read from the bytes, never from the caller.
 
     """
 
@@ -52,6 +54,7 @@ class Content:
     signed_bytes: bytes
     facts: tuple[tuple[str, str], ...] = ()
     promises: tuple[Once | Rising, ...] = ()
+    service_reference_variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,92 @@
+"""The one table from what a caller says its bytes are to the code that reads them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from cryptosvc.core.content.base import Content, Statement
+from cryptosvc.core.content.duis import document
+from cryptosvc.core.content.duis.profile import DuisProfile
+from cryptosvc.core.content.gbcs import precommand
+from cryptosvc.core.content.gbcs.profile import GbcsProfile
+from cryptosvc.core.content.x509 import certificate, crl, csr
+from cryptosvc.core.content.x509.profile import X509Profile
+from cryptosvc.core.errors import Malformed
+from cryptosvc.core.names import ContentForm, UnixNanoseconds
+from cryptosvc.core.registry import KeyRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiles:
+    """What stays configuration of the formats (design.md section 10).
+
+    Args:
+        x509: certificates, requests, revocation lists.
+        gbcs: message codes, Access Control Broker.
+        duis: the schema; None where no schema is installed, and then no DUIS document is read.
+
+    """
+
+    x509: X509Profile
+    gbcs: GbcsProfile
+    duis: DuisProfile | None
+
+
+def parse(form: ContentForm, payload: bytes, profiles: Profiles) -> Content:
+    """Read `payload` to its last byte as `form`, or raise Malformed with the field named after the form."""
+    match form:
+        case ContentForm.GBCS_PRE_COMMAND:
+            return precommand.parse(payload, profiles.gbcs)
+        case ContentForm.TBS_CERTIFICATE:
+            return certificate.parse(payload, profiles.x509)
+        case ContentForm.TBS_CERT_LIST:
+            return crl.parse(payload, profiles.x509)
+        case ContentForm.CERTIFICATION_REQUEST_INFO:
+            return csr.parse(payload, profiles.x509)
+        case ContentForm.DUIS_DOCUMENT:
+            return document.parse(payload, _schema(profiles))
+        case _:
+            assert_never(form)
+
+
+def bind(
+    form: ContentForm, content: Content, key: KeyRecord, statement: Statement, profiles: Profiles, at: UnixNanoseconds
+) -> None:
+    """Raise Forbidden (or Malformed where the statement contradicts the bytes) unless `content` is for this key."""
+    match form:
+        case ContentForm.GBCS_PRE_COMMAND:
+            precommand.bind(content, key, statement, profiles.gbcs, at)
+        case ContentForm.TBS_CERTIFICATE:
+            certificate.bind(content, key, statement, profiles.x509, at)
+        case ContentForm.TBS_CERT_LIST:
+            crl.bind(content, key, statement, profiles.x509, at)
+        case ContentForm.CERTIFICATION_REQUEST_INFO:
+            csr.bind(content, key, statement, profiles.x509, at)
+        case ContentForm.DUIS_DOCUMENT:
+            document.bind(content, key, statement, _schema(profiles), at)
+        case _:
+            assert_never(form)
+
+
+_ASSEMBLE: dict[ContentForm, Callable[[Content, bytes, KeyRecord], bytes]] = {
+    ContentForm.GBCS_PRE_COMMAND: precommand.assemble,
+    ContentForm.TBS_CERTIFICATE: certificate.assemble,
+    ContentForm.TBS_CERT_LIST: crl.assemble,
+    ContentForm.CERTIFICATION_REQUEST_INFO: csr.assemble,
+    ContentForm.DUIS_DOCUMENT: document.assemble,
+}
+
+
+def assemble(form: ContentForm, content: Content, signature: bytes, key: KeyRecord) -> bytes:
+    """Put r‖s (64 octets) and content together into the finished artefact."""
+    return _ASSEMBLE[form](content, signature, key)
+
+
+def _schema(profiles: Profiles) -> DuisProfile:
+    if profiles.duis is None:
+        raise Malformed(
+            "no DUIS schema is installed, so no DUIS document can be read; the operator sets duis.schema",
+            rule="duis/no-schema",
+            field=ContentForm.DUIS_DOCUMENT.value,
+        )
+    return profiles.duis
