@@ -1,0 +1,20 @@
+"""What tests share: where the GB smart-metering test data is."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def gbcs_data() -> Path:
+    """The folder of GBCS test data; skipped where it is absent, a failure where CI is set."""
+    folder = Path(os.environ.get("CRYPTOSVC_GBCS_DATA", REPOSITORY.parent / "shared" / "gbcs"))
+    if folder.is_dir():
+        return folder
+    message = f"GBCS test data not found at {folder}; set CRYPTOSVC_GBCS_DATA"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
