@@ -104,13 +104,17 @@ class Operation(StrEnum):
 
 
 class ContentForm(StrEnum):
-    """What a caller may say its bytes are: the field of the request that carries them. There is no raw form."""
+    """What a caller may say its bytes are: the field of the request that carries them. There is no raw form.
+
+    LOG_CHECKPOINT is the service's own and has no field in the API.
+    """
 
     TBS_CERTIFICATE = "tbs_certificate"
     CERTIFICATION_REQUEST_INFO = "certification_request_info"
     TBS_CERT_LIST = "tbs_cert_list"
     GBCS_PRE_COMMAND = "gbcs_pre_command"
     DUIS_DOCUMENT = "duis_document"
+    LOG_CHECKPOINT = "log_checkpoint"
 
 
 class ContentKind(StrEnum):

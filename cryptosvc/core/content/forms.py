@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
+from cryptosvc.core.content import checkpoint_note
 from cryptosvc.core.content.base import Content, Statement
 from cryptosvc.core.content.duis import document
 from cryptosvc.core.content.duis.profile import DuisProfile
@@ -24,12 +25,14 @@ class Profiles:
         x509: certificates, requests, revocation lists.
         gbcs: message codes, Access Control Broker.
         duis: the schema; None where no schema is installed, and then no DUIS document is read.
+        log_origin: origin line of this deployment's log.
 
     """
 
     x509: X509Profile
     gbcs: GbcsProfile
     duis: DuisProfile | None
+    log_origin: str
 
 
 def parse(form: ContentForm, payload: bytes, profiles: Profiles) -> Content:
@@ -45,6 +48,8 @@ def parse(form: ContentForm, payload: bytes, profiles: Profiles) -> Content:
             return csr.parse(payload, profiles.x509)
         case ContentForm.DUIS_DOCUMENT:
             return document.parse(payload, _schema(profiles))
+        case ContentForm.LOG_CHECKPOINT:
+            return checkpoint_note.parse(payload)
         case _:
             assert_never(form)
 
@@ -64,6 +69,8 @@ def bind(
             csr.bind(content, key, statement, profiles.x509, at)
         case ContentForm.DUIS_DOCUMENT:
             document.bind(content, key, statement, _schema(profiles), at)
+        case ContentForm.LOG_CHECKPOINT:
+            checkpoint_note.bind(content, profiles.log_origin)
         case _:
             assert_never(form)
 
@@ -74,6 +81,7 @@ _ASSEMBLE: dict[ContentForm, Callable[[Content, bytes, KeyRecord], bytes]] = {
     ContentForm.TBS_CERT_LIST: crl.assemble,
     ContentForm.CERTIFICATION_REQUEST_INFO: csr.assemble,
     ContentForm.DUIS_DOCUMENT: document.assemble,
+    ContentForm.LOG_CHECKPOINT: checkpoint_note.assemble,
 }
 
 

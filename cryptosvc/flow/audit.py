@@ -1,0 +1,104 @@
+"""Audit: the log's checkpoint, its entries and the proofs, for callers who are auditors. Every read is recorded.
+
+A caller that is not an auditor may still ask for checkpoints and proofs (they disclose hashes only), and for the
+entries of its own requests.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from cryptosvc.core.case import Principal
+from cryptosvc.core.errors import Forbidden, Malformed, Refusal, Unavailable
+from cryptosvc.core.merkle import leaf_hash
+from cryptosvc.core.names import Operation
+from cryptosvc.core.record import Observed, Refused
+from cryptosvc.flow.ports import Clock, Ledger, StoredEntry
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionProof:
+    """RFC 6962 audit path of one leaf in the tree of one size."""
+
+    leaf_index: int
+    leaf_hash: bytes
+    tree_size: int
+    hashes: Sequence[bytes]
+
+
+class Auditor:
+    """Answers with proof."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    async def checkpoint(self, principal: Principal) -> bytes:
+        """The newest signed checkpoint note; Unavailable before the first is made."""
+        note = await self._ledger.checkpoint()
+        await self._record(principal, {"what": "checkpoint"})
+        if note is None:
+            raise Unavailable("no checkpoint has been signed yet; try again shortly", rule="checkpoint/none-yet")
+        return note
+
+    async def entry(self, principal: Principal, leaf_index: int) -> StoredEntry:
+        """One entry. Forbidden for a caller that is no auditor and did not make the request; Malformed past the end."""
+        stored = await self._ledger.entry(leaf_index)
+        if stored is None:
+            raise Malformed("the log has no entry at this index yet", rule="audit/index", field="leaf_index")
+        if not (principal.caller.auditor or _is_own(principal, stored)):
+            error = Forbidden(
+                "only an auditor may read entries of other callers", rule="audit/not-auditor", clause="G2.26"
+            )
+            await self._refuse(principal, error)
+            raise error
+        await self._record(principal, {"what": "entry", "leaf_index": str(leaf_index)})
+        return stored
+
+    async def prove_inclusion(self, principal: Principal, leaf_index: int, tree_size: int) -> InclusionProof:
+        """Prove that a leaf is in the tree of `tree_size` leaves. Malformed where either is past the end."""
+        stored = await self._ledger.entry(leaf_index)
+        if stored is None:
+            raise Malformed("the log has no entry at this index yet", rule="audit/index", field="leaf_index")
+        hashes = await self._ledger.inclusion_proof(leaf_index, tree_size)
+        await self._record(principal, {"what": "inclusion", "leaf_index": str(leaf_index), "size": str(tree_size)})
+        return InclusionProof(leaf_index, leaf_hash(stored.entry), tree_size, hashes)
+
+    async def prove_consistency(self, principal: Principal, first_size: int, second_size: int) -> Sequence[bytes]:
+        """Prove that the tree of `second_size` extends that of `first_size`."""
+        hashes = await self._ledger.consistency_proof(first_size, second_size)
+        facts = {"what": "consistency", "first": str(first_size), "second": str(second_size)}
+        await self._record(principal, facts)
+        return hashes
+
+    async def _record(self, principal: Principal, facts: dict[str, str]) -> None:
+        instant = self._clock.now()
+        observed = Observed(
+            kind="read",
+            operation=Operation.READ_LOG.value,
+            at=instant.at,
+            time_quality=instant.quality,
+            principal=principal,
+            facts=facts,
+        )
+        await self._ledger.record([observed])
+
+    async def _refuse(self, principal: Principal, error: Refusal) -> None:
+        instant = self._clock.now()
+        refused = Refused(
+            error=error,
+            operation=Operation.READ_LOG.value,
+            at=instant.at,
+            time_quality=instant.quality,
+            principal=principal,
+        )
+        await self._ledger.record([refused])
+
+
+def _is_own(principal: Principal, stored: StoredEntry) -> bool:
+    """Whether the entry's principal, read from what is kept beside it, is this caller."""
+    if not stored.withheld:
+        return False
+    withheld = orjson.loads(stored.withheld)
+    return bool(withheld.get("principal", ("", ""))[1] == principal.caller.caller_id)

@@ -1,0 +1,71 @@
+"""Keys as a caller may see them: those it has a grant for, in its own system."""
+
+from collections.abc import Sequence
+
+from cryptosvc.core.case import Principal
+from cryptosvc.core.errors import Refusal
+from cryptosvc.core.names import KeyId, Operation
+from cryptosvc.core.record import Observed, Refused
+from cryptosvc.core.registry import KeyRecord
+from cryptosvc.flow.gather import granted_key
+from cryptosvc.flow.ports import Clock, Keys, KeyView, Ledger
+
+
+class KeyReader:
+    """Lists and shows keys; every read is recorded."""
+
+    def __init__(self, keys: Keys, ledger: Ledger, clock: Clock) -> None:
+        self._keys = keys
+        self._ledger = ledger
+        self._clock = clock
+
+    async def list_keys(self, principal: Principal) -> Sequence[KeyRecord]:
+        """Every key the caller has a grant for, sorted by key id."""
+        # 1 read
+        of_system = await self._keys.keys_of(principal.caller.system)
+        view = KeyView(0, {key.key_id: key for key in of_system})
+        visible = [key for key in of_system if _visible(principal, key.key_id, view) is None]
+        # 2 record
+        await self._record(principal, {"count": str(len(visible)), "what": "list"})
+        return visible
+
+    async def key(self, principal: Principal, key_id: KeyId) -> KeyRecord:
+        """One key; Forbidden where it does not exist or the caller has no grant for it, alike and recorded."""
+        # 1 read
+        view = await self._keys.keys({key_id})
+        refusal = _visible(principal, key_id, view)
+        # 2 record
+        if refusal is not None:
+            instant = self._clock.now()
+            refused = Refused(
+                error=refusal,
+                operation=Operation.READ_KEYS.value,
+                at=instant.at,
+                time_quality=instant.quality,
+                principal=principal,
+            )
+            await self._ledger.record([refused])
+            raise refusal
+        await self._record(principal, {"key": key_id, "what": "show"})
+        return view.keys[key_id]
+
+    async def _record(self, principal: Principal, facts: dict[str, str]) -> None:
+        instant = self._clock.now()
+        observed = Observed(
+            kind="read",
+            operation=Operation.READ_KEYS.value,
+            at=instant.at,
+            time_quality=instant.quality,
+            principal=principal,
+            facts=facts,
+        )
+        await self._ledger.record([observed])
+
+
+def _visible(principal: Principal, key_id: KeyId, view: KeyView) -> Refusal | None:
+    """Visible is what the caller may sign with; there is no grant to merely look."""
+    try:
+        granted_key(principal.caller, Operation.SIGN, key_id, view)
+    except Refusal as refusal:
+        return refusal
+    return None
