@@ -160,4 +160,6 @@ def _signature_line(line: str) -> NoteSignature:
 
 
 def _malformed() -> Malformed:
-    return Malformed("these bytes are not a C2SP checkpoint in the form this service prints", rule="checkpoint/form")
+    return Malformed(
+        "these bytes are not a C2SP checkpoint in the form this service prints", rule="checkpoint/form"
+    )

@@ -242,12 +242,16 @@ def commitment(salt: bytes, name: str, value: str) -> str:
     return hashlib.sha256(b"\x00".join((salt, name.encode(), value.encode()))).hexdigest()
 
 
-def signed_leaf(start: Mapping[str, JsonValue], withheld: Mapping[str, str], result_digest: bytes, salt: bytes) -> Leaf:
+def signed_leaf(
+    start: Mapping[str, JsonValue], withheld: Mapping[str, str], result_digest: bytes, salt: bytes
+) -> Leaf:
     """The leaf of a use that ended with a checked result."""
     return sealed({**start, "outcome": "signed", "result_digest": result_digest.hex()}, withheld, salt)
 
 
-def failed_leaf(start: Mapping[str, JsonValue], withheld: Mapping[str, str], error: CryptosvcError, salt: bytes) -> Leaf:
+def failed_leaf(
+    start: Mapping[str, JsonValue], withheld: Mapping[str, str], error: CryptosvcError, salt: bytes
+) -> Leaf:
     """The leaf of a use that ended without a result: outcome is the error's reason in lower case."""
     return sealed({**start, "outcome": error.reason.value.lower(), "rule": error.rule}, withheld, salt)
 

@@ -65,4 +65,6 @@ def _refusal(*, known: bool, certificate: bool) -> Unidentified:
             rule="caller/unknown",
             clause="G2.1",
         )
-    return Unidentified("the connection carries no client certificate", rule="caller/no-certificate", clause="G2.1")
+    return Unidentified(
+        "the connection carries no client certificate", rule="caller/no-certificate", clause="G2.1"
+    )

@@ -39,7 +39,9 @@ class Auditor:
         note = await self._ledger.checkpoint()
         await self._record(principal, {"what": "checkpoint"})
         if note is None:
-            raise Unavailable("no checkpoint has been signed yet; try again shortly", rule="checkpoint/none-yet")
+            raise Unavailable(
+                "no checkpoint has been signed yet; try again shortly", rule="checkpoint/none-yet"
+            )
         return note
 
     async def entry(self, principal: Principal, leaf_index: int) -> StoredEntry:
@@ -62,10 +64,14 @@ class Auditor:
         if stored is None:
             raise Malformed("the log has no entry at this index yet", rule="audit/index", field="leaf_index")
         hashes = await self._ledger.inclusion_proof(leaf_index, tree_size)
-        await self._record(principal, {"what": "inclusion", "leaf_index": str(leaf_index), "size": str(tree_size)})
+        await self._record(
+            principal, {"what": "inclusion", "leaf_index": str(leaf_index), "size": str(tree_size)}
+        )
         return InclusionProof(leaf_index, leaf_hash(stored.entry), tree_size, hashes)
 
-    async def prove_consistency(self, principal: Principal, first_size: int, second_size: int) -> Sequence[bytes]:
+    async def prove_consistency(
+        self, principal: Principal, first_size: int, second_size: int
+    ) -> Sequence[bytes]:
         """Prove that the tree of `second_size` extends that of `first_size`."""
         hashes = await self._ledger.consistency_proof(first_size, second_size)
         facts = {"what": "consistency", "first": str(first_size), "second": str(second_size)}

@@ -10,7 +10,9 @@ from cryptosvc.flow.sign import Signed, Signer
 class Checkpointer:
     """Signs and keeps checkpoints, as the service's own principal."""
 
-    def __init__(self, signer: Signer, ledger: Ledger, principal: Principal, key_id: KeyId, origin: str) -> None:
+    def __init__(
+        self, signer: Signer, ledger: Ledger, principal: Principal, key_id: KeyId, origin: str
+    ) -> None:
         self._signer = signer
         self._ledger = ledger
         self._principal = principal

@@ -17,7 +17,12 @@ class Gatherer:
     """Reads what a decision may depend on, through the ports."""
 
     def __init__(
-        self, keys: Keys, hsm: Hsm, clock: Clock, environment: Environment, supply_profile: supply.SupplyProfile
+        self,
+        keys: Keys,
+        hsm: Hsm,
+        clock: Clock,
+        environment: Environment,
+        supply_profile: supply.SupplyProfile,
     ) -> None:
         self._keys = keys
         self._hsm = hsm
@@ -102,10 +107,14 @@ def _role_held(caller: CallerRecord, request: Request) -> UserRole | None:
     """Check the User Role and User ID stated against the caller's record."""
     stated = request.statement
     if stated.user_id and stated.user_id not in {str(user_id) for user_id in caller.user_ids}:
-        raise Forbidden("the User ID stated is not one of this caller's", rule="caller/user-id", field="user_id")
+        raise Forbidden(
+            "the User ID stated is not one of this caller's", rule="caller/user-id", field="user_id"
+        )
     if not stated.user_role:
         return None
     for role in caller.user_roles:
         if role == stated.user_role:
             return role
-    raise Forbidden("the User Role stated is not one of this caller's", rule="caller/user-role", field="user_role")
+    raise Forbidden(
+        "the User Role stated is not one of this caller's", rule="caller/user-role", field="user_role"
+    )

@@ -42,7 +42,13 @@ class Signer:
     """Walks the corridor."""
 
     def __init__(
-        self, gatherer: Gatherer, policy: Policy, ledger: Ledger, hsm: Hsm, clock: Clock, profiles: forms.Profiles
+        self,
+        gatherer: Gatherer,
+        policy: Policy,
+        ledger: Ledger,
+        hsm: Hsm,
+        clock: Clock,
+        profiles: forms.Profiles,
     ) -> None:
         self._gatherer = gatherer
         self._policy = policy
@@ -142,7 +148,9 @@ class Signer:
             content=content,
         )
 
-    async def _record(self, ended: Sequence[Checked | Failed | Refused], *, after_use: bool) -> Sequence[Receipt]:
+    async def _record(
+        self, ended: Sequence[Checked | Failed | Refused], *, after_use: bool
+    ) -> Sequence[Receipt]:
         try:
             return await self._ledger.record(ended)
         except Unavailable as error:

@@ -48,7 +48,9 @@ def assemble(content: Content, signature: bytes, key: KeyRecord) -> bytes:
     assert isinstance(content, CheckpointText)
     r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
     line = checkpoint.NoteSignature(
-        content.checkpoint.origin, checkpoint.key_id(public_key_der(key.public_point)), encode_dss_signature(r, s)
+        content.checkpoint.origin,
+        checkpoint.key_id(public_key_der(key.public_point)),
+        encode_dss_signature(r, s),
     )
     return checkpoint.emit(checkpoint.Note(content.checkpoint, (line,)))
 

@@ -1,0 +1,361 @@
+"""Off-line verification of a log export: nothing but the export and the log's public key is needed (G2.27).
+
+The export is read in chunks of `CHUNK_ENTRIES` lines (a power of two, so that each chunk is a complete subtree);
+`read_chunk` judges one chunk and can run in any process, `conclude` puts the chunks together:
+
+1. every entry is canonical JSON of a known version, and what is kept beside it matches its commitments;
+2. the root over all leaves is the one the signed checkpoint names, and every older checkpoint is a prefix;
+3. the first entry is the genesis, and each record's changes are numbered without a gap;
+4. every use of a key names a version of its record that the log holds before it, in a state that allows the use;
+5. the registry records beside the log are, each, what its last leaf commits to, and none is missing.
+
+Removed, inserted, changed or reordered entries change the root; a forked log fails against an older checkpoint.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from cryptosvc.core import checkpoint, lifecycle
+from cryptosvc.core.canonical import JsonValue, canonical, digest
+from cryptosvc.core.errors import Corrupt, Malformed
+from cryptosvc.core.merkle import leaf_hash, root_of
+from cryptosvc.core.names import ContentKind, Operation
+from cryptosvc.core.record import ENTRY_VERSION, commitment
+from cryptosvc.core.registry import KeyState
+
+CHUNK_ENTRIES = 4096
+SEPARATOR = b"\t"
+"""Stands between an entry and what is kept beside it; canonical JSON never contains it raw."""
+
+FORMAT = "cryptosvc-log-export"
+FORMAT_VERSION = 1
+
+RECORD_KINDS = frozenset({"key-record", "caller-record"})
+
+
+@dataclass(frozen=True, slots=True)
+class RecordChange:
+    """A leaf that commits to a version of a key or caller record."""
+
+    leaf_index: int
+    kind: str
+    record_id: str
+    version: int
+    digest: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """The first use of one version of one key in a chunk, per operation and content kind."""
+
+    leaf_index: int
+    key: str
+    version: int
+    operation: str
+    content_kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFindings:
+    """What one chunk of entries turned out to hold.
+
+    Args:
+        start: index of its first entry.
+        count: number of entries.
+        root: RFC 6962 root over the chunk's leaves.
+        prefix_roots: root over the chunk's first n leaves, for each n asked.
+        kinds: entries by kind and outcome.
+        changes: record changes in order.
+        uses: first use of each (key, version, operation, content kind).
+        first_kind: kind of the first entry.
+
+    """
+
+    start: int
+    count: int
+    root: bytes
+    prefix_roots: Mapping[int, bytes]
+    kinds: Mapping[str, int]
+    changes: tuple[RecordChange, ...]
+    uses: tuple[Use, ...]
+    first_kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBeside:
+    """A registry record as exported: the leaf it names and its document (canonical JSON object)."""
+
+    kind: str
+    record_id: str
+    leaf_index: int
+    document: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A log that verified.
+
+    Args:
+        origin: the log.
+        size: number of entries the checkpoint signs.
+        root: its root hash.
+        checkpoints: how many checkpoints were verified.
+        records: how many registry records were compared with their leaves.
+        kinds: entries by kind and outcome.
+
+    """
+
+    origin: str
+    size: int
+    root: bytes
+    checkpoints: int
+    records: int
+    kinds: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ()) -> ChunkFindings:
+    """Judge the entries `start`, `start + 1`, … .
+
+    Args:
+        start: index of the first line's entry.
+        lines: `entry TAB withheld`, without line ends.
+        prefixes: how many leading leaves of this chunk to give a root for (older checkpoints end inside it).
+
+    Raises:
+        Corrupt: an entry is not canonical, of an unknown version, or does not match what is kept beside it.
+
+    """
+    hashes: list[bytes] = []
+    kinds: Counter[str] = Counter()
+    changes: list[RecordChange] = []
+    uses: dict[tuple[str, int, str, str], Use] = {}
+    first_kind = ""
+    for index, line in enumerate(lines, start):
+        octets, _, withheld = line.partition(SEPARATOR)
+        entry = _entry(index, octets)
+        beside = _beside(index, entry, withheld)
+        hashes.append(leaf_hash(octets))
+        kind = str(entry.get("kind", ""))
+        first_kind = first_kind or kind
+        kinds[f"{kind}/{entry['outcome']}" if "outcome" in entry else kind] += 1
+        if kind in RECORD_KINDS:
+            changes.append(_change(index, kind, entry, beside))
+        elif kind == "use":
+            use = Use(
+                index,
+                str(entry["key"]),
+                _integer(index, entry, "key_version"),
+                str(entry["operation"]),
+                str(entry["content_kind"]),
+            )
+            uses.setdefault((use.key, use.version, use.operation, use.content_kind), use)
+    return ChunkFindings(
+        start=start,
+        count=len(hashes),
+        root=root_of(hashes),
+        prefix_roots={count: root_of(hashes[:count]) for count in prefixes},
+        kinds=kinds,
+        changes=tuple(changes),
+        uses=tuple(uses.values()),
+        first_kind=first_kind,
+    )
+
+
+def conclude(
+    chunks: Sequence[ChunkFindings],
+    notes: Sequence[bytes],
+    records: Sequence[RecordBeside],
+    origin: str,
+    public_key_der: bytes,
+) -> Verdict:
+    """Put the chunks together and compare them with checkpoints and records.
+
+    Args:
+        chunks: findings of every chunk, in order.
+        notes: signed checkpoints in any order; the largest one must sign exactly the exported size.
+        records: registry records beside the log.
+        origin: expected origin line.
+        public_key_der: SubjectPublicKeyInfo of the audit-signing key.
+
+    Raises:
+        Corrupt: whatever does not hold, by name.
+
+    """
+    size = sum(chunk.count for chunk in chunks)
+    checkpoints = sorted(
+        (checkpoint.verify(note, origin, public_key_der) for note in notes), key=lambda found: found.size
+    )
+    # 1 roots
+    if not checkpoints:
+        raise Corrupt(
+            "the export carries no checkpoint, so nothing vouches for it", rule="export/no-checkpoint"
+        )
+    for found in checkpoints:
+        if found.size > size:
+            raise Corrupt(
+                f"a checkpoint signs {found.size} entries but the export has {size}: entries were removed",
+                rule="export/truncated",
+            )
+        if found.size and _root_at(chunks, found.size) != found.root:
+            raise Corrupt(
+                f"the first {found.size} entries are not those the checkpoint of that size signs: "
+                "an entry was changed, removed, inserted or moved, or the log was forked",
+                rule="export/root",
+            )
+    if checkpoints[-1].size != size:
+        raise Corrupt(
+            f"the export has {size} entries but its newest checkpoint signs {checkpoints[-1].size}",
+            rule="export/unsigned-entries",
+        )
+    # 2 genesis
+    if chunks and chunks[0].first_kind != "genesis":
+        raise Corrupt("the first entry is not the genesis of a log", rule="export/genesis")
+    # 3 record changes
+    states = _replay([change for chunk in chunks for change in chunk.changes])
+    # 4 uses
+    for chunk in chunks:
+        for use in chunk.uses:
+            _require_use(use, states)
+    # 5 records beside the log
+    _compare(records, states)
+    kinds: Counter[str] = Counter()
+    for chunk in chunks:
+        kinds.update(chunk.kinds)
+    return Verdict(
+        origin, size, checkpoints[-1].root, len(checkpoints), len(records), dict(sorted(kinds.items()))
+    )
+
+
+def prefixes_in(start: int, sizes: Iterable[int]) -> list[int]:
+    """Which of the checkpoint sizes end inside the chunk that starts at `start`, as counts of its leading leaves."""
+    return sorted({size - start for size in sizes if 0 < size - start <= CHUNK_ENTRIES})
+
+
+def _entry(index: int, octets: bytes) -> dict[str, JsonValue]:
+    try:
+        entry: dict[str, JsonValue] = orjson.loads(octets)
+    except orjson.JSONDecodeError:
+        raise Corrupt(f"entry {index} is not JSON", rule="export/entry") from None
+    if not isinstance(entry, dict) or canonical(entry) != octets:
+        raise Corrupt(f"entry {index} is not canonical JSON", rule="export/entry")
+    if entry.get("v") != ENTRY_VERSION:
+        raise Corrupt(f"entry {index} is of an unknown version", rule="export/entry-version")
+    return entry
+
+
+def _beside(index: int, entry: Mapping[str, JsonValue], withheld: bytes) -> Mapping[str, str]:
+    """Compare what is kept beside the entry with its commitments; redacted fields are simply absent."""
+    if not withheld:
+        return {}
+    commitments = entry.get("commitments", {})
+    values: dict[str, str] = {}
+    try:
+        for name, (salt, value) in orjson.loads(withheld).items():
+            assert isinstance(commitments, Mapping)
+            if commitments.get(name) != commitment(bytes.fromhex(salt), name, value):
+                raise Corrupt(
+                    f"entry {index}: the value of {name!r} kept beside it is not the one committed to",
+                    rule="export/commitment",
+                )
+            values[name] = value
+    except (ValueError, TypeError, AttributeError, AssertionError):
+        raise Corrupt(f"what is kept beside entry {index} is not readable", rule="export/withheld") from None
+    return values
+
+
+def _integer(index: int, entry: Mapping[str, JsonValue], name: str) -> int:
+    value = entry.get(name)
+    if not isinstance(value, int):
+        raise Corrupt(f"entry {index} has no whole number {name!r}", rule="export/entry")
+    return value
+
+
+def _change(index: int, kind: str, entry: Mapping[str, JsonValue], beside: Mapping[str, str]) -> RecordChange:
+    record_id = entry.get("key") if kind == "key-record" else beside.get("caller")
+    if record_id is None:
+        raise Malformed(
+            f"entry {index}: the caller's id was redacted, so its record cannot be compared",
+            rule="export/redacted",
+        )
+    return RecordChange(
+        index,
+        kind,
+        str(record_id),
+        _integer(index, entry, "record_version"),
+        str(entry.get("record_digest", "")),
+        str(entry.get("state", "")),
+    )
+
+
+def _root_at(chunks: Sequence[ChunkFindings], size: int) -> bytes:
+    roots: list[bytes] = []
+    for chunk in chunks:
+        if chunk.start + chunk.count <= size:
+            roots.append(chunk.root)
+        elif chunk.start < size:
+            roots.append(chunk.prefix_roots[size - chunk.start])
+    return root_of(roots)
+
+
+def _replay(changes: Sequence[RecordChange]) -> dict[tuple[str, str], list[RecordChange]]:
+    """Group changes by record; versions must run 1, 2, 3, …"""
+    states: dict[tuple[str, str], list[RecordChange]] = {}
+    for change in changes:
+        earlier = states.setdefault((change.kind, change.record_id), [])
+        if change.version != len(earlier) + 1:
+            raise Corrupt(
+                f"entry {change.leaf_index} is version {change.version} of {change.record_id!r}, "
+                f"but {len(earlier)} came before it",
+                rule="export/record-version",
+            )
+        earlier.append(change)
+    return states
+
+
+def _require_use(use: Use, states: Mapping[tuple[str, str], Sequence[RecordChange]]) -> None:
+    versions = states.get(("key-record", use.key), ())
+    if not 1 <= use.version <= len(versions) or versions[use.version - 1].leaf_index >= use.leaf_index:
+        raise Corrupt(
+            f"entry {use.leaf_index} uses version {use.version} of key {use.key!r}, which the log did not hold then",
+            rule="export/use-of-unknown-key",
+        )
+    try:
+        state = KeyState(versions[use.version - 1].state)
+        allowed = lifecycle.permits(state, Operation(use.operation), ContentKind(use.content_kind))
+    except ValueError:
+        allowed = False
+    if not allowed:
+        raise Corrupt(
+            f"entry {use.leaf_index} uses key {use.key!r} in a state that does not allow it",
+            rule="export/use-in-state",
+        )
+
+
+def _compare(
+    records: Sequence[RecordBeside], states: Mapping[tuple[str, str], Sequence[RecordChange]]
+) -> None:
+    seen: set[tuple[str, str]] = set()
+    for record in records:
+        identity = (record.kind, record.record_id)
+        seen.add(identity)
+        versions = states.get(identity)
+        if not versions:
+            raise Corrupt(
+                f"the record of {record.record_id!r} is in no entry of the log", rule="export/record-unknown"
+            )
+        if (
+            versions[-1].leaf_index != record.leaf_index
+            or versions[-1].digest != digest(record.document).hex()
+        ):
+            raise Corrupt(
+                f"the record of {record.record_id!r} differs from what entry {versions[-1].leaf_index} commits to",
+                rule="export/record-differs",
+            )
+    for _, record_id in sorted(set(states) - seen):
+        raise Corrupt(
+            f"the record of {record_id!r} is in the log but not beside it", rule="export/record-missing"
+        )
