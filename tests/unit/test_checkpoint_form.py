@@ -33,7 +33,7 @@ def test_text_and_note_round_trip(found: Checkpoint) -> None:
 @given(checkpoints, st.data())
 def test_a_changed_note_is_never_believed_as_another(found: Checkpoint, data: st.DataObject) -> None:
     note = bytearray(signed(found))
-    position = data.draw(st.integers(0, len(note) - 1))
+    position = data.draw(st.integers(0, 10_000)) % len(note)  # a DER signature varies in length
     note[position] ^= data.draw(st.integers(1, 255))
     try:
         believed = checkpoint.verify(bytes(note), found.origin, SPKI)
