@@ -1,0 +1,1 @@
+"""The proto package cryptosvc.v1."""
