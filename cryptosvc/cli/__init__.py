@@ -1,0 +1,1 @@
+"""SPEAKS to people. Parses arguments, calls an action, prints the answer; `wiring` supplies the actions."""

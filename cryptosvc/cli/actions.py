@@ -1,0 +1,129 @@
+"""What the commands need done: one protocol, implemented by `wiring`, which alone knows the other floors."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from cryptosvc.core.canonical import JsonValue
+from cryptosvc.core.content.base import Statement
+from cryptosvc.core.evidence import Verdict
+from cryptosvc.core.names import ContentForm
+
+Document = Mapping[str, JsonValue]
+"""What a command answers with: flat where it can be, printed as JSON or as a table."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, how many are done, how many there are; 0 where not known)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """Where the service is and who calls it: HOST:PORT and three PEM files."""
+
+    target: str
+    ca: Path
+    certificate: Path
+    private_key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request as given on the command line; `request_id` is empty where the client may choose it."""
+
+    key_id: str
+    form: ContentForm
+    payload: bytes
+    request_id: str = ""
+    statement: Statement = field(default=Statement())
+    supply_sensitive_check: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A signed artefact, r‖s and the receipt's fields."""
+
+    artefact: bytes
+    signature: bytes
+    content_kind: str
+    request_id: str
+    receipt: Document
+
+
+class Health(StrEnum):
+    """What `doctor` thinks of one thing."""
+
+    OK = "ok"
+    WARNING = "warning"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing `doctor` looked at.
+
+    Args:
+        subject: what was looked at, as `module softhsm`.
+        health: the verdict.
+        seen: what was found.
+        advice: what to do about it; empty where nothing.
+
+    """
+
+    subject: str
+    health: Health
+    seen: str
+    advice: str = ""
+
+
+class Actions(Protocol):
+    """Everything the commands can do. Each raises classes of `core/errors.py` and nothing else."""
+
+    def serve(self, config: Path) -> None:
+        """Run the service until it is told to stop."""
+
+    def work(self, config: Path, index: int) -> None:
+        """Run one worker process; `serve` starts these."""
+
+    def init(self, config: Path, provisioning: Path, progress: Progress) -> Document:
+        """Create registry, log and keys of a test deployment."""
+
+    def sign(self, connection: Connection, ask: Ask) -> Answer:
+        """Ask the service to sign."""
+
+    def explain(self, connection: Connection, ask: Ask) -> Document:
+        """Ask the service whether it would sign."""
+
+    def keys(self, connection: Connection) -> Sequence[Document]:
+        """Keys this caller may use."""
+
+    def key(self, connection: Connection, key_id: str) -> Document:
+        """One of them."""
+
+    def checkpoint(self, connection: Connection) -> Document:
+        """The newest signed checkpoint."""
+
+    def entry(self, connection: Connection, leaf_index: int) -> Document:
+        """One log entry."""
+
+    def prove(self, connection: Connection, leaf_index: int) -> Document:
+        """An inclusion proof for one entry, verified against the newest checkpoint that covers it."""
+
+    def export(self, config: Path, out: Path, progress: Progress) -> Document:
+        """Write the log to a file, from the store."""
+
+    def verify(self, export: Path, key: Path, origin: str, processes: int, progress: Progress) -> Verdict:
+        """Verify an export off-line."""
+
+    def policy_check(self, folder: Path) -> Document:
+        """Load the policies with every check there is."""
+
+    def policy_explain(self, folder: Path, facts: Mapping[str, str]) -> Document:
+        """Say what the policies answer for these facts and why."""
+
+    def policy_matrix(self, folder: Path) -> Sequence[Document]:
+        """List every cell of facts that is permitted, with its clause and policies."""
+
+    def doctor(self, config: Path) -> Sequence[Finding]:
+        """Look at everything a worker needs."""

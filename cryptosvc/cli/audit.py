@@ -1,0 +1,124 @@
+"""`audit …`: read the log, prove entries, export it, verify an export with nothing but a public key."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cryptosvc.cli import console
+from cryptosvc.cli.options import (
+    DEFAULT_CONFIG,
+    CaOption,
+    CertificateOption,
+    ConfigOption,
+    JsonOption,
+    PrivateKeyOption,
+    TargetOption,
+    actions_of,
+    connection,
+)
+from cryptosvc.core.canonical import JsonValue
+
+app = typer.Typer(
+    name="audit",
+    help="The log: checkpoints, entries, proofs, export and verification.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+_LeafArgument = Annotated[
+    int, typer.Argument(metavar="LEAF_INDEX", min=0, help="From 0, as the receipt says.")
+]
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    out: Annotated[Path, typer.Argument(help="File to write; replaced only when the export is complete.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the log up to its newest checkpoint, with the registry records, to one file. Reads the store directly."""
+    with console.progress_bar(as_json=as_json) as progress:
+        done = actions_of(context).export(config, out, progress)
+    console.print_document(done, as_json=as_json)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    export_file: Annotated[
+        Path, typer.Argument(metavar="EXPORT", exists=True, help="What `audit export` wrote.")
+    ],
+    key: Annotated[Path, typer.Option("--key", exists=True, help="The log's public key, PEM or DER.")],
+    origin: Annotated[str, typer.Option(help="Origin the log must have. Default: as the export says.")] = "",
+    processes: Annotated[int, typer.Option(min=0, help="Processes to use; 0 is one per processor.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify an export off-line, from its genesis to its checkpoint.
+
+    Finds any changed, removed, inserted or reordered entry, a forked log, and a key or caller record that is not
+    what the log says. Needs nothing but the export and the key. Exit code 4 where it does not verify.
+    """
+    with console.progress_bar(as_json=as_json) as progress:
+        verdict = actions_of(context).verify(export_file, key, origin, processes, progress)
+    document: dict[str, JsonValue] = {
+        "verified": True,
+        "origin": verdict.origin,
+        "entries": verdict.size,
+        "root": verdict.root.hex(),
+        "checkpoints": verdict.checkpoints,
+        "records": verdict.records,
+        "kinds": dict(sorted(verdict.kinds.items())),
+    }
+    console.print_document(document, as_json=as_json)
+
+
+@app.command()
+def checkpoint(
+    context: typer.Context,
+    *,
+    target: TargetOption,
+    ca: CaOption,
+    certificate: CertificateOption,
+    private_key: PrivateKeyOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the newest signed checkpoint (a C2SP signed note)."""
+    document = actions_of(context).checkpoint(connection(target, ca, certificate, private_key))
+    console.print_document(document, as_json=as_json)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    leaf_index: _LeafArgument,
+    *,
+    target: TargetOption,
+    ca: CaOption,
+    certificate: CertificateOption,
+    private_key: PrivateKeyOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one log entry. Callers see their own; auditors see all."""
+    document = actions_of(context).entry(connection(target, ca, certificate, private_key), leaf_index)
+    console.print_document(document, as_json=as_json)
+
+
+@app.command()
+def prove(
+    context: typer.Context,
+    leaf_index: _LeafArgument,
+    *,
+    target: TargetOption,
+    ca: CaOption,
+    certificate: CertificateOption,
+    private_key: PrivateKeyOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch the proof that an entry is in the log, and verify it against the newest checkpoint.
+
+    Exit code 4 where the proof does not verify, 5 where no checkpoint covers the entry yet.
+    """
+    document = actions_of(context).prove(connection(target, ca, certificate, private_key), leaf_index)
+    console.print_document(document, as_json=as_json)

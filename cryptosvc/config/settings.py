@@ -1,0 +1,226 @@
+"""The service's configuration file. `config.example.toml` shows every setting with its default and its source.
+
+Nothing here opens a module, a store or a socket; `wiring` hands these values on to the floors that do.
+"""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+
+from cryptosvc.config.reading import Section, read_toml
+from cryptosvc.core.errors import Malformed
+from cryptosvc.core.names import Environment, Eui64
+
+
+def _from_folder(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder", Path())
+    return Path(folder) / path.expanduser()
+
+
+def _name(text: str) -> str:
+    if not text or len(text) > 64 or not all(letter.isalnum() or letter in "._-" for letter in text):
+        raise ValueError("a name is 1 to 64 letters, digits, '.', '_' or '-'")
+    return text
+
+
+def _country(text: str) -> str:
+    if len(text) != 2 or not text.isascii() or not text.isalpha() or not text.isupper():
+        raise ValueError("a country is two capital letters (ISO 3166 alpha-2), as GB")
+    return text
+
+
+def _address(text: str) -> str:
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("an address is HOST:PORT, as 127.0.0.1:8443 or [::]:8443")
+    return text
+
+
+def _origin(text: str) -> str:
+    if not text or " " in text or "+" in text or not text.isascii() or not text.isprintable():
+        raise ValueError("a log origin is printable ASCII without space or plus, as cryptosvc.example/log")
+    return text
+
+
+def _eui64(text: str) -> str:
+    try:
+        return str(Eui64.parse(text))
+    except Malformed as error:
+        raise ValueError(error.message) from None
+
+
+FilePath = Annotated[Path, AfterValidator(_from_folder)]
+Name = Annotated[str, AfterValidator(_name)]
+Country = Annotated[str, AfterValidator(_country)]
+Address = Annotated[str, AfterValidator(_address)]
+Origin = Annotated[str, AfterValidator(_origin)]
+EuiText = Annotated[str, AfterValidator(_eui64)]
+
+
+class DeploymentSettings(Section):
+    """Whose deployment this is, and where.
+
+    Args:
+        system: the DCC Individual Live System or User (per User Role) that owns it (G2.20, G3.14).
+        environment: test or live.
+        worker_country: where the worker processes stand, ISO 3166 alpha-2.
+
+    """
+
+    system: Name
+    environment: Environment
+    worker_country: Country
+
+
+class ServerSettings(Section):
+    """The gRPC server.
+
+    Args:
+        listen: HOST:PORT; every worker listens on it (SO_REUSEPORT).
+        workers: worker processes; 0 is one per processor.
+        certificate, private_key, client_ca: PEM files of mutual TLS.
+        max_batch_items: items in one SignBatch.
+        max_message_bytes: largest message accepted.
+        max_in_flight_items: items being worked on in one worker before it answers RESOURCE_EXHAUSTED.
+        max_connections: connections one worker accepts.
+        max_connection_age_seconds: connections are closed after this, so that clients spread anew over workers.
+        longest_deadline_seconds: calls may take this long; the grace of an aged connection and of a shutdown.
+        metrics: HOST:PORT of the Prometheus endpoint of the supervisor; empty for none.
+
+    """
+
+    listen: Address
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    certificate: FilePath
+    private_key: FilePath
+    client_ca: FilePath
+    max_batch_items: Annotated[int, Field(ge=1, le=4096)] = 256
+    max_message_bytes: Annotated[int, Field(ge=65_536, le=67_108_864)] = 4_194_304
+    max_in_flight_items: Annotated[int, Field(ge=1, le=65_536)] = 2048
+    max_connections: Annotated[int, Field(ge=1, le=65_536)] = 2048
+    max_connection_age_seconds: Annotated[int, Field(ge=10)] = 600
+    longest_deadline_seconds: Annotated[int, Field(ge=1, le=600)] = 30
+    metrics: Address | None = None
+
+
+class StoreSettings(Section):
+    """Registry, claims and log.
+
+    Args:
+        url: `sqlite:///file` (relative to this file) or `postgresql+psycopg://…`; never with a password in it:
+            use a pgpass file or peer authentication.
+        claim_ttl_seconds: an open claim past this becomes a leaf "outcome unknown".
+        anchor: file in which workers of this host keep the largest log head they saw, so that a log that went
+            back is noticed across restarts.
+
+    """
+
+    url: str
+    claim_ttl_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
+    anchor: FilePath
+
+    @model_validator(mode="after")
+    def _known_engine(self) -> Self:
+        if not self.url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+            raise ValueError("a store URL starts with sqlite:/// or postgresql+psycopg://")
+        return self
+
+
+class LogSettings(Section):
+    """The log.
+
+    Args:
+        origin: origin line of its checkpoints; never changes in the life of a deployment.
+        audit_key: id of the audit-signing key.
+        head_key: id of the log-authentication key.
+        checkpoint_seconds: a checkpoint is signed this often where there is anything new.
+
+    """
+
+    origin: Origin
+    audit_key: Name = "log-audit"
+    head_key: Name = "log-head"
+    checkpoint_seconds: Annotated[int, Field(ge=1, le=86_400)] = 60
+
+
+class ModuleSettings(Section):
+    """One PKCS#11 module.
+
+    Args:
+        name: how keys and records name it.
+        library: the shared library.
+        token_label, token_serial: the token; both must match.
+        pin_file, pin_credential: exactly one: a file only its owner can read, or a systemd credential by name.
+        sessions: calls in flight per worker. 2 for SoftHSM (global locks), many for a network HSM.
+        manufacturer, model, firmware: what the token must report.
+        standard, level, certificate: assurance statement; level 0 where there is none.
+        country: where the module stands.
+        initialise: reserved argument of C_Initialize, for modules that take one (NSS).
+        simulates: in environment test, the assurance the module stands in for.
+
+    """
+
+    name: Name
+    library: FilePath
+    token_label: str
+    token_serial: str
+    pin_file: FilePath | None = None
+    pin_credential: Name | None = None
+    sessions: Annotated[int, Field(ge=1, le=1024)] = 2
+    manufacturer: str
+    model: str
+    firmware: str
+    standard: str = ""
+    level: Annotated[int, Field(ge=0, le=4)] = 0
+    certificate: str = ""
+    country: Country
+    initialise: str = ""
+
+    @model_validator(mode="after")
+    def _one_pin_source(self) -> Self:
+        if (self.pin_file is None) == (self.pin_credential is None):
+            raise ValueError("give exactly one of pin_file and pin_credential")
+        return self
+
+
+class PolicySettings(Section):
+    """Cedar policies.
+
+    Args:
+        folder: policies, schema and decision tables.
+
+    """
+
+    folder: FilePath
+
+
+class FormatSettings(Section):
+    """X.509, GBCS and DUIS: what the formats leave to configuration (design section 10)."""
+
+
+class SupplySettings(Section):
+    """Supply Sensitive Service Reference Variants (G3.23, G3.25).
+
+    Args:
+        sensitive_variants: as `7.1`. The Code's list was not found in public sources; the operator sets it.
+
+    """
+
+    sensitive_variants: tuple[str, ...] = ()
+
+
+class Settings(Section):
+    """The whole file."""
+
+    deployment: DeploymentSettings
+    server: ServerSettings
+    store: StoreSettings
+    log: LogSettings
+    modules: Annotated[tuple[ModuleSettings, ...], Field(min_length=1)]
+    policy: PolicySettings
+
+
+def read_settings(path: Path) -> Settings:
+    """Read the configuration file; Malformed as `read_toml`."""
+    return read_toml(path, Settings)
