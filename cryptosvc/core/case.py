@@ -90,6 +90,7 @@ class Facts:
         same_system: caller and key belong to one system (G2.20, G4.8).
         granted: the caller's record grants this operation on this key.
         module_standard, module_level: assurance of the module.
+        module_accepted: that standard is accepted at the time of the request (`core/assurance.py`).
         in_united_kingdom: module and worker both stand in the United Kingdom.
         supply_sensitive: the communication is of a configured Supply Sensitive Service Reference Variant.
         supply_sensitive_check: a Supply Sensitive Check over these very bytes was attached and verifies.
@@ -112,6 +113,7 @@ class Facts:
     supply_sensitive: bool
     supply_sensitive_check: bool
     eligible_user_key: bool
+    module_accepted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cryptosvc.core import supply
+from cryptosvc.core.assurance import AssuranceProfile
 from cryptosvc.core.case import Case, Facts, Principal, Request
 from cryptosvc.core.content.base import Content
 from cryptosvc.core.errors import Forbidden, Refusal
@@ -23,12 +24,15 @@ class Gatherer:
         clock: Clock,
         environment: Environment,
         supply_profile: supply.SupplyProfile,
+        assurance: AssuranceProfile | None = None,
     ) -> None:
+        """Without a table of accepted standards no module is accepted."""
         self._keys = keys
         self._hsm = hsm
         self._clock = clock
         self._environment = environment
         self._supply = supply_profile
+        self._assurance = assurance or AssuranceProfile()
 
     async def gather(
         self, principal: Principal, operation: Operation, items: Sequence[tuple[Request, Content]]
@@ -56,6 +60,7 @@ class Gatherer:
                 granted=True,
                 module_standard=module.standard,
                 module_level=module.level,
+                module_accepted=self._assurance.accepts(module.standard, instant.at),
                 in_united_kingdom=module.country == module.worker_country == UNITED_KINGDOM,
                 supply_sensitive=supply.sensitive(content, self._supply),
                 supply_sensitive_check=supply.check_attached(
