@@ -49,7 +49,9 @@ def _malformed(path: Path, model: type[Section], error: ValidationError) -> Malf
     lines: list[str] = []
     rules: list[str] = []
     fields: list[str] = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    # a misspelt setting is also a missing one: the misspelling is what to say first
+    for problem in sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden"):
         field = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             rules.append("config/unknown-key")

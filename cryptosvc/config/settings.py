@@ -50,10 +50,22 @@ def _eui64(text: str) -> str:
         raise ValueError(error.message) from None
 
 
+def _store_url(text: str, info: ValidationInfo) -> str:
+    if text.startswith(_SQLITE):
+        return _SQLITE + str(_from_folder(Path(text.removeprefix(_SQLITE)), info))
+    if text.startswith(("postgresql://", "postgresql+psycopg://")):
+        if ":" in text.partition("://")[2].partition("@")[0] and "@" in text:
+            raise ValueError("no password in the store URL: use a pgpass file or peer authentication")
+        return text
+    raise ValueError("a store URL starts with sqlite:/// or postgresql+psycopg://")
+
+
+_SQLITE = "sqlite:///"
 FilePath = Annotated[Path, AfterValidator(_from_folder)]
 Name = Annotated[str, AfterValidator(_name)]
 Country = Annotated[str, AfterValidator(_country)]
 Address = Annotated[str, AfterValidator(_address)]
+StoreUrl = Annotated[str, AfterValidator(_store_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 EuiText = Annotated[str, AfterValidator(_eui64)]
 
@@ -116,15 +128,9 @@ class StoreSettings(Section):
 
     """
 
-    url: str
+    url: StoreUrl
     claim_ttl_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
     anchor: FilePath
-
-    @model_validator(mode="after")
-    def _known_engine(self) -> Self:
-        if not self.url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
-            raise ValueError("a store URL starts with sqlite:/// or postgresql+psycopg://")
-        return self
 
 
 class LogSettings(Section):
@@ -157,7 +163,6 @@ class ModuleSettings(Section):
         standard, level, certificate: assurance statement; level 0 where there is none.
         country: where the module stands.
         initialise: reserved argument of C_Initialize, for modules that take one (NSS).
-        simulates: in environment test, the assurance the module stands in for.
 
     """
 
@@ -195,8 +200,64 @@ class PolicySettings(Section):
     folder: FilePath
 
 
-class FormatSettings(Section):
-    """X.509, GBCS and DUIS: what the formats leave to configuration (design section 10)."""
+class X509Settings(Section):
+    """Certificates, requests and revocation lists; what is not set keeps the default of `X509Profile`.
+
+    Args:
+        known_oca: PEM files of OCA Certificates that an Organisation ARL may list.
+
+    The others are as `core/content/x509/profile.py` says.
+
+    """
+
+    root_policies: frozenset[str] | None = None
+    issuing_policies: frozenset[str] | None = None
+    organisation_policies: frozenset[str] | None = None
+    root_days: int | None = None
+    issuing_days: int | None = None
+    organisation_days: int | None = None
+    start_within_days: int | None = None
+    organisation_roles: frozenset[int] | None = None
+    serial_octets: int | None = None
+    root_contingency_key: bool | None = None
+    extra_extensions: frozenset[str] | None = None
+    crl_shortest_seconds: int | None = None
+    crl_longest_seconds: int | None = None
+    arl_shortest_seconds: int | None = None
+    arl_longest_seconds: int | None = None
+    this_update_age_seconds: int | None = None
+    clock_tolerance_seconds: int | None = None
+    revocation_reasons: frozenset[int] | None = None
+    known_oca: tuple[FilePath, ...] = ()
+
+
+class GbcsSettings(Section):
+    """Pre-Commands.
+
+    Args:
+        access_control_brokers: EUI-64s that may act for another party (supplementary fields).
+
+    """
+
+    access_control_brokers: tuple[EuiText, ...] = ()
+
+
+class DuisSettings(Section):
+    """DUIS documents; without a schema none is read.
+
+    Args:
+        schema: the DUIS schema.
+        xmldsig_schema: the W3C schema of XML signatures, which it imports.
+        other_schemas: what else it imports.
+        max_octets, max_depth: bounds of a document.
+
+    """
+
+    schema_file: Annotated[FilePath, Field(alias="schema")]
+    xmldsig_schema: FilePath
+    other_schemas: tuple[FilePath, ...] = ()
+    max_octets: Annotated[int, Field(ge=1024)] | None = None
+    max_depth: Annotated[int, Field(ge=8)] | None = None
 
 
 class SupplySettings(Section):
@@ -217,8 +278,21 @@ class Settings(Section):
     server: ServerSettings
     store: StoreSettings
     log: LogSettings
-    modules: Annotated[tuple[ModuleSettings, ...], Field(min_length=1)]
+    modules: tuple[ModuleSettings, ...]
     policy: PolicySettings
+    x509: X509Settings = X509Settings()
+    gbcs: GbcsSettings = GbcsSettings()
+    duis: DuisSettings | None = None
+    supply_sensitive: SupplySettings = SupplySettings()
+
+    @model_validator(mode="after")
+    def _modules_differ(self) -> Self:
+        names = [module.name for module in self.modules]
+        if not names:
+            raise ValueError("give at least one [[modules]] table")
+        if len(set(names)) != len(names):
+            raise ValueError("two modules have the same name")
+        return self
 
 
 def read_settings(path: Path) -> Settings:

@@ -1,0 +1,35 @@
+"""What every process of the service does before it touches a key: no core dumps, no tracing, no `python -O`."""
+
+import ctypes
+import resource
+import signal
+import sys
+
+from cryptosvc.core.errors import Internal
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+
+
+def refuse_optimised() -> None:
+    """Raise Internal under `python -O`: asserts narrow types here, and a build without them was never tested."""
+    if sys.flags.optimize:
+        raise Internal(
+            "cryptosvc does not run under python -O or PYTHONOPTIMIZE; unset it", rule="process/optimised"
+        )
+
+
+def protect_memory() -> None:
+    """Keep PINs and keys of software modules out of core files, and other processes of this user out of our memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM when the parent dies, so that no worker outlives its supervisor."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise Internal(f"prctl option {option} failed with errno {ctypes.get_errno()}", rule="process/prctl")

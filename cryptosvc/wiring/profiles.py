@@ -1,0 +1,67 @@
+"""Settings → the frozen values core takes: profiles of the formats, the Supply Sensitive list."""
+
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cryptosvc.config.settings import DuisSettings, Settings, X509Settings
+from cryptosvc.core.content.duis.profile import DuisProfile, duis_profile
+from cryptosvc.core.content.forms import Profiles
+from cryptosvc.core.content.gbcs.profile import GbcsProfile
+from cryptosvc.core.content.x509 import identity
+from cryptosvc.core.content.x509.profile import X509Profile
+from cryptosvc.core.errors import Malformed
+from cryptosvc.core.supply import SupplyProfile
+
+
+def profiles(settings: Settings) -> Profiles:
+    """Read every file the profiles name. Malformed: a file or a value is not what it should be."""
+    return Profiles(
+        x509=_x509(settings.x509),
+        gbcs=GbcsProfile.of(settings.gbcs.access_control_brokers),
+        duis=None if settings.duis is None else _duis(settings.duis),
+    )
+
+
+def supply_profile(settings: Settings) -> SupplyProfile:
+    """The configured Supply Sensitive Service Reference Variants."""
+    return SupplyProfile(sensitive_variants=frozenset(settings.supply_sensitive.sensitive_variants))
+
+
+def read_octets(path: Path, setting: str) -> bytes:
+    """Read a file that a setting names. Malformed where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Malformed(
+            f"{setting}: cannot read {path}: {error.strerror}", rule="config/unreadable", field=setting
+        ) from None
+
+
+def read_certificate(path: Path, setting: str) -> bytes:
+    """Read one PEM certificate as DER. Malformed where the file does not hold exactly one."""
+    try:
+        (certificate,) = x509.load_pem_x509_certificates(read_octets(path, setting))
+    except ValueError:
+        raise Malformed(
+            f"{setting}: {path} is not one PEM certificate", rule="config/certificate", field=setting
+        ) from None
+    return certificate.public_bytes(Encoding.DER)
+
+
+def _x509(settings: X509Settings) -> X509Profile:
+    chosen = settings.model_dump(exclude_none=True, exclude={"known_oca"})
+    known = frozenset(
+        identity.known_oca(read_certificate(path, "x509.known_oca")) for path in settings.known_oca
+    )
+    return X509Profile(known_oca=known, **chosen)
+
+
+def _duis(settings: DuisSettings) -> DuisProfile:
+    return duis_profile(
+        read_octets(settings.schema_file, "duis.schema"),
+        read_octets(settings.xmldsig_schema, "duis.xmldsig_schema"),
+        [read_octets(path, "duis.other_schemas") for path in settings.other_schemas],
+        **settings.model_dump(exclude_none=True, include={"max_octets", "max_depth"}),
+    )
