@@ -3,6 +3,7 @@
 Nothing here opens a module, a store or a socket; `wiring` hands these values on to the floors that do.
 """
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -159,6 +160,7 @@ class ModuleSettings(Section):
         token_label, token_serial: the token; both must match.
         pin_file, pin_credential: exactly one: a file only its owner can read, or a systemd credential by name.
         sessions: calls in flight per worker. 2 for SoftHSM (global locks), many for a network HSM.
+        call_seconds: a call that takes longer is given up; its outcome is unknown.
         manufacturer, model, firmware: what the token must report.
         standard, level, certificate: assurance statement; level 0 where there is none.
         country: where the module stands.
@@ -173,6 +175,7 @@ class ModuleSettings(Section):
     pin_file: FilePath | None = None
     pin_credential: Name | None = None
     sessions: Annotated[int, Field(ge=1, le=1024)] = 2
+    call_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
     manufacturer: str
     model: str
     firmware: str
@@ -189,15 +192,35 @@ class ModuleSettings(Section):
         return self
 
 
+class StandardSettings(Section):
+    """A standard modules may be validated under, and when (G1.3).
+
+    Args:
+        standard: as module assurance statements spell it.
+        accepted_from, accepted_until: dates, UTC; the second is the first day on which it no longer counts.
+
+    """
+
+    standard: str
+    accepted_from: date = date(1970, 1, 1)
+    accepted_until: date | None = None
+
+
 class PolicySettings(Section):
-    """Cedar policies.
+    """Cedar policies and what they lean on.
 
     Args:
         folder: policies, schema and decision tables.
+        accepted_standards: what counts as a validated module (G2.44, "or any equivalent which updates or replaces
+            it"); the Panel may set the day from which only the successor does.
 
     """
 
     folder: FilePath
+    accepted_standards: tuple[StandardSettings, ...] = (
+        StandardSettings(standard="FIPS 140-2"),
+        StandardSettings(standard="FIPS 140-3"),
+    )
 
 
 class X509Settings(Section):

@@ -21,6 +21,7 @@ def profiles(settings: Settings) -> Profiles:
         x509=_x509(settings.x509),
         gbcs=GbcsProfile.of(settings.gbcs.access_control_brokers),
         duis=None if settings.duis is None else _duis(settings.duis),
+        log_origin=settings.log.origin,
     )
 
 

@@ -1,0 +1,64 @@
+"""Settings → what the HSM adapter and the assurance table take."""
+
+from datetime import UTC, date, datetime, time
+
+from cryptosvc.adapters.hsm.assurance import Assurance, ModuleConfig
+from cryptosvc.adapters.hsm.pins import PinCredential, PinFile, PinSource
+from cryptosvc.config.settings import ModuleSettings, Settings
+from cryptosvc.core.assurance import AcceptedStandard, AssuranceProfile
+from cryptosvc.core.names import ModuleName
+
+_NANOSECONDS = 1_000_000_000
+
+
+def module_configs(settings: Settings) -> tuple[ModuleConfig, ...]:
+    """Every configured module, in the order of the file."""
+    return tuple(_module(module, settings) for module in settings.modules)
+
+
+def assurance_profile(settings: Settings) -> AssuranceProfile:
+    """The dated table of accepted standards."""
+    return AssuranceProfile(
+        tuple(
+            AcceptedStandard(
+                standard=row.standard,
+                accepted_from=_midnight(row.accepted_from),
+                accepted_until=None if row.accepted_until is None else _midnight(row.accepted_until),
+            )
+            for row in settings.policy.accepted_standards
+        )
+    )
+
+
+def _module(module: ModuleSettings, settings: Settings) -> ModuleConfig:
+    return ModuleConfig(
+        name=ModuleName(module.name),
+        library=str(module.library),
+        token_label=module.token_label,
+        token_serial=module.token_serial,
+        pin=_pin(module),
+        sessions=module.sessions,
+        manufacturer=module.manufacturer,
+        model=module.model,
+        firmware=module.firmware,
+        assurance=Assurance(
+            standard=module.standard,
+            level=module.level,
+            certificate=module.certificate,
+            country=module.country,
+        ),
+        worker_country=settings.deployment.worker_country,
+        environment=settings.deployment.environment,
+        init_args=module.initialise,
+        call_seconds=module.call_seconds,
+    )
+
+
+def _pin(module: ModuleSettings) -> PinSource:
+    if module.pin_file is not None:
+        return PinFile(module.pin_file)
+    return PinCredential(str(module.pin_credential))
+
+
+def _midnight(day: date) -> int:
+    return int(datetime.combine(day, time(), UTC).timestamp()) * _NANOSECONDS
