@@ -1,0 +1,20 @@
+"""The policy engine: Cedar, loaded only when lint, schema and matrix agree that it narrows the ceiling.
+
+    source.py    files → parsed policies with their own table id → clause, text
+    words.py     the words a policy may use, and that the schema has the same
+    lint.py      what a validator cannot see: a named caller, a misspelt class, a missing clause
+    query.py     facts → Cedar request
+    cedar.py     the Policy port, and `load_policy`
+    matrix.py    every cell against the ceiling; the table for reviewers
+    tables.py    decision tables of policies/tests
+    explain.py   why a set of facts is refused, and what would change that
+
+Example:
+    >>> policy = load_policy({"schema.cedarschema": schema, "10-oca.cedar": policies})   # doctest: +SKIP
+    >>> policy.decide(facts).allowed                                                      # doctest: +SKIP
+
+"""
+
+from cryptosvc.adapters.policy.cedar import CedarPolicy, load_policy
+
+__all__ = ["CedarPolicy", "load_policy"]

@@ -1,0 +1,80 @@
+"""Facts → a Cedar request.
+
+Who asks is `Caller::"<role>"`, a representative of everybody in that User Role, and the key is `Key::"<class>"`; both
+groups are parents of theirs. Everything else is context.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TypedDict
+
+import cedarpy
+
+from cryptosvc.adapters.policy.words import NO_ROLE, WORDS
+from cryptosvc.core.case import Facts
+
+
+class EntityRef(TypedDict):
+    """One entity in Cedar's JSON form."""
+
+    type: str
+    id: str
+
+
+class Query(TypedDict):
+    """A Cedar request; the context is JSON text."""
+
+    principal: EntityRef
+    action: EntityRef
+    resource: EntityRef
+    context: str
+
+
+def entities() -> cedarpy.Entities:
+    """Make the representatives of every User Role and key class, each in its group."""
+    members = (("Caller", "UserRole"), ("Key", "KeyClass"))
+    return cedarpy.Entities.from_json_str(
+        json.dumps(
+            [
+                {"uid": _ref(member, word), "attrs": {}, "parents": [_ref(group, word)]}
+                for member, group in members
+                for word in sorted(WORDS[group])
+            ]
+        )
+    )
+
+
+def query(facts: Facts) -> Query:
+    """Write the request for one set of facts."""
+    return {
+        "principal": _ref("Caller", NO_ROLE if facts.user_role is None else facts.user_role.value),
+        "action": _ref("Action", facts.operation.value),
+        "resource": _ref("Key", facts.key_class),
+        "context": json.dumps(context(facts)),
+    }
+
+
+def context(facts: Facts) -> dict[str, bool | int | Mapping[str, EntityRef]]:
+    """Write the `Facts` record of the schema. The module's standard is seen only as accepted or not (G1.3)."""
+    return {
+        "content": _enumerated("Content", facts.content_kind.value),
+        "state": _enumerated("KeyState", facts.state.value),
+        "origin": _enumerated("Origin", facts.origin.value),
+        "environment": _enumerated("Environment", facts.environment.value),
+        "eligible_user_key": facts.eligible_user_key,
+        "same_system": facts.same_system,
+        "granted": facts.granted,
+        "module_accepted": facts.module_accepted,
+        "module_level": facts.module_level,
+        "in_united_kingdom": facts.in_united_kingdom,
+        "supply_sensitive": facts.supply_sensitive,
+        "supply_sensitive_check": facts.supply_sensitive_check,
+    }
+
+
+def _ref(kind: str, word: str) -> EntityRef:
+    return {"type": kind, "id": word}
+
+
+def _enumerated(kind: str, word: str) -> Mapping[str, EntityRef]:
+    return {"__entity": _ref(kind, word)}
