@@ -126,6 +126,7 @@ class PolicyAnswer:
         clauses: clauses of those policies, sorted, no duplicates.
         text: for a refusal, the sentence of the deciding policy; empty for a permit.
         digest: SHA-256 of policy set and schema, lower-case hex.
+        rule: for a refusal, why: `policy/refused`, or `policy/evaluation-error` where a policy failed to evaluate.
 
     """
 
@@ -134,6 +135,7 @@ class PolicyAnswer:
     clauses: tuple[str, ...]
     text: str
     digest: str
+    rule: str = "policy/refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,7 +56,7 @@ def judge(case: Case, answer: PolicyAnswer, profiles: forms.Profiles) -> Authori
     if not answer.allowed:
         raise Forbidden(
             answer.text or "no policy permits this",
-            rule="policy/refused",
+            rule=answer.rule,
             clause=answer.clauses[0] if answer.clauses else "",
             policies=answer.policies,
         )
