@@ -16,7 +16,7 @@ from cryptosvc.core.content.base import Content
 from cryptosvc.core.errors import CryptosvcError, Refusal
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import UnixNanoseconds
-from cryptosvc.core.registry import KeyRecord
+from cryptosvc.core.registry import KeyRecord, Record, record_digest, record_kind
 
 ENTRY_VERSION = 1
 
@@ -308,3 +308,51 @@ def observed_leaf(observed: Observed, scope: Scope, salt: bytes) -> Leaf:
     }
     withheld = dict(observed.withheld) | _describe({}, observed.principal, None, None)
     return sealed(entry, withheld, salt)
+
+
+def registered_leaf(
+    record: Record, scope: Scope, at: UnixNanoseconds, time_quality: str, salt: bytes
+) -> Leaf:
+    """The leaf of a new version of a key or caller record; it commits to the record's document.
+
+    A caller's id enters as a commitment under the name `caller`; a key's id, version, state and class stand open.
+    """
+    entry: dict[str, JsonValue] = {
+        "v": ENTRY_VERSION,
+        "kind": record_kind(record),
+        "time": str(at),
+        "time_quality": time_quality,
+        "operation": "register" if record.version == 1 else "change",
+        "record_version": record.version,
+        "record_digest": record_digest(record).hex(),
+        "state": record.state.value,
+        "approvals": (),
+        "system": scope.system,
+        "environment": scope.environment,
+        "worker": scope.worker,
+        "software": scope.software,
+    }
+    if isinstance(record, KeyRecord):
+        entry["key"] = record.key_id
+        entry["key_class"] = record.key_class
+        entry["key_system"] = record.system
+        entry["origin"] = record.origin.value
+        return sealed(entry, {}, salt)
+    return sealed(entry, {"caller": record.caller_id}, salt)
+
+
+def genesis_leaf(origin: str, scope: Scope, at: UnixNanoseconds, time_quality: str) -> Leaf:
+    """The first leaf: which log this is, and which system and environment own it (G2.20, G3.14)."""
+    entry: dict[str, JsonValue] = {
+        "v": ENTRY_VERSION,
+        "kind": "genesis",
+        "time": str(at),
+        "time_quality": time_quality,
+        "operation": "init",
+        "origin": origin,
+        "system": scope.system,
+        "environment": scope.environment,
+        "worker": scope.worker,
+        "software": scope.software,
+    }
+    return sealed(entry, {}, b"")

@@ -1,13 +1,26 @@
 """Key and caller records: what the service believes about a key or a caller, because the log proves it.
 
-A record's `canonical` form is what its leaf commits to (SHA-256 of it is the leaf's `record` field); a worker
-refuses a record whose hash is not the one in the leaf it names (G2.27).
+A record's document, as canonical JSON, is what its leaf commits to (SHA-256 of it is the leaf's `record_digest`); a
+worker refuses a record whose digest is not the one in the leaf it names (G2.27). Parsing accepts only what printing
+would give: `key_from_document(key_document(record)) == record`, and any other document is Malformed.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cryptosvc.core.names import CallerId, Environment, Eui64, KeyId, ModuleName, RemotePartyRole, SystemName, UserRole
+from cryptosvc.core.canonical import JsonValue, digest
+from cryptosvc.core.errors import Malformed
+from cryptosvc.core.names import (
+    CallerId,
+    Environment,
+    Eui64,
+    KeyId,
+    ModuleName,
+    RemotePartyRole,
+    SystemName,
+    UserRole,
+)
 
 
 class KeyState(StrEnum):
@@ -122,3 +135,159 @@ class CallerRecord:
     grants: tuple[Grant, ...]
     auditor: bool = False
     supply_sensitive_checker_key: bytes = b""
+
+
+Record = KeyRecord | CallerRecord
+
+
+def record_kind(record: Record) -> str:
+    """Kind of the leaf that commits to the record: `key-record` or `caller-record`."""
+    return "key-record" if isinstance(record, KeyRecord) else "caller-record"
+
+
+def record_id(record: Record) -> str:
+    """The key id or caller id."""
+    return record.key_id if isinstance(record, KeyRecord) else record.caller_id
+
+
+def record_document(record: Record) -> dict[str, JsonValue]:
+    """What is stored and committed to: octets in lower-case hex, sets sorted."""
+    return key_document(record) if isinstance(record, KeyRecord) else caller_document(record)
+
+
+def record_digest(record: Record) -> bytes:
+    """SHA-256 of the canonical document, 32 octets."""
+    return digest(record_document(record))
+
+
+def key_document(record: KeyRecord) -> dict[str, JsonValue]:
+    """Print a key record."""
+    return {
+        "key_id": record.key_id,
+        "version": record.version,
+        "key_class": record.key_class,
+        "state": record.state.value,
+        "system": record.system,
+        "environment": record.environment.value,
+        "module": record.module,
+        "label": record.label,
+        "object_id": record.object_id.hex(),
+        "public_point": record.public_point.hex(),
+        "certificate": record.certificate.hex(),
+        "eui64": None if record.eui64 is None else str(record.eui64),
+        "role": None if record.role is None else record.role.value,
+        "origin": record.origin.value,
+        "transferable": record.transferable,
+        "signs_for_eligible_user": record.signs_for_eligible_user,
+    }
+
+
+def key_from_document(document: Mapping[str, JsonValue]) -> KeyRecord:
+    """Read a key record. Malformed: not what `key_document` prints."""
+    try:
+        eui64, role = document["eui64"], document["role"]
+        found = KeyRecord(
+            key_id=KeyId(_text(document, "key_id")),
+            version=_number(document, "version"),
+            key_class=_text(document, "key_class"),
+            state=KeyState(_text(document, "state")),
+            system=SystemName(_text(document, "system")),
+            environment=Environment(_text(document, "environment")),
+            module=ModuleName(_text(document, "module")),
+            label=_text(document, "label"),
+            object_id=bytes.fromhex(_text(document, "object_id")),
+            public_point=bytes.fromhex(_text(document, "public_point")),
+            certificate=bytes.fromhex(_text(document, "certificate")),
+            eui64=None if eui64 is None else Eui64.parse(_text(document, "eui64")),
+            role=None if role is None else RemotePartyRole(_number(document, "role")),
+            origin=Origin(_text(document, "origin")),
+            transferable=document["transferable"] is True,
+            signs_for_eligible_user=document["signs_for_eligible_user"] is True,
+        )
+    except (KeyError, ValueError, TypeError, Malformed):
+        raise _not_a_record("key") from None
+    if key_document(found) != document:
+        raise _not_a_record("key")
+    return found
+
+
+def caller_document(record: CallerRecord) -> dict[str, JsonValue]:
+    """Print a caller record; grants keep their order."""
+    return {
+        "caller_id": record.caller_id,
+        "version": record.version,
+        "state": record.state.value,
+        "certificate_sha256": record.certificate_sha256.hex(),
+        "system": record.system,
+        "user_roles": sorted(role.value for role in record.user_roles),
+        "user_ids": sorted(str(user_id) for user_id in record.user_ids),
+        "grants": [
+            {"operation": grant.operation, "key_class": grant.key_class, "key_ids": sorted(grant.key_ids)}
+            for grant in record.grants
+        ],
+        "auditor": record.auditor,
+        "supply_sensitive_checker_key": record.supply_sensitive_checker_key.hex(),
+    }
+
+
+def caller_from_document(document: Mapping[str, JsonValue]) -> CallerRecord:
+    """Read a caller record. Malformed: not what `caller_document` prints."""
+    try:
+        found = CallerRecord(
+            caller_id=CallerId(_text(document, "caller_id")),
+            version=_number(document, "version"),
+            state=CallerState(_text(document, "state")),
+            certificate_sha256=bytes.fromhex(_text(document, "certificate_sha256")),
+            system=SystemName(_text(document, "system")),
+            user_roles=frozenset(UserRole(text) for text in _texts(document, "user_roles")),
+            user_ids=frozenset(Eui64.parse(text) for text in _texts(document, "user_ids")),
+            grants=tuple(
+                Grant(
+                    operation=_text(grant, "operation"),
+                    key_class=_text(grant, "key_class"),
+                    key_ids=frozenset(_texts(grant, "key_ids")),
+                )
+                for grant in _mappings(document, "grants")
+            ),
+            auditor=document["auditor"] is True,
+            supply_sensitive_checker_key=bytes.fromhex(_text(document, "supply_sensitive_checker_key")),
+        )
+    except (KeyError, ValueError, TypeError, Malformed):
+        raise _not_a_record("caller") from None
+    if caller_document(found) != document:
+        raise _not_a_record("caller")
+    return found
+
+
+def _text(document: Mapping[str, JsonValue], name: str) -> str:
+    value = document[name]
+    if not isinstance(value, str):
+        raise TypeError(name)
+    return value
+
+
+def _number(document: Mapping[str, JsonValue], name: str) -> int:
+    value = document[name]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(name)
+    return value
+
+
+def _texts(document: Mapping[str, JsonValue], name: str) -> list[str]:
+    value = document[name]
+    if not isinstance(value, list):
+        raise TypeError(name)
+    if not all(isinstance(item, str) for item in value):
+        raise TypeError(name)
+    return value
+
+
+def _mappings(document: Mapping[str, JsonValue], name: str) -> list[Mapping[str, JsonValue]]:
+    value = document[name]
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        raise TypeError(name)
+    return value
+
+
+def _not_a_record(what: str) -> Malformed:
+    return Malformed(f"this is not a {what} record as this version prints it", rule="registry/document")
