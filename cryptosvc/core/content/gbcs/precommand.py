@@ -99,7 +99,7 @@ def parse(payload: bytes, profile: GbcsProfile) -> PreCommand:
         ("counter", number_text),
         ("message_code", code.text),
         ("originator", originator),
-        ("payload", code.payload),
+        ("payload_kind", code.payload.value),
         ("target", target),
         ("use_case", code.use_case),
     )
@@ -132,7 +132,7 @@ def parse(payload: bytes, profile: GbcsProfile) -> PreCommand:
 
 
 def bind(
-    content: Content, key: KeyRecord, statement: Statement, _profile: GbcsProfile, _at: UnixNanoseconds
+    content: Content, key: KeyRecord, statement: Statement, profile: GbcsProfile, _at: UnixNanoseconds
 ) -> None:
     """Refuse unless this key may sign this very Pre-Command, and the statement beside it is about it.
 
@@ -152,11 +152,19 @@ def bind(
             clause=_clause(role),
             field=framing.FIELD,
         )
-    # 2 its role signs this message code
+    # 2 who acts as Access Control Broker is configured, and only it carries that role
+    if (role is RemotePartyRole.ACCESS_CONTROL_BROKER) is not (key.eui64 in profile.access_control_brokers):
+        raise Forbidden(
+            "the parties with the role of Access Control Broker are those configured, and no others",
+            rule="gbcs/broker",
+            clause=_clause(role),
+            field=framing.FIELD,
+        )
+    # 3 its role signs this message code
     octets = code.signers.get(role) if role is not None else None
     if octets is None:
         raise _not_a_signer(code, role)
-    # 3 a party that acts for another says so, and no other does
+    # 4 a party that acts for another says so, and no other does
     if octets != message.other_info_octets:
         raise Forbidden(
             f"a {_role_name(role)} signs {code.use_case} with {octets} octets of OtherInfo",
@@ -164,7 +172,7 @@ def bind(
             clause=_clause(role),
             field=framing.FIELD,
         )
-    # 4 what is said beside the message is about the message
+    # 5 what is said beside the message is about the message
     _check_statement(message, role, statement)
 
 
