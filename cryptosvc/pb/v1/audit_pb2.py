@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ryptosvc/v1/audit.proto\x12\x0c\x63ryptosvc.v1\"\x16\n\x14GetCheckpointRequest\"\x1a\n\nCheckpoint\x12\x0c\n\x04note\x18\x01 \x01(\x0c\"%\n\x0fGetEntryRequest\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\"<\n\x05\x45ntry\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x12\x10\n\x08withheld\x18\x03 \x01(\x0c\">\n\x15ProveInclusionRequest\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\"G\n\x0eInclusionProof\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\"B\n\x17ProveConsistencyRequest\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\"K\n\x10\x43onsistencyProof\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x32\xcd\x02\n\x0c\x41uditService\x12M\n\rGetCheckpoint\x12\".cryptosvc.v1.GetCheckpointRequest\x1a\x18.cryptosvc.v1.Checkpoint\x12>\n\x08GetEntry\x12\x1d.cryptosvc.v1.GetEntryRequest\x1a\x13.cryptosvc.v1.Entry\x12S\n\x0eProveInclusion\x12#.cryptosvc.v1.ProveInclusionRequest\x1a\x1c.cryptosvc.v1.InclusionProof\x12Y\n\x10ProveConsistency\x12%.cryptosvc.v1.ProveConsistencyRequest\x1a\x1e.cryptosvc.v1.ConsistencyProofb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ryptosvc/v1/audit.proto\x12\x0c\x63ryptosvc.v1\"\x16\n\x14GetCheckpointRequest\"\x1a\n\nCheckpoint\x12\x0c\n\x04note\x18\x01 \x01(\x0c\"%\n\x0fGetEntryRequest\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\"<\n\x05\x45ntry\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x12\x10\n\x08withheld\x18\x03 \x01(\x0c\">\n\x15ProveInclusionRequest\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\"Z\n\x0eInclusionProof\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\x12\x11\n\tleaf_hash\x18\x04 \x01(\x0c\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\"B\n\x17ProveConsistencyRequest\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\"K\n\x10\x43onsistencyProof\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x32\xcd\x02\n\x0c\x41uditService\x12M\n\rGetCheckpoint\x12\".cryptosvc.v1.GetCheckpointRequest\x1a\x18.cryptosvc.v1.Checkpoint\x12>\n\x08GetEntry\x12\x1d.cryptosvc.v1.GetEntryRequest\x1a\x13.cryptosvc.v1.Entry\x12S\n\x0eProveInclusion\x12#.cryptosvc.v1.ProveInclusionRequest\x1a\x1c.cryptosvc.v1.InclusionProof\x12Y\n\x10ProveConsistency\x12%.cryptosvc.v1.ProveConsistencyRequest\x1a\x1e.cryptosvc.v1.ConsistencyProofb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,11 +42,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVEINCLUSIONREQUEST']._serialized_start=195
   _globals['_PROVEINCLUSIONREQUEST']._serialized_end=257
   _globals['_INCLUSIONPROOF']._serialized_start=259
-  _globals['_INCLUSIONPROOF']._serialized_end=330
-  _globals['_PROVECONSISTENCYREQUEST']._serialized_start=332
-  _globals['_PROVECONSISTENCYREQUEST']._serialized_end=398
-  _globals['_CONSISTENCYPROOF']._serialized_start=400
-  _globals['_CONSISTENCYPROOF']._serialized_end=475
-  _globals['_AUDITSERVICE']._serialized_start=478
-  _globals['_AUDITSERVICE']._serialized_end=811
+  _globals['_INCLUSIONPROOF']._serialized_end=349
+  _globals['_PROVECONSISTENCYREQUEST']._serialized_start=351
+  _globals['_PROVECONSISTENCYREQUEST']._serialized_end=417
+  _globals['_CONSISTENCYPROOF']._serialized_start=419
+  _globals['_CONSISTENCYPROOF']._serialized_end=494
+  _globals['_AUDITSERVICE']._serialized_start=497
+  _globals['_AUDITSERVICE']._serialized_end=830
 # @@protoc_insertion_point(module_scope)

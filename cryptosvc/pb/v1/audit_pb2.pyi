@@ -41,14 +41,16 @@ class ProveInclusionRequest(_message.Message):
     def __init__(self, leaf_index: _Optional[int] = ..., tree_size: _Optional[int] = ...) -> None: ...
 
 class InclusionProof(_message.Message):
-    __slots__ = ("leaf_index", "tree_size", "hashes")
+    __slots__ = ("leaf_index", "tree_size", "leaf_hash", "hashes")
     LEAF_INDEX_FIELD_NUMBER: _ClassVar[int]
     TREE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LEAF_HASH_FIELD_NUMBER: _ClassVar[int]
     HASHES_FIELD_NUMBER: _ClassVar[int]
     leaf_index: int
     tree_size: int
+    leaf_hash: bytes
     hashes: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, leaf_index: _Optional[int] = ..., tree_size: _Optional[int] = ..., hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, leaf_index: _Optional[int] = ..., tree_size: _Optional[int] = ..., leaf_hash: _Optional[bytes] = ..., hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ProveConsistencyRequest(_message.Message):
     __slots__ = ("first_size", "second_size")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ryptosvc/v1/types.proto\x12\x0c\x63ryptosvc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"q\n\x07Receipt\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x12\n\nleaf_index\x18\x02 \x01(\x04\x12\x11\n\tleaf_hash\x18\x03 \x01(\x0c\x12/\n\x0brecorded_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ryptosvc/v1/types.proto\x12\x0c\x63ryptosvc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"q\n\x07Receipt\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x12\n\nleaf_index\x18\x02 \x01(\x04\x12\x11\n\tleaf_hash\x18\x03 \x01(\x0c\x12/\n\x0brecorded_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x08\x46irstUse\x12\x14\n\x0csame_content\x18\x01 \x01(\x08\x12&\n\x07receipt\x18\x02 \x01(\x0b\x32\x15.cryptosvc.v1.Receiptb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,4 +34,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECEIPT']._serialized_start=75
   _globals['_RECEIPT']._serialized_end=188
+  _globals['_FIRSTUSE']._serialized_start=190
+  _globals['_FIRSTUSE']._serialized_end=262
 # @@protoc_insertion_point(module_scope)

@@ -19,3 +19,11 @@ class Receipt(_message.Message):
     leaf_hash: bytes
     recorded_at: _timestamp_pb2.Timestamp
     def __init__(self, origin: _Optional[str] = ..., leaf_index: _Optional[int] = ..., leaf_hash: _Optional[bytes] = ..., recorded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class FirstUse(_message.Message):
+    __slots__ = ("same_content", "receipt")
+    SAME_CONTENT_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    same_content: bool
+    receipt: Receipt
+    def __init__(self, same_content: _Optional[bool] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""SPEAKS gRPC: identity, conversion, statuses, and the processes that serve. Nothing here decides."""
