@@ -20,7 +20,7 @@ from cryptosvc.core.registry import KeyRecord, Record, record_digest, record_kin
 
 ENTRY_VERSION = 1
 
-WITHHELD_FACTS = frozenset({"target", "duis_request_id"})
+WITHHELD_FACTS = frozenset({"target", "duis_request_id", "duis_response_id"})
 """Facts of a content that name a device and therefore enter the log as commitments."""
 
 SALT_OCTETS = 16

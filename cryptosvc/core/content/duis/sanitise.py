@@ -73,13 +73,17 @@ def sanitised(payload: bytes, max_octets: int, max_depth: int) -> etree._Element
     """
     if len(payload) > max_octets:
         raise _refused(f"has more than {max_octets} octets", "size")
-    root = _parsed(payload, _after_declaration(payload))
+    start = _after_declaration(payload)
+    root = _parsed(payload)
     if _deeper_than(max_depth)(root):
         raise _refused(f"has more than {max_depth} elements inside each other", "depth")
     if not _MAY_BE_DECLARED.issuperset(root.nsmap.values()):
         raise _refused("binds a prefix to a namespace that DUIS does not use", "namespace")
     if _HAS_SIGNATURE(root):
         raise _refused("is signed by the service: send it without any ds:Signature", "signature-present")
+    root_tag = _ROOT_TAG.match(payload, start)
+    if root_tag is None or _DECLARES_NAMESPACE.search(payload, root_tag.end()):
+        raise _refused("declares its namespaces on the root element only", "namespace-redeclared")
     if _HAS_FOREIGN_ELEMENT(root):
         raise _refused("has elements of the DUIS namespace only", "foreign-element")
     if _HAS_FOREIGN_ATTRIBUTE(root):
@@ -117,12 +121,7 @@ def _after_declaration(payload: bytes) -> int:
     return start
 
 
-def _parsed(payload: bytes, start: int) -> etree._Element:
-    root_tag = _ROOT_TAG.match(payload, start)
-    if root_tag is None:
-        raise _refused("is well-formed XML", "well-formed")
-    if _DECLARES_NAMESPACE.search(payload, root_tag.end()):
-        raise _refused("declares its namespaces on the root element only", "namespace-redeclared")
+def _parsed(payload: bytes) -> etree._Element:
     try:
         return etree.fromstring(payload, _PARSER)
     except (etree.XMLSyntaxError, ValueError):
