@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.content.base import Statement
-from cryptosvc.core.evidence import Verdict
 from cryptosvc.core.names import ContentForm
+
+if TYPE_CHECKING:  # the verifier brings the whole of core with it, and `--help` should not wait for that
+    from cryptosvc.core.evidence import Verdict
 
 Document = Mapping[str, JsonValue]
 """What a command answers with: flat where it can be, printed as JSON or as a table."""
@@ -83,8 +85,8 @@ class Actions(Protocol):
     def serve(self, config: Path) -> None:
         """Run the service until it is told to stop."""
 
-    def work(self, config: Path, index: int) -> None:
-        """Run one worker process; `serve` starts these."""
+    def work(self, config: Path, index: int, listen: str, ready: int) -> None:
+        """Run one worker process on HOST:PORT; it writes one octet to the descriptor `ready` once it serves."""
 
     def init(self, config: Path, provisioning: Path, progress: Progress) -> Document:
         """Create registry, log and keys of a test deployment."""
@@ -113,7 +115,7 @@ class Actions(Protocol):
     def export(self, config: Path, out: Path, progress: Progress) -> Document:
         """Write the log to a file, from the store."""
 
-    def verify(self, export: Path, key: Path, origin: str, processes: int, progress: Progress) -> Verdict:
+    def verify(self, export: Path, key: Path, origin: str, processes: int, progress: Progress) -> "Verdict":
         """Verify an export off-line."""
 
     def policy_check(self, folder: Path) -> Document:

@@ -38,7 +38,7 @@ class Form(StrEnum):
 KeyArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="KEY", help="Id of the key, as `key list` shows it.")
 ]
-FormArgument: TypeAlias = Annotated[Form, typer.Argument(help="What the payload is.")]
+FormArgument: TypeAlias = Annotated[Form, typer.Argument(metavar="FORM", help="What the payload is: " + ", ".join(Form) + ".")]
 PayloadArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="PAYLOAD", help="File with the whole payload; - is standard input.")
 ]

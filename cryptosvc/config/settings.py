@@ -99,7 +99,8 @@ class ServerSettings(Section):
         max_connections: connections one worker accepts.
         max_connection_age_seconds: connections are closed after this, so that clients spread anew over workers.
         longest_deadline_seconds: calls may take this long; the grace of an aged connection and of a shutdown.
-        metrics: HOST:PORT of the Prometheus endpoint of the supervisor; empty for none.
+        metrics: HOST:PORT of the Prometheus endpoint, the sum of all workers; None for none.
+        tracing: name of an installed OpenTelemetry exporter, as `otlp_proto_grpc`; empty for none.
 
     """
 
@@ -115,6 +116,7 @@ class ServerSettings(Section):
     max_connection_age_seconds: Annotated[int, Field(ge=10)] = 600
     longest_deadline_seconds: Annotated[int, Field(ge=1, le=600)] = 30
     metrics: Address | None = None
+    tracing: str = ""
 
 
 class StoreSettings(Section):

@@ -1,0 +1,113 @@
+"""The actions behind the command line. Floors are imported when an action needs them, so that `--help` is quick."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptosvc.cli.actions import Answer, Ask, Connection, Document, Finding, Progress
+
+if TYPE_CHECKING:
+    from cryptosvc.core.evidence import Verdict
+
+
+class WiredActions:
+    """Implements `cli.actions.Actions`."""
+
+    def serve(self, config: Path) -> None:
+        """Run the supervisor."""
+        from cryptosvc.config.settings import read_settings
+        from cryptosvc.wiring import journal, process, supervisor
+
+        process.protect_memory()
+        journal.set_up(process="supervisor")
+        supervisor.supervise(config, read_settings(config))
+
+    def work(self, config: Path, index: int, listen: str, ready: int) -> None:
+        """Run one worker."""
+        from cryptosvc.wiring import worker
+
+        worker.run(config, index, listen, ready)
+
+    def init(self, config: Path, provisioning: Path, progress: Progress) -> Document:
+        """Provision a test deployment."""
+        from cryptosvc.wiring import provision
+
+        return provision.run(config, provisioning, progress)
+
+    def sign(self, connection: Connection, ask: Ask) -> Answer:
+        """Ask the service."""
+        from cryptosvc.wiring import calls
+
+        return calls.sign(connection, ask)
+
+    def explain(self, connection: Connection, ask: Ask) -> Document:
+        """Ask the service."""
+        from cryptosvc.wiring import calls
+
+        return calls.explain(connection, ask)
+
+    def keys(self, connection: Connection) -> Sequence[Document]:
+        """Ask the service."""
+        from cryptosvc.wiring import calls
+
+        return calls.keys(connection)
+
+    def key(self, connection: Connection, key_id: str) -> Document:
+        """Ask the service."""
+        from cryptosvc.wiring import calls
+
+        return calls.key(connection, key_id)
+
+    def checkpoint(self, connection: Connection) -> Document:
+        """Ask the service."""
+        from cryptosvc.wiring import calls
+
+        return calls.checkpoint(connection)
+
+    def entry(self, connection: Connection, leaf_index: int) -> Document:
+        """Ask the service."""
+        from cryptosvc.wiring import calls
+
+        return calls.entry(connection, leaf_index)
+
+    def prove(self, connection: Connection, leaf_index: int) -> Document:
+        """Ask the service, and verify its answer here."""
+        from cryptosvc.wiring import calls
+
+        return calls.prove(connection, leaf_index)
+
+    def export(self, config: Path, out: Path, progress: Progress) -> Document:
+        """Read the store."""
+        from cryptosvc.wiring import exporting
+
+        return exporting.export(config, out, progress)
+
+    def verify(self, export: Path, key: Path, origin: str, processes: int, progress: Progress) -> "Verdict":
+        """Read the export."""
+        from cryptosvc.wiring import exporting
+
+        return exporting.verify(export, key, origin, processes, progress)
+
+    def policy_check(self, folder: Path) -> Document:
+        """Load and run the tables."""
+        from cryptosvc.wiring import review
+
+        return review.check(folder)
+
+    def policy_explain(self, folder: Path, facts: Mapping[str, str]) -> Document:
+        """Explain one set of facts."""
+        from cryptosvc.wiring import review
+
+        return review.explained(folder, facts)
+
+    def policy_matrix(self, folder: Path) -> Sequence[Document]:
+        """List what is permitted."""
+        from cryptosvc.wiring import review
+
+        return review.matrix(folder)
+
+    def doctor(self, config: Path) -> Sequence[Finding]:
+        """Look at everything."""
+        from cryptosvc.wiring import doctor
+
+        return doctor.examine(config)

@@ -1,0 +1,119 @@
+"""`policy check | explain | matrix`: the policy adapter's answers as documents for the command line."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+
+from cryptosvc.adapters.policy import CedarPolicy, load_policy
+from cryptosvc.adapters.policy.explain import explain
+from cryptosvc.adapters.policy.matrix import favourable, table
+from cryptosvc.adapters.policy.review import matrix_records
+from cryptosvc.adapters.policy.tables import check_tables, read_tables
+from cryptosvc.core.canonical import JsonValue
+from cryptosvc.core.case import Facts
+from cryptosvc.core.errors import Corrupt, Malformed
+from cryptosvc.core.keyclass import ceiling
+from cryptosvc.core.names import ContentKind, Environment, UserRole
+
+TABLES = "tests"
+"""Folder of decision tables inside a policy folder."""
+
+_ASKED = frozenset({"operation", "key_class", "content_kind"})
+
+
+def folder_files(folder: Path) -> dict[str, bytes]:
+    """Name → bytes of every file directly in a folder. Malformed where it cannot be read."""
+    try:
+        return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+    except OSError as error:
+        raise Malformed(
+            f"cannot read {folder}: {error.strerror}", rule="config/unreadable", field="policy.folder"
+        ) from None
+
+
+def load(folder: Path) -> CedarPolicy:
+    """Load a policy folder as a worker does; Malformed where it does not hold."""
+    return load_policy(folder_files(folder))
+
+
+def check(folder: Path) -> dict[str, JsonValue]:
+    """Load, and run the decision tables. Corrupt: a row does not hold, or a policy decides no row."""
+    policy = load(folder)
+    tables = folder / TABLES
+    rows = read_tables(folder_files(tables)) if tables.is_dir() else []
+    found = check_tables(rows, policy.rules, policy.decide_all) if rows else []
+    if found:
+        raise Corrupt(
+            "; ".join(f"{finding.where}: {finding.wrong}" for finding in found), rule="policy/decision-table"
+        )
+    return {
+        "sound": True,
+        "digest": policy.digest,
+        "policies": len(policy.rules),
+        "cells": len(table(policy.decide_all)),
+        "decision_rows": len(rows),
+    }
+
+
+def matrix(folder: Path) -> list[dict[str, str]]:
+    """Every permitted cell."""
+    records = matrix_records(table(load(folder).decide_all))
+    return [
+        {name: value for name, value in record.items() if name not in {"ceiling", "decision"}}
+        for record in records
+        if record["decision"] == "permit"
+    ]
+
+
+def explained(folder: Path, words: Mapping[str, str]) -> dict[str, JsonValue]:
+    """What ceiling, state and policies say of the facts in words, and what would change the answer."""
+    facts = _facts(words)
+    answer = explain(load(folder), facts)
+    document: dict[str, JsonValue] = {
+        "permitted": answer.permitted,
+        "facts": {field.name: _shown(getattr(facts, field.name)) for field in fields(facts)},
+        "ceiling": answer.ceiling_says or f"allows it ({answer.ceiling_clause})",
+        "state": answer.state_says or "allows it",
+        "policy": "permits it" if answer.answer.allowed else answer.answer.text,
+        "decided_by": tuple(f"{rule.rule_id} ({rule.clause}): {rule.text}" for rule in answer.rules),
+    }
+    if answer.remedies:
+        document["would_be_permitted_if"] = tuple(
+            " and ".join(f"{change.fact} were {change.needed} instead of {change.now}" for change in remedy)
+            for remedy in answer.remedies
+        )
+    return document
+
+
+def _facts(words: Mapping[str, str]) -> Facts:
+    ceiling(words["key_class"])
+    facts = favourable(words["key_class"], ContentKind(words["content_kind"]), environment=Environment.TEST)
+    changes = {name: _value(facts, name, word) for name, word in words.items() if name not in _ASKED}
+    return replace(facts, **changes)
+
+
+def _value(facts: Facts, name: str, word: str) -> bool | int | str | None:
+    known = [field.name for field in fields(Facts) if field.name not in _ASKED]
+    if name not in known:
+        raise Malformed(
+            f"there is no fact {name!r}; facts are {', '.join(known)}", rule="config/fact", field=name
+        )
+    now = getattr(facts, name)
+    try:
+        if name == "user_role":
+            return None if word == "none" else UserRole(word)
+        if isinstance(now, bool):
+            return {"true": True, "yes": True, "false": False, "no": False}[word.lower()]
+        return type(now)(word)  # type: ignore[no-any-return] - str, int and the enumerations all read from text
+    except (ValueError, KeyError):
+        raise Malformed(f"{word!r} is not a value of {name}", rule="config/fact", field=name) from None
+
+
+def _shown(value: object) -> JsonValue:
+    match value:
+        case None:
+            return "none"
+        case bool() | int():
+            return value
+        case _:
+            return str(value)
