@@ -2,7 +2,8 @@
 
 Equalities held here, each of which every sample keeps: the replacement mode is the one of the message code (CS02b:
 its low octet; CS02g: 0A by load controller, 0B by supplier); the sequence number of CS02b and the originator counter
-of CS06 are the originator counter of the message.
+of CS06 are the originator counter of the message. The credentials
+CS02b replaces, and the cell that authorises it, are those the name of the message code says.
 
 CS02g's own definition was found nowhere: it is read as a control, which begins with the mode and whose sequence
 number, where it has one, is the originator counter, and then as DER walked to its last octet.
@@ -33,6 +34,7 @@ from cryptosvc.core.content.gbcs.asn1 import (
     sequence_of,
 )
 from cryptosvc.core.content.gbcs.framing import wrong
+from cryptosvc.core.names import RemotePartyRole
 
 _OCTET = 0xFF
 _HIGHEST_SEQUENCE_NUMBER = 2**64 - 1
@@ -49,20 +51,25 @@ _DEVICE_TYPE = integer(0, _OCTET)
 _TIME = generalized_time()
 CERTIFICATE = sequence(required(any_sequence()), required(any_sequence()), required(bits()))
 
-_CELL = sequence(required(_ROLE), required(_KEY_USAGE), optional(_NOT_DEFAULT_CELL_USAGE))
+
+def _cell(role: Type) -> Type:
+    """TrustAnchorCellIdentifier of a Remote Party Role."""
+    return sequence(required(role), required(_KEY_USAGE), optional(_NOT_DEFAULT_CELL_USAGE))
+
+
 _SPECIALIST_FLOORS = sequence_of(sequence(required(_CELL_USAGE), required(_SEQUENCE_NUMBER)))
 _OTHER_CHANGES = sequence_of(
     sequence(required(_ROLE), required(_SEQUENCE_NUMBER), optional(_SPECIALIST_FLOORS))
 )
 
 
-def _update_security_credentials(*symmetric_key: Member) -> Type:
-    """CS02b; the plaintext symmetric key stands in it for replacements by contingency, always and only."""
+def _update_security_credentials(authoriser: Type, replaced: Type, *symmetric_key: Member) -> Type:
+    """CS02b, by a party of role `authoriser`, of credentials of role `replaced`."""
     control = sequence(
         required(asn1.mode()),
         *symmetric_key,
         optional(context(1, integer(0, 1))),  # applyTimeBasedCPVChecks
-        optional(context(2, _CELL)),  # authorisingRemotePartyTACellIdentifier
+        optional(context(2, _cell(authoriser))),  # authorisingRemotePartyTACellIdentifier
         required(context(3, counter())),  # authorisingRemotePartySeqNumber
         optional(context(4, _SEQUENCE_NUMBER)),  # newRemotePartyFloorSeqNumber
         optional(context(5, _SPECIALIST_FLOORS)),
@@ -70,14 +77,26 @@ def _update_security_credentials(*symmetric_key: Member) -> Type:
     )
     return sequence(
         required(control),
-        required(sequence_of(sequence(required(CERTIFICATE), required(_CELL)), fewest=1)),
+        required(sequence_of(sequence(required(CERTIFICATE), required(_cell(replaced))), fewest=1)),
         required(sequence_of(CERTIFICATE)),
         optional(_TIME),
     )
 
 
-_UPDATE_BY_CONTINGENCY = _update_security_credentials(required(context(0, octets(1, 64))))
-_PROVIDE_CREDENTIALS = sequence(required(_CELL), required(sequence_of(_ROLE, fewest=1)))
+def _role(role: RemotePartyRole) -> Type:
+    return integer(role, role)
+
+
+_ROOT, _SUPPLIER = _role(RemotePartyRole.ROOT), _role(RemotePartyRole.SUPPLIER)
+_NETWORK_OPERATOR = _role(RemotePartyRole.NETWORK_OPERATOR)
+_BROKER = _role(RemotePartyRole.ACCESS_CONTROL_BROKER)
+_COS_PARTY, _WAN_PROVIDER = _role(RemotePartyRole.TRANSITIONAL_COS), _role(RemotePartyRole.WAN_PROVIDER)
+_RECOVERY = _role(RemotePartyRole.RECOVERY)
+_PLAINTEXT_SYMMETRIC_KEY = required(
+    context(0, octets(1, 64))
+)  # in a replacement by contingency, always and only
+
+_PROVIDE_CREDENTIALS = sequence(required(_cell(_ROLE)), required(sequence_of(_ROLE, fewest=1)))
 _KEY_USAGE_ALONE = sequence(required(_KEY_USAGE))
 _JOIN = sequence(required(integer(0, 3)), required(_ENTITY_ID), required(_DEVICE_TYPE), optional(CERTIFICATE))
 _ACTIVATE_FIRMWARE = sequence(required(octets(1, 64)), required(counter()), optional(_TIME))
@@ -122,8 +141,17 @@ STRUCTURES: Mapping[int, Type] = MappingProxyType(
         0x0129: null(),  # CS08 read firmware version
         0x007F: _SET_TIME,  # GCS28
         0x008C: _RESTORE_LOG,  # GCS59
-        **dict.fromkeys(range(0x0100, 0x0109), _update_security_credentials()),  # CS02b
-        0x0109: _UPDATE_BY_CONTINGENCY,
+        # CS02b, credentials of … by …
+        0x0100: _update_security_credentials(_SUPPLIER, _ROOT),
+        0x0101: _update_security_credentials(_WAN_PROVIDER, _ROOT),
+        0x0102: _update_security_credentials(_SUPPLIER, _SUPPLIER),
+        0x0103: _update_security_credentials(_NETWORK_OPERATOR, _NETWORK_OPERATOR),
+        0x0104: _update_security_credentials(_BROKER, _BROKER),
+        0x0105: _update_security_credentials(_WAN_PROVIDER, _WAN_PROVIDER),
+        0x0106: _update_security_credentials(_COS_PARTY, _COS_PARTY),
+        0x0107: _update_security_credentials(_COS_PARTY, _SUPPLIER),
+        0x0108: _update_security_credentials(_RECOVERY, _ROLE),
+        0x0109: _update_security_credentials(_ROLE, _ROLE, _PLAINTEXT_SYMMETRIC_KEY),
         0x011B: _PROVIDE_CREDENTIALS,  # CS02f
         0x0125: _UPDATE_LOAD_CONTROLLER,  # CS02g by load controller
         0x0126: _UPDATE_LOAD_CONTROLLER,  # CS02g by supplier
