@@ -1,0 +1,156 @@
+"""`Client`: the service's calls for threads. `cryptosvc.client.asynchronous` has the same for asyncio.
+
+Errors are the classes of `cryptosvc.client.errors`. Items of a batch or stream fail one by one, as values.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from cryptosvc.client import channels, messages
+from cryptosvc.client.errors import CallError, from_call
+from cryptosvc.client.messages import Batch, Method, Outcome, request
+from cryptosvc.client.retries import Retries
+from cryptosvc.pb.v1 import audit_pb2, crypto_pb2, keys_pb2
+
+__all__ = ["Client", "Outcome", "request"]
+
+_Q = TypeVar("_Q", bound=Message)
+_A = TypeVar("_A", bound=Message)
+
+DEFAULT_SECONDS = 30.0
+
+
+class Client:
+    """A caller with a pool of connections; may be shared by threads, and is a context manager.
+
+    Args:
+        target: which service, and as whom.
+        retries: how often a call that was not done is made again.
+        seconds: time for a call, all attempts together.
+
+    """
+
+    def __init__(
+        self, target: channels.Target, *, retries: Retries | None = None, seconds: float = DEFAULT_SECONDS
+    ) -> None:
+        self._pool = channels.blocking(target)
+        self._retries = retries or Retries()
+        self._seconds = seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection; calls under way end as Unreachable."""
+        for channel in self._pool.channels:
+            channel.close()
+
+    def sign(self, question: crypto_pb2.SignRequest) -> crypto_pb2.SignResponse:
+        """Sign one thing; raises CallError. Make the request with `request`."""
+        return self._call(messages.SIGN, question)
+
+    def sign_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
+        """Sign many; one outcome per request, in order. Raises CallError where the batch as a whole failed."""
+        deadline = time.monotonic() + self._seconds
+        batch = Batch(requests)
+        attempt = 1
+        while (again := batch.take(self._call(messages.SIGN_BATCH, batch.question()))) is not None:
+            wait = self._retries.wait(again, attempt, deadline - time.monotonic())
+            if wait is None:
+                break
+            time.sleep(wait)
+            attempt += 1
+        return batch.outcomes()
+
+    def sign_stream(
+        self,
+        requests: Iterable[crypto_pb2.SignRequest],
+        *,
+        frame_items: int = 64,
+        seconds: float | None = None,
+    ) -> Iterator[Outcome]:
+        """Sign as many as come; outcomes in order, while later requests are still being sent.
+
+        Args:
+            requests: taken as the service takes them, from another thread.
+            frame_items: how many travel together; 1 where `requests` waits for the world between them.
+            seconds: time for the whole stream; None for no end.
+
+        """
+        with self._pool.pick() as channel:
+            call = channel.stream_stream(
+                messages.SIGN_STREAM.path, None, crypto_pb2.SignStreamResponse.FromString
+            )(messages.frames(requests, frame_items), timeout=seconds)
+            try:
+                for frame in call:
+                    for result in frame.results:
+                        yield messages.outcome(result)
+            except grpc.RpcError as error:
+                raise from_call(error) from None
+            finally:
+                call.cancel()  # type: ignore[no-untyped-call]
+
+    def explain(self, question: crypto_pb2.SignRequest) -> crypto_pb2.ExplainResponse:
+        """Ask whether `sign` would go through, and why not."""
+        return self._call(messages.EXPLAIN, question)
+
+    def list_keys(self) -> list[keys_pb2.Key]:
+        """Every key this caller may ask something of, sorted by key id."""
+        found: list[keys_pb2.Key] = []
+        token = ""
+        while True:
+            page = self._call(messages.LIST_KEYS, keys_pb2.ListKeysRequest(page_token=token))
+            found.extend(page.keys)
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def get_key(self, key_id: str) -> keys_pb2.Key:
+        """One of them; NotPermitted where it is none of them."""
+        return self._call(messages.GET_KEY, keys_pb2.GetKeyRequest(key_id=key_id))
+
+    def get_checkpoint(self) -> bytes:
+        """The newest signed checkpoint, a C2SP note."""
+        return self._call(messages.GET_CHECKPOINT, audit_pb2.GetCheckpointRequest()).note
+
+    def get_entry(self, leaf_index: int) -> audit_pb2.Entry:
+        """One log entry."""
+        return self._call(messages.GET_ENTRY, audit_pb2.GetEntryRequest(leaf_index=leaf_index))
+
+    def prove_inclusion(self, leaf_index: int, tree_size: int) -> audit_pb2.InclusionProof:
+        """Prove that an entry is in the tree of a checkpoint's size."""
+        question = audit_pb2.ProveInclusionRequest(leaf_index=leaf_index, tree_size=tree_size)
+        return self._call(messages.PROVE_INCLUSION, question)
+
+    def prove_consistency(self, first_size: int, second_size: int) -> audit_pb2.ConsistencyProof:
+        """Prove that the tree of one checkpoint is the start of another's."""
+        question = audit_pb2.ProveConsistencyRequest(first_size=first_size, second_size=second_size)
+        return self._call(messages.PROVE_CONSISTENCY, question)
+
+    def _call(self, method: Method[_Q, _A], question: _Q) -> _A:
+        octets = question.SerializeToString()
+        deadline = time.monotonic() + self._seconds
+        attempt = 1
+        while True:
+            try:
+                with self._pool.pick() as channel:
+                    left = deadline - time.monotonic()
+                    answer: bytes = channel.unary_unary(method.path, None, None)(octets, timeout=left)
+                return method.answer.FromString(answer)
+            except grpc.RpcError as error:
+                typed: CallError = from_call(error)
+            wait = self._retries.wait(typed, attempt, deadline - time.monotonic())
+            if wait is None:
+                raise typed
+            time.sleep(wait)
+            attempt += 1

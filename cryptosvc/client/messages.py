@@ -1,0 +1,134 @@
+"""Requests made and answers read, the same for blocking and asyncio callers."""
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+from google.protobuf.message import Message
+
+from cryptosvc.client.errors import Busy, CallError, Unavailable, from_status
+from cryptosvc.pb.v1 import audit_pb2, crypto_pb2, keys_pb2
+
+_Q = TypeVar("_Q", bound=Message)
+_A = TypeVar("_A", bound=Message)
+
+Outcome: TypeAlias = crypto_pb2.SignResponse | CallError
+"""What became of one item of a batch or stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[_Q, _A]):
+    """One gRPC method: its path and what it takes and gives."""
+
+    path: str
+    question: type[_Q]
+    answer: type[_A]
+
+
+SIGN = Method("/cryptosvc.v1.CryptoService/Sign", crypto_pb2.SignRequest, crypto_pb2.SignResponse)
+SIGN_BATCH = Method(
+    "/cryptosvc.v1.CryptoService/SignBatch", crypto_pb2.SignBatchRequest, crypto_pb2.SignBatchResponse
+)
+SIGN_STREAM = Method(
+    "/cryptosvc.v1.CryptoService/SignStream", crypto_pb2.SignStreamRequest, crypto_pb2.SignStreamResponse
+)
+EXPLAIN = Method("/cryptosvc.v1.CryptoService/Explain", crypto_pb2.SignRequest, crypto_pb2.ExplainResponse)
+LIST_KEYS = Method("/cryptosvc.v1.KeyService/ListKeys", keys_pb2.ListKeysRequest, keys_pb2.ListKeysResponse)
+GET_KEY = Method("/cryptosvc.v1.KeyService/GetKey", keys_pb2.GetKeyRequest, keys_pb2.Key)
+GET_CHECKPOINT = Method(
+    "/cryptosvc.v1.AuditService/GetCheckpoint", audit_pb2.GetCheckpointRequest, audit_pb2.Checkpoint
+)
+GET_ENTRY = Method("/cryptosvc.v1.AuditService/GetEntry", audit_pb2.GetEntryRequest, audit_pb2.Entry)
+PROVE_INCLUSION = Method(
+    "/cryptosvc.v1.AuditService/ProveInclusion", audit_pb2.ProveInclusionRequest, audit_pb2.InclusionProof
+)
+PROVE_CONSISTENCY = Method(
+    "/cryptosvc.v1.AuditService/ProveConsistency",
+    audit_pb2.ProveConsistencyRequest,
+    audit_pb2.ConsistencyProof,
+)
+
+
+def request(
+    key_id: str,
+    *,
+    tbs_certificate: bytes | None = None,
+    certification_request_info: bytes | None = None,
+    tbs_cert_list: bytes | None = None,
+    gbcs_pre_command: bytes | None = None,
+    duis_document: bytes | None = None,
+    request_id: str = "",
+    service_reference_variant: str = "",
+    user_id: str = "",
+    user_role: str = "",
+    supply_sensitive_check: bytes = b"",
+) -> crypto_pb2.SignRequest:
+    """Make a request of exactly one content; without a request id it gets a random one.
+
+    Keep the request to ask again: what makes a second attempt safe is that its id is the same.
+    """
+    return crypto_pb2.SignRequest(
+        request_id=request_id or str(uuid.uuid4()),
+        key_id=key_id,
+        tbs_certificate=tbs_certificate,
+        certification_request_info=certification_request_info,
+        tbs_cert_list=tbs_cert_list,
+        gbcs_pre_command=gbcs_pre_command,
+        duis_document=duis_document,
+        service_reference_variant=service_reference_variant,
+        user_id=user_id,
+        user_role=user_role,
+        supply_sensitive_check=supply_sensitive_check,
+    )
+
+
+def outcome(result: crypto_pb2.SignResult) -> Outcome:
+    """Read one item's result."""
+    return result.signed if result.HasField("signed") else from_status(result.error)
+
+
+def frames(requests: Iterable[crypto_pb2.SignRequest], items: int) -> Iterator[bytes]:
+    """Cut requests into stream frames of `items` each."""
+    frame = crypto_pb2.SignStreamRequest()
+    for one in requests:
+        frame.requests.append(one)
+        if len(frame.requests) >= items:
+            yield frame.SerializeToString()
+            frame = crypto_pb2.SignStreamRequest()
+    if frame.requests:
+        yield frame.SerializeToString()
+
+
+class Batch:
+    """A batch whose items may need more than one attempt: those that were not done are asked for again.
+
+    Args:
+        requests: in order.
+
+    """
+
+    def __init__(self, requests: Sequence[crypto_pb2.SignRequest]) -> None:
+        self._requests = requests
+        self._outcomes: list[Outcome | None] = [None] * len(requests)
+        self._left = list(range(len(requests)))
+
+    def question(self) -> crypto_pb2.SignBatchRequest:
+        """What is still to be asked."""
+        return crypto_pb2.SignBatchRequest(requests=[self._requests[index] for index in self._left])
+
+    def take(self, answer: crypto_pb2.SignBatchResponse) -> CallError | None:
+        """Take an answer; the error to wait after where some items are known not to be done, None where all are."""
+        again: CallError | None = None
+        left: list[int] = []
+        for index, result in zip(self._left, answer.results, strict=True):
+            found = self._outcomes[index] = outcome(result)
+            if isinstance(found, Busy | Unavailable):
+                again = found
+                left.append(index)
+        self._left = left
+        return again
+
+    def outcomes(self) -> list[Outcome]:
+        """One outcome per request, in order."""
+        return [found for found in self._outcomes if found is not None]
