@@ -44,11 +44,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A signed artefact, r‖s and the receipt's fields."""
+    """A signed artefact, r‖s, the clause that permits it and the receipt's fields."""
 
     artefact: bytes
     signature: bytes
-    content_kind: str
+    clause: str
     request_id: str
     receipt: Document
 

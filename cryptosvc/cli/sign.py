@@ -38,7 +38,9 @@ class Form(StrEnum):
 KeyArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="KEY", help="Id of the key, as `key list` shows it.")
 ]
-FormArgument: TypeAlias = Annotated[Form, typer.Argument(metavar="FORM", help="What the payload is: " + ", ".join(Form) + ".")]
+FormArgument: TypeAlias = Annotated[
+    Form, typer.Argument(metavar="FORM", help="What the payload is: " + ", ".join(Form) + ".")
+]
 PayloadArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="PAYLOAD", help="File with the whole payload; - is standard input.")
 ]
@@ -97,7 +99,7 @@ def sign(
     if out is not None:
         out.write_bytes(answer.artefact)
     document: dict[str, JsonValue] = {
-        "content_kind": answer.content_kind,
+        "clause": answer.clause,
         "request_id": answer.request_id,
         "signature": answer.signature.hex(),
         "receipt": answer.receipt,
