@@ -5,8 +5,8 @@ its low octet; CS02g: 0A by load controller, 0B by supplier); the sequence numbe
 of CS06 are the originator counter of the message. The credentials
 CS02b replaces, and the cell that authorises it, are those the name of the message code says.
 
-CS02g's own definition was found nowhere: it is read as a control, which begins with the mode and whose sequence
-number, where it has one, is the originator counter, and then as DER walked to its last octet.
+CS02g's own definition was found nowhere: it is read as something that begins with the mode, whose sequence number is
+the originator counter where it stands as in CS02b (after the authorising cell), and as DER walked to its last octet.
 
 Sources: GBCS 0.8.1 Annex 3 and 13.3; SmartDCCInnovation/gbcs-parser (shapes); Reference Test Data Set 4.5.0.
 """
@@ -103,11 +103,12 @@ _ACTIVATE_FIRMWARE = sequence(required(octets(1, 64)), required(counter()), opti
 _SET_TIME = sequence(required(_TIME), required(_TIME))
 _RESTORE_LOG = sequence(required(sequence_of(sequence(required(_ENTITY_ID), required(_DEVICE_TYPE)))))
 
+_AUTHORISING_CELL_TAG = asn1.CONTEXT | asn1.CONSTRUCTED | 2
 _SEQUENCE_NUMBER_TAG = asn1.CONTEXT | 3
 
 
 def _load_controller_contents(buffer: bytes, start: int, end: int, expected: Expected) -> None:
-    """CS02g: mode first, sequence number where there is one, DER throughout."""
+    """CS02g: mode first, the sequence number where it stands as in CS02b, DER throughout."""
     any_sequence().contents(buffer, start, end, expected)
     tag, at, after = asn1.header(buffer, start, end)
     if tag != asn1.SEQUENCE:  # the mode may stand in the command itself rather than in a control
@@ -116,10 +117,12 @@ def _load_controller_contents(buffer: bytes, start: int, end: int, expected: Exp
     if tag != asn1.INTEGER:
         raise wrong("a credentials replacement begins with its mode", "asn1-structure")
     asn1.mode().contents(buffer, value, at, expected)
+    like_cs02b = False
     while at < after:
         tag, value, at = asn1.header(buffer, at, after)
-        if tag == _SEQUENCE_NUMBER_TAG:
+        if tag == _SEQUENCE_NUMBER_TAG and like_cs02b:
             counter().contents(buffer, value, at, expected)
+        like_cs02b = tag == _AUTHORISING_CELL_TAG
 
 
 _UPDATE_LOAD_CONTROLLER = Type(asn1.SEQUENCE, _load_controller_contents)
