@@ -1,0 +1,158 @@
+"""A lane: one thread, one session of its own, one C_Sign at a time."""
+
+import ctypes
+import threading
+import time
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from cryptosvc.adapters.hsm import faults, objects
+from cryptosvc.adapters.hsm.constants import Ckm, Ckr
+from cryptosvc.adapters.hsm.cryptoki import CryptokiError, Mechanism
+from cryptosvc.adapters.hsm.token import OpenToken, open_session
+from cryptosvc.adapters.hsm.work import Work
+from cryptosvc.core.errors import Busy, CryptosvcError, Internal, Unavailable
+from cryptosvc.core.registry import KeyRecord
+
+if TYPE_CHECKING:
+    from cryptosvc.adapters.hsm.pool import Pool
+
+Tickets = SimpleQueue["Work[object] | None"]
+_LONGEST_RESULT = 64
+_MECHANISMS = {kind: ctypes.pointer(Mechanism(kind)) for kind in (Ckm.ECDSA, Ckm.SHA256_HMAC)}
+"""Prepared once; C_SignInit only reads them."""
+
+
+class Lane:
+    """A session thread of a pool.
+
+    `started` is the time.monotonic() at which the module was last entered, 0.0 while it is not inside. It is set
+    *before* `pool.opened` is read, and a pool that suspends clears `opened` *before* it reads `started`: so either the
+    lane sees that the pool is closed, or the pool sees that the lane is inside.
+    """
+
+    def __init__(self, pool: "Pool", tickets: Tickets, name: str) -> None:
+        self.pool = pool
+        self.tickets = tickets
+        self.started = 0.0
+        self.work: Work[object] | None = None
+        self.index = 0
+        self._token: OpenToken | None = None
+        self._session = 0
+        self._handles: dict[str, tuple[KeyRecord, int]] = {}
+        self._result = ctypes.create_string_buffer(_LONGEST_RESULT)
+        self._length = ctypes.c_ulong()
+        self._result_at = ctypes.cast(self._result, ctypes.c_void_p)
+        self._length_at = ctypes.cast(ctypes.pointer(self._length), ctypes.c_void_p)
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def _run(self) -> None:
+        while (work := self.tickets.get()) is not None:
+            if not self._do(work):
+                break
+        self.started = time.monotonic()
+        self._close()
+        self.started = 0.0
+
+    def _do(self, work: "Work[object]") -> bool:
+        """Take items of a work until there are none left; False where the watch answered for this lane meanwhile."""
+        pool, now = self.pool, time.monotonic
+        self.work = work
+        for index in work.cursor:
+            self.index = index
+            started = self.started = now()
+            token = pool.opened
+            outcome: bytes | CryptosvcError
+            if token is None:
+                outcome = pool.why()
+            elif started > work.deadline(index):
+                outcome = Unavailable(
+                    "the claim's deadline passed while it waited for the module; the key was not used",
+                    rule="hsm/deadline",
+                )
+            else:
+                outcome = self._guarded(token, work, index)
+            self.started = 0.0
+            if not work.answer(index, outcome):
+                return False
+        self.work = None
+        return True
+
+    def _guarded(self, token: OpenToken, work: "Work[object]", index: int) -> bytes | CryptosvcError:
+        try:
+            return self._use(token, work, index)
+        except CryptokiError as error:  # raised by every call but C_Sign: the key was not used
+            if faults.fault_of(error.code) is faults.Fault.GONE:
+                self.pool.lost(token, f"{error.function} returned {faults.name_of(error.code)}")
+            else:
+                self._close()
+            return faults.before_use(self.pool.config.name, error.function, error.code)
+        except CryptosvcError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - a lane outlives whatever an item does to it
+            self._close()
+            return Internal(f"a session thread failed: {type(error).__name__}", rule="hsm/lane")
+
+    def _use(self, token: OpenToken, work: "Work[object]", index: int) -> bytes | CryptosvcError:
+        if token is not self._token or not self._session:
+            self._open(token)
+        functions = self.pool.library.functions
+        key, octets = work.item(index)
+        # 1 the handle, from the cache where the record is the one it was found for
+        known = self._handles.get(key.key_id)
+        handle = known[1] if known is not None and known[0] is key else self._find(key)
+        # 2 C_SignInit; a stale handle is looked up once more, since nothing was signed
+        code = functions.C_SignInit(self._session, _MECHANISMS[work.mechanism], handle)
+        if code:
+            if faults.fault_of(code) is not faults.Fault.STALE:
+                raise CryptokiError("C_SignInit", code)
+            self._handles.clear()
+            code = functions.C_SignInit(self._session, _MECHANISMS[work.mechanism], self._find(key))
+            if code:
+                raise CryptokiError("C_SignInit", code)
+        # 3 C_Sign: from here on an error may mean that the key was used
+        self._length.value = _LONGEST_RESULT
+        code = functions.C_Sign(self._session, octets, len(octets), self._result_at, self._length_at)
+        if code == Ckr.OK and self._length.value == work.octets:
+            return self._result.raw[: work.octets]
+        return self._failed_use(token, code)
+
+    def _failed_use(self, token: OpenToken, code: int) -> CryptosvcError:
+        if code == Ckr.OK:
+            self._close()
+            return Internal(
+                "the module returned a result of the wrong length; it is not released", rule="hsm/length"
+            )
+        if faults.fault_of(code) is faults.Fault.GONE:
+            self.pool.lost(token, f"C_Sign returned {faults.name_of(code)}")
+        else:
+            self._close()  # whatever the session still holds of this operation goes with it
+        return faults.during_use(self.pool.config.name, "C_Sign", code)
+
+    def _find(self, key: KeyRecord) -> int:
+        """Handle of a record's object, from the cache where label, id and point are those it was found for."""
+        known = self._handles.get(key.key_id)
+        wanted = objects.Locator.of(key)
+        if known is not None and objects.Locator.of(known[0]) == wanted:
+            handle = known[1]
+        else:
+            handle = objects.find(self.pool.library.functions, self._session, wanted)
+        self._handles[key.key_id] = (key, handle)
+        return handle
+
+    def _open(self, token: OpenToken) -> None:
+        self._handles.clear()
+        self._token, self._session = token, 0
+        self._session = open_session(self.pool.library.functions, token.slot)
+
+    def _close(self) -> None:
+        """Close the session, where the library is still the one it was opened in. `started` is set by the caller."""
+        session, self._session = self._session, 0
+        self._handles.clear()
+        if session and self._token is not None and self._token.generation == self.pool.library.live:
+            self.pool.library.functions.C_CloseSession(session)
+
+
+def busy(module: str) -> Busy:
+    """The queue of a module is full."""
+    return Busy(f"module {module} has as much work as it may hold; try again", rule="hsm/queue-full")

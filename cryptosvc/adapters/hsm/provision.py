@@ -1,0 +1,292 @@
+"""Make keys on a token, or adopt those that are there; read back what the token made of what it was asked.
+
+Every attribute is given explicitly: library and vendor defaults let one key encrypt, sign and wrap (hazard 7). A key
+whose attributes read back differently is destroyed before anyone can use it. Only `cryptosvc init` and ceremonies use
+this module; the signing path makes nothing.
+
+Modules as tried: SoftHSM 2.6.1 keeps every attribute given here. NSS softokn 3.87 has no CKA_WRAP_WITH_TRUSTED (see
+`_LACKED`), so a transferable key cannot be made there.
+
+Example:
+    >>> with Provisioner(config, lock_folder) as token:
+    ...     point = token.generate("issuing-oca", b"\\x02", ceiling("issuing-oca").template)
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cryptosvc.adapters.hsm import faults, objects, token
+from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported
+from cryptosvc.adapters.hsm.constants import Cka, Ckk, Ckm, Cko
+from cryptosvc.adapters.hsm.cryptoki import FALSE, TRUE, CryptokiError, TemplateItem, boolean, number
+from cryptosvc.adapters.hsm.library import Library, acquire
+from cryptosvc.adapters.hsm.token import OpenToken
+from cryptosvc.core.errors import Conflict, Corrupt, Forbidden
+from cryptosvc.core.keyclass import Algorithm, Template, Usage
+
+P256_PARAMETERS = bytes.fromhex("06082a8648ce3d030107")
+"""CKA_EC_PARAMS: the OID 1.2.840.10045.3.1.7 of prime256v1 in DER."""
+HMAC_KEY_OCTETS = 32
+
+_PRIVATE_USAGES = (Usage.SIGN, Usage.DECRYPT, Usage.UNWRAP, Usage.DERIVE)
+"""Usages a private key object can have in PKCS#11; the others belong to its public half or to secret keys."""
+_CKA = {usage: Cka[usage.name] for usage in Usage}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An attribute that is not what the key class asks for.
+
+    Args:
+        attribute: as `CKA_EXTRACTABLE`.
+        expected: `true`, `false`, or hex.
+        found: the same, or `absent`.
+
+    """
+
+    attribute: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.attribute} is {self.found}, the class asks for {self.expected}"
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """An object that was there already.
+
+    Args:
+        public_point: 65 octets for an EC key, empty for a secret key.
+        differences: from the class's template; the caller decides which it can live with, and says so for ever.
+
+    """
+
+    public_point: bytes
+    differences: tuple[Difference, ...]
+
+
+class Provisioner:
+    """A token opened for making and reading keys.
+
+    Args:
+        config: the module.
+        lock_folder: shared by all processes of the host that use the library.
+
+    Raises (on entering):
+        Unavailable: as `token.open_token`.
+
+    """
+
+    def __init__(self, config: ModuleConfig, lock_folder: Path) -> None:
+        self._config = config
+        self._lock_folder = lock_folder
+        self._library: Library
+        self._opened: OpenToken
+        self._session = 0
+        self._inside = False
+
+    @property
+    def reported(self) -> Reported:
+        """What the token says of itself."""
+        return self._opened.reported
+
+    @property
+    def mechanisms(self) -> frozenset[int]:
+        """What the token advertises; `mechanisms.check` reads it."""
+        return self._opened.mechanisms
+
+    def generate(self, label: str, object_id: bytes, template: Template) -> bytes:
+        """Generate a key (pair) on the token, read it back and compare.
+
+        Args:
+            label: CKA_LABEL; with `object_id` not taken yet.
+            object_id: CKA_ID, at least one octet.
+            template: of the key class.
+
+        Returns:
+            The uncompressed public point, 65 octets; empty for a secret key.
+
+        Raises:
+            Conflict: an object with this label and id exists.
+            Forbidden: the module cannot make such a key, or made another; what it made is destroyed.
+            Unavailable, Internal: the module failed.
+
+        """
+        with self._translated(f"generating key {label}"):
+            functions = self._library.functions
+            if objects.matching(functions, self._session, label, object_id):
+                raise Conflict(
+                    f"the token has an object {label!r} with id {object_id.hex()} already; adopt it or take another id",
+                    rule="hsm/object-exists",
+                )
+            wanted = _wanted(label, object_id, template)
+            if template.algorithm is Algorithm.EC_P256:
+                public, private = functions.generate_pair(
+                    self._session, Ckm.EC_KEY_PAIR_GEN, _wanted_public(label, object_id, template), wanted
+                )
+                made = [private, public]
+            else:
+                length = (Cka.VALUE_LEN, number(HMAC_KEY_OCTETS))
+                made = [functions.generate(self._session, Ckm.GENERIC_SECRET_KEY_GEN, [*wanted, length])]
+            differences = self._differences(made[0], [*wanted, (Cka.LOCAL, TRUE)])
+            if template.algorithm is Algorithm.EC_P256:
+                differences += self._differences(made[1], _wanted_public(label, object_id, template))
+            if differences:
+                for handle in made:
+                    functions.C_DestroyObject(self._session, handle)
+                raise Forbidden(
+                    f"module {self._config.name} made key {label!r} otherwise than asked, so it was destroyed: "
+                    + "; ".join(map(str, differences)),
+                    rule="hsm/template",
+                    clause="G2.22G",
+                )
+            if template.algorithm is Algorithm.EC_P256:
+                return objects.public_point(functions, self._session, label, object_id)
+            return b""
+
+    def adopt(self, label: str, object_id: bytes, template: Template) -> Adopted:
+        """Find the one object with this label and id, and report how it differs from the class's template.
+
+        Changes nothing on the token.
+
+        Raises:
+            Unavailable: there is no such object (or, for an EC key, no public one beside it).
+            Corrupt: two match, or the key is on another curve.
+
+        """
+        with self._translated(f"adopting key {label}"):
+            functions = self._library.functions
+            elliptic = template.algorithm is Algorithm.EC_P256
+            point = objects.public_point(functions, self._session, label, object_id) if elliptic else b""
+            locator = objects.Locator(
+                Cko.PRIVATE_KEY if elliptic else Cko.SECRET_KEY,
+                Ckk.EC if elliptic else Ckk.GENERIC_SECRET,
+                label,
+                object_id,
+                point,
+            )
+            handle = objects.find(functions, self._session, locator)
+            parameters = functions.attribute(self._session, handle, Cka.EC_PARAMS) if elliptic else None
+            if parameters is not None and parameters != P256_PARAMETERS:
+                raise Corrupt(f"key {label!r} is not on curve P-256", rule="hsm/curve")
+            return Adopted(point, self._differences(handle, _wanted(label, object_id, template)))
+
+    def public_point(self, label: str, object_id: bytes) -> bytes:
+        """Uncompressed point of the public key with this label and id; Unavailable, Corrupt as `objects.public_point`."""
+        with self._translated(f"reading key {label}"):
+            return objects.public_point(self._library.functions, self._session, label, object_id)
+
+    def objects(self) -> list[objects.Seen]:
+        """Everything on the token, for `doctor` and reconciliation."""
+        with self._translated("listing objects"):
+            return objects.everything(self._library.functions, self._session)
+
+    def destroy(self, label: str, object_id: bytes) -> int:
+        """Destroy every object with this label and id; how many there were."""
+        with self._translated(f"destroying key {label}"):
+            functions = self._library.functions
+            handles = objects.matching(functions, self._session, label, object_id)
+            for handle in handles:
+                if code := functions.C_DestroyObject(self._session, handle):
+                    raise CryptokiError("C_DestroyObject", code)
+            return len(handles)
+
+    def _differences(self, handle: int, wanted: list[TemplateItem]) -> tuple[Difference, ...]:
+        functions = self._library.functions
+        found = [(kind, value, functions.attribute(self._session, handle, kind)) for kind, value in wanted]
+        return tuple(
+            Difference(f"CKA_{kind.name}", _shown(expected), "absent" if value is None else _shown(value))
+            for kind, expected, value in found
+            if value != expected
+            and not (value is None and expected == FALSE)  # what is absent permits nothing
+        )
+
+    def __enter__(self) -> Self:
+        self._library = acquire(self._config.library, self._config.init_args, self)
+        try:
+            self._opened = token.open_token(self._library, self, self._config, self._lock_folder)
+            with self._translated("opening a session"):
+                self._session = token.open_session(self._library.functions, self._opened.slot, writable=True)
+        except BaseException:
+            self._library.leave(self)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._opened.generation == self._library.live:
+            self._library.functions.C_CloseSession(self._session)
+            self._library.functions.C_CloseSession(self._opened.login_session)
+        self._library.leave(self)
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        self._inside = True
+        try:
+            yield
+        except CryptokiError as error:
+            raise faults.translated(self._config.name, error, doing=doing) from None
+        finally:
+            self._inside = False
+
+    # What library.py asks of a user.
+
+    def suspend(self) -> None:
+        """A provisioner makes single calls; `calling` holds the library while one is under way."""
+
+    def calling(self) -> bool:
+        """Whether a call is under way."""
+        return self._inside
+
+    def active(self) -> bool:
+        """Whether the token is open: the library is not initialised again under it."""
+        return self._session != 0
+
+
+def _wanted(label: str, object_id: bytes, template: Template) -> list[TemplateItem]:
+    """Every attribute of the private or secret object."""
+    elliptic = template.algorithm is Algorithm.EC_P256
+    usages = _PRIVATE_USAGES if elliptic else tuple(Usage)
+    return [
+        (Cka.CLASS, number(Cko.PRIVATE_KEY if elliptic else Cko.SECRET_KEY)),
+        (Cka.KEY_TYPE, number(Ckk.EC if elliptic else Ckk.GENERIC_SECRET)),
+        (Cka.TOKEN, TRUE),
+        (Cka.PRIVATE, TRUE),
+        (Cka.MODIFIABLE, FALSE),
+        (Cka.LABEL, label.encode()),
+        (Cka.ID, object_id),
+        (Cka.SENSITIVE, TRUE),
+        (Cka.EXTRACTABLE, boolean(value=template.transferable)),
+        (Cka.WRAP_WITH_TRUSTED, boolean(value=template.transferable)),
+        *((_CKA[usage], boolean(value=usage in template.usages)) for usage in usages),
+        *(((Cka.SIGN_RECOVER, FALSE),) if elliptic else ()),
+    ]
+
+
+def _wanted_public(label: str, object_id: bytes, template: Template) -> list[TemplateItem]:
+    """Every attribute of the public half: it verifies what the private half signs, and nothing else."""
+    return [
+        (Cka.CLASS, number(Cko.PUBLIC_KEY)),
+        (Cka.KEY_TYPE, number(Ckk.EC)),
+        (Cka.TOKEN, TRUE),
+        (Cka.PRIVATE, FALSE),
+        (Cka.MODIFIABLE, FALSE),
+        (Cka.LABEL, label.encode()),
+        (Cka.ID, object_id),
+        (Cka.EC_PARAMS, P256_PARAMETERS),
+        (Cka.VERIFY, boolean(value=Usage.SIGN in template.usages)),
+        (Cka.VERIFY_RECOVER, FALSE),
+        (Cka.ENCRYPT, FALSE),
+        (Cka.WRAP, FALSE),
+        (Cka.DERIVE, FALSE),
+    ]
+
+
+def _shown(value: bytes) -> str:
+    return {TRUE: "true", FALSE: "false"}.get(value) or value.hex()
