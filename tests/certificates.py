@@ -96,7 +96,9 @@ def key_usage(*names: str) -> x509.KeyUsage:
 
 def policies(*oids: str) -> x509.CertificatePolicies:
     """CertificatePolicies without qualifiers."""
-    return x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier(oid), None) for oid in oids])
+    return x509.CertificatePolicies(
+        [x509.PolicyInformation(x509.ObjectIdentifier(oid), None) for oid in oids]
+    )
 
 
 def _begin(
@@ -153,7 +155,13 @@ def root_builder(
 
 
 def issuing_tbs(
-    root: bytes, key: PublicKey, *, name: str = "Z1", serial: int = 0x22, start: datetime = AT, days: int = 9132
+    root: bytes,
+    key: PublicKey,
+    *,
+    name: str = "Z1",
+    serial: int = 0x22,
+    start: datetime = AT,
+    days: int = 9132,
 ) -> bytes:
     """TBSCertificate of an Issuing OCA under the DER certificate `root`."""
     return certificate_builder(issuing_builder(root, key, name, serial, start, days))
@@ -245,7 +253,9 @@ def crl_tbs(issuer: bytes, **choices: object) -> bytes:
     return crl_builder(issuer, **choices).sign(_SIGNER, hashes.SHA256()).tbs_certlist_bytes  # type: ignore[arg-type]
 
 
-def csr_builder(subject: x509.Name, usage: Sequence[str] = ("digital_signature",)) -> x509.CertificateSigningRequestBuilder:
+def csr_builder(
+    subject: x509.Name, usage: Sequence[str] = ("digital_signature",)
+) -> x509.CertificateSigningRequestBuilder:
     """A builder for a request; no attributes where `usage` is empty."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     return builder.add_extension(key_usage(*usage), critical=True) if usage else builder
@@ -273,7 +283,9 @@ def root_authority(name: str = "ZA", start: datetime = AT - timedelta(days=1)) -
     return Authority(key, builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER))
 
 
-def issuing_authority(root: Authority, name: str = "Z1", start: datetime = AT - timedelta(days=1)) -> Authority:
+def issuing_authority(
+    root: Authority, name: str = "Z1", start: datetime = AT - timedelta(days=1)
+) -> Authority:
     """An Issuing OCA under `root` that began a day ago."""
     key = key_pair(f"issuing {name}")
     builder = issuing_builder(root.certificate, key.public_key(), name, 0x22, start, 9132)

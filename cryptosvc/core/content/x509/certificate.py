@@ -240,13 +240,7 @@ def _require_constraints(tbs: TbsCertificate, *, is_oca: bool, is_root: bool) ->
 def _require_policies(
     tbs: TbsCertificate, profile: X509Profile, *, is_oca: bool, is_root: bool
 ) -> tuple[str, ...]:
-    allowed = (
-        profile.root_policies
-        if is_root
-        else profile.issuing_policies
-        if is_oca
-        else profile.organisation_policies
-    )
+    allowed = profile.policies_of(is_oca=is_oca, is_root=is_root)
     extension = tbs.extension(extensions.CERTIFICATE_POLICIES)
     named = () if extension is None else extensions.policies(extension.value)
     if bool(named) != bool(allowed) or not allowed.issuperset(named) or (not is_oca and len(named) != 1):

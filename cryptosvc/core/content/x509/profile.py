@@ -111,6 +111,12 @@ class X509Profile:
         _require(0 < self.arl_shortest_seconds <= self.arl_longest_seconds, "arl_shortest_seconds")
         _require(self.revocation_reasons <= {1, 2, 3, 4, 5, 6, 9, 10}, "revocation_reasons")
 
+    def policies_of(self, *, is_oca: bool, is_root: bool) -> frozenset[str]:
+        """Certificate policies that a certificate of the kind may name."""
+        if is_root:
+            return self.root_policies
+        return self.issuing_policies if is_oca else self.organisation_policies
+
 
 def _require(holds: bool, names: str) -> None:  # noqa: FBT001 -- the condition is the point of the call
     if not holds:
