@@ -102,7 +102,7 @@ def gbz_rule(payload: bytes, grammar: gbz.Grammar | None = None) -> str:
 
 
 def test_near_misses_of_gbz() -> None:
-    one = gbz.Component(cluster=0x0702, command=0x0B, zcl=b"\x01\x02")
+    one = gbz.Component(cluster=0x0702, command=0x0E, zcl=b"\x01\x02")
     dated = gbz.Component(cluster=0x0705, command=0x09, zcl=bytes(4), from_date_time=bytes(4))
     whole = gbz.emit([one, dated])
     gbz.read(whole, 0, len(whole), None)
@@ -125,6 +125,19 @@ def test_near_misses_of_gbz() -> None:
     assert gbz_rule(whole[:9] + b"\x01" + whole[10:]) == "gbcs/gbz-zcl-header"
     for size in range(len(whole)):
         assert gbz_rule(whole[:size]).startswith("gbcs/")
+
+
+def test_without_a_table_nothing_changes_the_supply() -> None:
+    for frame_control in (0x01, 0x09, 0x11):
+        change = gbz.Component(cluster=0x0702, command=0x0B, zcl=bytes(18), frame_control=frame_control)
+        assert gbz_rule(gbz.emit([change])) == "gbcs/gbz-command"
+        assert (
+            gbz_rule(gbz.emit([gbz.Component(cluster=0x0702, command=0x0D, zcl=b""), change]))
+            == "gbcs/gbz-command"
+        )
+    for method in (1, 2):
+        script = dlms.spec(dlms.ACTION, 9, "0-0:10.0.106.255", method), b"\x12\x00\x34"
+        assert dlms_rule(dlms.emit(COUNTER, [(GET_ENERGY, dlms.NULL), script])) == "gbcs/dlms-item"
 
 
 def test_a_grammar_bounds_count_length_and_fixed_octets() -> None:

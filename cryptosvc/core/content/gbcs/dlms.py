@@ -12,7 +12,7 @@ takes at least one octet, so size is bounded by the message.
 
 Example:
     >>> counter = (1000).to_bytes(8)
-    >>> payload = emit(counter, [(spec(ACTION, 9, "0-0:10.0.106.255", 1), LONG_UNSIGNED + b"\\x00\\x34")])
+    >>> payload = emit(counter, [(spec(SET, 1, "0-0:94.44.0.1", 2), LONG_UNSIGNED + b"\\x00\\x34")])
     >>> read(payload, 0, len(payload), counter, None)
 
 Sources: DLMS UA 1000-2 (Green Book) 9.5, A-XDR IEC 61334-6; GBCS 7.3; every Command of the Reference Test Data Set.
@@ -38,6 +38,7 @@ DEEPEST = 12
 SPEC_OCTETS = 10
 
 _ACCESS_REQUEST = b"\xd9\x20"
+_LOAD_SWITCH = bytes.fromhex("000900000A006AFF")  # class 9, 0-0:10.0.106.255: its scripts open, close and arm
 _BIT_STRING = 0x04
 _COUNTED = frozenset((0x09, 0x0A, 0x0C))  # octet-string, visible-string, utf8-string
 # Tag → octets after it: null, boolean, double-long(-unsigned), bcd, integer, long, unsigned, long-unsigned, long64,
@@ -72,7 +73,7 @@ def read(buffer: bytes, start: int, end: int, counter: bytes, items: Mapping[byt
         end: where it ends.
         counter: originator counter, 8 octets.
         items: what the use case may touch: spec (10 octets) → the octets its datum must begin with. None where no
-            table of items is known for the message code, and then any item is read.
+            table of items is known for the message code, and then any item is read but the load switch.
 
     Raises:
         Malformed: anything else.
@@ -99,6 +100,8 @@ def read(buffer: bytes, start: int, end: int, counter: bytes, items: Mapping[byt
                 raise wrong(
                     "an access-request gets, sets or acts; other choices are not in GBCS", "dlms-choice"
                 )
+            if what[1:9] == _LOAD_SWITCH:
+                raise wrong("only ECS42, ECS43 and ECS44 touch the load switch", "dlms-item")
             if choice == GET_WITH_SELECTION:
                 at = _datum(buffer, at + 1, end, 0)
         else:

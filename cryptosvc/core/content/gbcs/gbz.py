@@ -10,7 +10,7 @@ Header integers are big-endian, ZCL payloads little-endian. The transaction sequ
 components (control 02) occur in responses only and are refused.
 
 Example:
-    >>> payload = emit([Component(cluster=0x0702, command=0x0B, zcl=bytes(17) + b"\\x01")])
+    >>> payload = emit([Component(cluster=0x0705, command=0x00, zcl=bytes(5))])
     >>> read(payload, 0, len(payload), None)
 
 Sources: GBCS "GBZ Message Templates"; ZigBee Cluster Library 2.3.1 (frame control); every Command of the Reference
@@ -28,6 +28,8 @@ CLIENT_TO_SERVER = 0x01
 SERVER_TO_CLIENT = 0x09
 _CONTROLS = frozenset((0x00, LAST, FROM_DATE_TIME, FROM_DATE_TIME | LAST))
 _PROFILE = b"\x01\x09"
+_METERING = b"\x07\x02"
+_CHANGE_SUPPLY = 0x0B
 _HEADER_OCTETS = 5
 _ZCL_HEADER_OCTETS = 3
 # Frame type 00 or 01, not manufacturer specific, direction, disable default response, and nothing else.
@@ -95,7 +97,7 @@ class Component:
 
 
 def read(buffer: bytes, start: int, end: int, grammar: Grammar | None) -> None:
-    """Read one GBZ payload that fills `buffer[start:end]`; `grammar` None reads any command of any cluster.
+    """Read one GBZ payload that fills `buffer[start:end]`; `grammar` None reads any command but Change Supply.
 
     Raises:
         Malformed: anything else.
@@ -127,6 +129,8 @@ def read(buffer: bytes, start: int, end: int, grammar: Grammar | None) -> None:
             )
         if grammar is not None:
             _match(buffer, at, zcl, after, grammar)
+        elif buffer[at + 1 : at + 3] == _METERING and buffer[zcl - 1] == _CHANGE_SUPPLY:
+            raise wrong("only GCS32 and GCS39 change the supply", "gbz-command")
         at = after
     if not count or at != end:
         raise wrong("a GBZ payload has at least one component and nothing after the last", "gbz-trailing")

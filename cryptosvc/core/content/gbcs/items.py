@@ -6,7 +6,8 @@ or the one value the use case has. `M9/0-0:10.0.106.255/1=120034` is ECS43: exec
 load switch; ECS42 closes it with 0033, ECS44 arms it with 0036. Nothing else passes under those codes.
 
 A request need not have every item. ECS30, ECS46c and ECS47 (0046, 0054, 0055; withdrawn from GBCS) are in no source
-with their items: any access-request is read under those codes, and who may sign them is still held.
+with their items: any access-request is read under those codes unless it touches the load switch; who may sign them
+is held as for the others.
 
 Source: GBCS use-case annex ("DLMS COSEM" items, all critical use cases); ECS05 and ECS08 (001D value, 001F) from the
 Reference Test Data Set 4.5.0, in which every Access-Request keeps to this table. ECS08a (00DE) may set attribute 2 of

@@ -7,7 +7,7 @@ number of components.
 
 Constants are held where samples of the use case, or of one with the same ZCL command, confirmed them; elsewhere
 (006B, 006F, 0070, 007C, 007E) command, cluster and length are held. 007D (GCS24, withdrawn) is in no source: any
-well-formed GBZ payload is read, and who may sign it is still held.
+well-formed GBZ payload is read unless it changes the supply; who may sign it is held as for the others.
 
 Source: GBCS "GBZ Message Templates"; Reference Test Data Set 4.5.0.
 """
