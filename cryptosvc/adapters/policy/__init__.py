@@ -5,7 +5,9 @@
     lint.py      what a validator cannot see: a named caller, a misspelt class, a missing clause
     query.py     facts → Cedar request
     cedar.py     the Policy port, and `load_policy`
-    matrix.py    every cell against the ceiling; the table for reviewers
+    proof.py     nothing outside the ceiling is permitted, whatever the other facts
+    matrix.py    the table of cells, as in service
+    review.py    the table and the policies as text, CSV, JSON
     tables.py    decision tables of policies/tests
     explain.py   why a set of facts is refused, and what would change that
 

@@ -12,6 +12,7 @@ import cedarpy
 from cryptosvc.adapters.policy import query
 from cryptosvc.adapters.policy.lint import lint
 from cryptosvc.adapters.policy.matrix import require_under_ceiling
+from cryptosvc.adapters.policy.proof import prove_under_ceiling
 from cryptosvc.adapters.policy.source import Rule, Source, named_in, parse_source
 from cryptosvc.adapters.policy.words import require_same_words
 from cryptosvc.core.case import Facts, PolicyAnswer
@@ -112,9 +113,10 @@ def load_policy(files: Mapping[str, bytes]) -> CedarPolicy:
     require_same_words(str(source.schema), source.schema_file)
     lint(source)
     _validate(source)
-    # 3 every cell
+    # 3 every cell, with all other facts open; then as in service
+    prove_under_ceiling(source)
     policy = CedarPolicy(source)
-    require_under_ceiling(source, policy.decide_all)
+    require_under_ceiling(policy.decide_all)
     return policy
 
 

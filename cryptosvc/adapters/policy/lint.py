@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass
 from cedarpy import pst
 
 from cryptosvc.adapters.policy.source import Rule, Source
-from cryptosvc.adapters.policy.words import WORDS, nearest
+from cryptosvc.adapters.policy.words import FACT_WORDS, WORDS, nearest
 from cryptosvc.core.errors import Malformed
 
 
@@ -45,10 +45,33 @@ def _require_known(node: object, rule: Rule) -> None:
                 "string-constant",
                 rule,
             )
+        case pst.BinaryOp(op="eq" | "not_eq" | "in" | "contains", left=left, right=right):
+            _require_comparable(left, right, rule)
+            _require_comparable(right, left, rule)
         case pst.Like():
             raise _refused("uses `like`, which hides the words it matches; name them", "like", rule)
         case _:
             return
+
+
+def _require_comparable(asked: object, words: object, rule: Rule) -> None:
+    """A fact compared with words of another kind is never equal, and Cedar does not complain."""
+    match asked:
+        case pst.GetAttr(base=pst.Var(name="context"), attr=attribute):
+            expected = FACT_WORDS.get(attribute, "")
+        case pst.Var(name="principal"):
+            expected = "UserRole"
+        case pst.Var(name="resource"):
+            expected = "KeyClass"
+        case pst.Var(name="action"):
+            expected = "Action"
+        case _:
+            return
+    for node in _nodes(words):
+        if isinstance(node, pst.EntityUid) and str(node.type) in WORDS and str(node.type) != expected:
+            raise _refused(
+                f"compares {expected or 'a yes or no'} with {node}, which it never is", "never-equal", rule
+            )
 
 
 def _require_group(kind: str, word: str, rule: Rule) -> None:

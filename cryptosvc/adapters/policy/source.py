@@ -102,6 +102,8 @@ def parse_source(files: Mapping[str, bytes]) -> Source:
     origin = [name for name, tree in parsed.items() for _ in tree.static_policies]
     text = "\n".join(policy_files.values())
     whole = _parsed("all policy files together", text)
+    if not whole.static_policies and not whole.templates:
+        raise Malformed("the policy files have no policy", rule="policy/files")
     trees = {policy: whole.static_policies[policy] for policy in sorted(whole.static_policies, key=_position)}
     return Source(
         policies=cedarpy.PolicySet.from_str(text),

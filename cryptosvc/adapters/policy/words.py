@@ -26,6 +26,14 @@ WORDS: Mapping[str, frozenset[str]] = {
     "Action": frozenset(Operation),
 }
 
+FACT_WORDS: Mapping[str, str] = {
+    "content": "Content",
+    "state": "KeyState",
+    "origin": "Origin",
+    "environment": "Environment",
+}
+"""Context attributes whose value is a word, and whose words those are."""
+
 _ENUMERATED = re.compile(r"^\s*entity (\w+) enum \[([^\]]*)\];", re.MULTILINE)
 _ACTIONS = re.compile(r"^\s*action ([^{;]*?) appliesTo", re.MULTILINE)
 _WORD = re.compile(r'"([^"]*)"')
