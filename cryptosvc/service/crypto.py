@@ -3,15 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import grpc
-
 from cryptosvc.core.case import Principal, Request
 from cryptosvc.core.errors import Malformed, Refusal
 from cryptosvc.core.names import Operation
 from cryptosvc.flow.sign import NotSigned
 from cryptosvc.pb.v1 import crypto_pb2
 from cryptosvc.service import convert, status
-from cryptosvc.service.handlers import Answered, Context, Desk
+from cryptosvc.service.handlers import Answered, Context, Desk, Handler
 from cryptosvc.service.results import Answer, fill, outcome
 from cryptosvc.service.stream import SigningStream
 from cryptosvc.service.walks import Walks
@@ -33,7 +31,7 @@ class CryptoHandlers:
         self._walks = walks
         self._payload_octets = desk.limits.payload_octets
 
-    def methods(self) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
+    def methods(self) -> dict[str, Handler]:
         """Handlers by method name."""
         return {
             "Sign": self._desk.unary("Sign", Operation.SIGN, self._sign),

@@ -7,7 +7,7 @@ what.
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 import grpc
 import structlog
@@ -23,6 +23,7 @@ from cryptosvc.service.metrics import Metrics
 from cryptosvc.service.tally import Event, Tally
 from cryptosvc.service.tracing import Tracing
 
+Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Unary = Callable[[Principal, bytes, Context], Awaitable[bytes]]
 Stream = Callable[[Principal, Context], Awaitable[None]]
@@ -66,7 +67,7 @@ class Desk:
         self._overload = overload
         self._tracing = tracing
 
-    def unary(self, method: str, operation: Operation, step: Unary) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def unary(self, method: str, operation: Operation, step: Unary) -> Handler:
         """Make a handler of a step that takes and gives one message."""
 
         async def handle(payload: bytes, context: Context) -> bytes:
@@ -82,7 +83,7 @@ class Desk:
             handle if self._tracing is None else self._traced_unary(method, handle)
         )
 
-    def stream(self, method: str, operation: Operation, step: Stream) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def stream(self, method: str, operation: Operation, step: Stream) -> Handler:
         """Make a handler of a step that reads and writes frames itself."""
 
         async def handle(_frames: object, context: Context) -> None:

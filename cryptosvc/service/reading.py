@@ -2,7 +2,6 @@
 
 from typing import TypeVar
 
-import grpc
 from google.protobuf.message import Message
 
 from cryptosvc.core.case import Principal
@@ -10,7 +9,7 @@ from cryptosvc.core.errors import Malformed, Refusal
 from cryptosvc.core.names import KeyId, Operation
 from cryptosvc.pb.v1 import audit_pb2, keys_pb2
 from cryptosvc.service import convert
-from cryptosvc.service.handlers import Context, Desk
+from cryptosvc.service.handlers import Context, Desk, Handler
 
 KEY_SERVICE = "cryptosvc.v1.KeyService"
 AUDIT_SERVICE = "cryptosvc.v1.AuditService"
@@ -30,7 +29,7 @@ class KeyHandlers:
         self._desk = desk
         self._reader = desk.application.key_reader
 
-    def methods(self) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
+    def methods(self) -> dict[str, Handler]:
         """Handlers by method name."""
         return {
             "ListKeys": self._desk.unary("ListKeys", Operation.READ_KEYS, self._list_keys),
@@ -71,7 +70,7 @@ class AuditHandlers:
         self._desk = desk
         self._auditor = desk.application.auditor
 
-    def methods(self) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
+    def methods(self) -> dict[str, Handler]:
         """Handlers by method name."""
         return {
             "GetCheckpoint": self._desk.unary("GetCheckpoint", Operation.READ_LOG, self._get_checkpoint),

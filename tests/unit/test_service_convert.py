@@ -1,0 +1,80 @@
+"""Bounds of a request, on both sides; and that nothing but the five forms gets through."""
+
+import pytest
+
+from cryptosvc.core.errors import Malformed
+from cryptosvc.core.names import ContentForm
+from cryptosvc.pb.v1 import crypto_pb2
+from cryptosvc.service import convert
+
+PAYLOAD_OCTETS = 1000
+
+
+def _message(**changes: object) -> crypto_pb2.SignRequest:
+    fields: dict[str, object] = {"request_id": "r1", "key_id": "k1", "tbs_certificate": b"\x30" * 100}
+    return crypto_pb2.SignRequest(**(fields | changes))
+
+
+def _refusal(message: crypto_pb2.SignRequest) -> Malformed:
+    with pytest.raises(Malformed) as caught:
+        convert.request(message, PAYLOAD_OCTETS)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ("request_id", ["a", "x" * 64, "with space", "~!"], ["", "x" * 65, "é", "a\n", "a\x00", "\x7f"]),
+        ("key_id", ["a", "A.b_c-9", "k" * 64], ["", "k" * 65, "a/b", "a b", "é", "a\n"]),
+        ("service_reference_variant", ["", "7.1", "6.18.2"], ["7.1\n", "x" * 17, "7,1"]),
+        (
+            "user_id",
+            ["", "90-B3-D5-1F-30-01-00-00"],
+            ["90-b3-d5-1f-30-01-00-00", "90-B3", "90B3D51F30010000"],
+        ),
+        ("user_role", ["", "IS", "RSA"], ["is", "TOOLONGROLE", "I S"]),
+        ("tbs_certificate", [b"1", b"x" * PAYLOAD_OCTETS], [b"", b"x" * (PAYLOAD_OCTETS + 1)]),
+        (
+            "supply_sensitive_check",
+            [b"", b"x" * convert.CHECK_OCTETS_AT_MOST],
+            [b"x" * (convert.CHECK_OCTETS_AT_MOST + 1)],
+        ),
+    ],
+)
+def test_bounds(field: str, good: list[object], bad: list[object]):
+    for value in good:
+        convert.request(_message(**{field: value}), PAYLOAD_OCTETS)
+    for value in bad:
+        assert _refusal(_message(**{field: value})).field == field
+
+
+@pytest.mark.parametrize("form", [form for form in ContentForm if form is not ContentForm.LOG_CHECKPOINT])
+def test_each_form_is_what_its_field_says(form: ContentForm):
+    message = crypto_pb2.SignRequest(request_id="r", key_id="k", **{form.value: b"payload"})
+    request = convert.request(message, PAYLOAD_OCTETS)
+    assert (request.form, request.payload) == (form, b"payload")
+
+
+def test_the_contract_has_no_field_for_anything_else():
+    forms = {field.name for field in crypto_pb2.SignRequest.DESCRIPTOR.oneofs_by_name["content"].fields}
+    assert forms == {form.value for form in ContentForm} - {"log_checkpoint"}
+
+
+def test_a_request_without_content_is_malformed():
+    assert _refusal(crypto_pb2.SignRequest(request_id="r", key_id="k")).rule == "request/no-content"
+
+
+@pytest.mark.parametrize("octets", [20, 28, 32, 48, 64])
+@pytest.mark.parametrize(
+    ("field", "clause"),
+    [("tbs_certificate", "G2.60"), ("gbcs_pre_command", "G2.56"), ("duis_document", "G3.29")],
+)
+def test_a_bare_digest_is_refused_by_name_whatever_it_is_said_to_be(field: str, clause: str, octets: int):
+    message = crypto_pb2.SignRequest(request_id="r", key_id="k", **{field: b"\x01" * octets})
+    refusal = _refusal(message)
+    assert (refusal.rule, refusal.clause, refusal.field) == ("request/bare-digest", clause, field)
+
+
+def test_what_does_not_decode_is_malformed():
+    with pytest.raises(Malformed):
+        convert.parsed(crypto_pb2.SignRequest, b"\xff\xff\xff")
