@@ -1,7 +1,8 @@
 """Facts of a finished certificate: whose it is, for what, from when to when.
 
 Reads the certificates of the SMKI hierarchies as they are (Organisation, OCA, Device), strictly as far as anything
-here depends on it. The signature is not verified: what makes a certificate believed is the registry record it is in.
+here depends on it. The signature is neither verified nor read: what makes a certificate believed is the registry
+record it is in. (Two published Device Certificates have a signature whose integers are not minimal.)
 
 Example:
     >>> read_certificate(certificate_der).eui64
@@ -17,7 +18,7 @@ from cryptosvc.core.content.x509 import der, extensions
 from cryptosvc.core.content.x509.distinguished import OcaName, attributes, read_name, rfc4514
 from cryptosvc.core.content.x509.extensions import KeyUsage
 from cryptosvc.core.content.x509.profile import KnownOca
-from cryptosvc.core.content.x509.public_key import ORDER, key_identifier
+from cryptosvc.core.content.x509.public_key import key_identifier
 from cryptosvc.core.content.x509.tbs import TbsCertificate, read_tbs, require_algorithm
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.names import EUI64_OCTETS, Eui64, RemotePartyRole, UnixNanoseconds
@@ -38,6 +39,7 @@ _READ = frozenset(
 )
 _HARDWARE_MODULE_NAME = "1.3.6.1.5.5.7.8.4"
 _CONTEXT_0 = 0xA0
+_EMPTY_SEQUENCE = der.encode(der.SEQUENCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ def read_certificate(encoded: bytes) -> CertificateFacts:
     fields = der.Fields(der.read(encoded, limit=LARGEST_OCTETS), "certificate")
     tbs = read_tbs(fields.take(der.SEQUENCE))
     require_algorithm(fields.take(der.SEQUENCE))
-    _require_signature(fields.take(der.BIT_STRING))
+    fields.take(der.BIT_STRING)
     fields.end()
     unknown = {extension.oid for extension in tbs.extensions if extension.critical} - _READ - _NOT_READ
     if unknown:
@@ -94,9 +96,6 @@ def read_certificate(encoded: bytes) -> CertificateFacts:
         )
     eui64, role = _whose(tbs)
     usage = tbs.extension(extensions.KEY_USAGE)
-    constraints = tbs.extension(extensions.BASIC_CONSTRAINTS)
-    if constraints is not None:
-        extensions.path_length(constraints.value)
     return CertificateFacts(
         subject_der=tbs.subject.encoded,
         issuer_der=tbs.issuer.encoded,
@@ -108,7 +107,7 @@ def read_certificate(encoded: bytes) -> CertificateFacts:
         ski=_key_identifier(tbs),
         not_before=tbs.not_before,
         not_after=tbs.not_after,
-        is_ca=constraints is not None,
+        is_ca=_is_authority(tbs),
         usages=frozenset() if usage is None else extensions.key_usages(usage.value),
     )
 
@@ -121,17 +120,6 @@ def known_oca(encoded: bytes) -> KnownOca:
             "an Organisation ARL lists OCA Certificates; this one is not of a CA", rule="certificate/not-oca"
         )
     return KnownOca(facts.issuer_der, facts.serial)
-
-
-def _require_signature(bits: der.Node) -> None:
-    """Require the shape of an ECDSA P-256 signature: two integers between 1 and the order."""
-    if bits.content[0]:
-        raise Malformed("the signature is not a whole number of octets", rule="signature/form")
-    pair = der.Fields(der.read(bits.content[1:], limit=80), "signature")
-    numbers = der.integer(pair.take(der.INTEGER)), der.integer(pair.take(der.INTEGER))
-    pair.end()
-    if not all(0 < number < ORDER for number in numbers):
-        raise Malformed("the signature is not a P-256 signature", rule="signature/form")
 
 
 def _whose(tbs: TbsCertificate) -> tuple[Eui64 | None, RemotePartyRole | None]:
@@ -167,6 +155,15 @@ def _device(tbs: TbsCertificate) -> Eui64:
     if kind != _HARDWARE_MODULE_NAME or len(number) != EUI64_OCTETS:
         raise Malformed("a Device Certificate names a hardware module by its EUI-64", rule="name/device")
     return Eui64(number)
+
+
+def _is_authority(tbs: TbsCertificate) -> bool:
+    """Read basicConstraints; some published Organisation Certificates have them, and they say nothing."""
+    constraints = tbs.extension(extensions.BASIC_CONSTRAINTS)
+    if constraints is None or constraints.value == _EMPTY_SEQUENCE:
+        return False
+    extensions.path_length(constraints.value)
+    return True
 
 
 def _key_identifier(tbs: TbsCertificate) -> bytes:
