@@ -124,8 +124,8 @@ class Actions(Protocol):
     def policy_explain(self, folder: Path, facts: Mapping[str, str]) -> Document:
         """Say what the policies answer for these facts and why."""
 
-    def policy_matrix(self, folder: Path) -> Sequence[Document]:
-        """List every cell of facts that is permitted, with its clause and policies."""
+    def policy_matrix(self, folder: Path) -> tuple[str, Sequence[Document]]:
+        """What is permitted: as a short text, and every cell of facts with its decision, clauses and policies."""
 
     def doctor(self, config: Path) -> Sequence[Finding]:
         """Look at everything a worker needs."""

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from cryptosvc.cli.actions import Document
 from cryptosvc.cli.actions import Progress as Report
@@ -107,12 +106,11 @@ def print_rows(rows: Sequence[Document], columns: Sequence[str], *, as_json: boo
     if as_json:
         print_json(rows)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(_text(row.get(column, "")) for column in columns))
-    Console(soft_wrap=not sys.stdout.isatty(), highlight=False).print(table)
+    lines = [[column.replace("_", " ").upper() for column in columns]]
+    lines += [[_text(row.get(column, "")) for column in columns] for row in rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 @contextmanager
@@ -136,6 +134,8 @@ def _flat(document: Document, prefix: str = "") -> Iterator[tuple[str, str]]:
         label = prefix + name.replace("_", " ")
         if isinstance(value, Mapping):
             yield from _flat(value, f"{label} ")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            yield label, "\n".join(_text(item) for item in value)
         else:
             yield label, _text(value)
 

@@ -70,6 +70,12 @@ def explain(
 
 @app.command()
 def matrix(context: typer.Context, folder: _FolderOption = _FOLDER, as_json: JsonOption = False) -> None:
-    """List everything the policies permit, one line a cell, for a reviewer. What is not listed is refused."""
-    rows = actions_of(context).policy_matrix(folder)
-    console.print_rows(rows, tuple(rows[0]) if rows else ("nothing",), as_json=as_json)
+    """List everything the policies permit, for a reviewer. What is not listed is refused.
+
+    --json gives every cell of the matrix (class, content, state, environment, User Role), refused ones too.
+    """
+    text, cells = actions_of(context).policy_matrix(folder)
+    if as_json:
+        console.print_json(cells)
+    else:
+        print(text, end="")

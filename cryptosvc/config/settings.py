@@ -142,7 +142,9 @@ class LogSettings(Section):
     Args:
         origin: origin line of its checkpoints; never changes in the life of a deployment.
         audit_key: id of the audit-signing key.
-        head_key: id of the log-authentication key.
+        head_key: id of the log-authentication key. It is found in its module by this name, never by what the store
+            says: the store is what it authenticates.
+        module: the module that holds both; the first where none is named.
         checkpoint_seconds: a checkpoint is signed this often where there is anything new.
 
     """
@@ -150,6 +152,7 @@ class LogSettings(Section):
     origin: Origin
     audit_key: Name = "log-audit"
     head_key: Name = "log-head"
+    module: Name | None = None
     checkpoint_seconds: Annotated[int, Field(ge=1, le=86_400)] = 60
 
 
@@ -317,6 +320,8 @@ class Settings(Section):
             raise ValueError("give at least one [[modules]] table")
         if len(set(names)) != len(names):
             raise ValueError("two modules have the same name")
+        if self.log.module is not None and self.log.module not in names:
+            raise ValueError(f"log.module names {self.log.module}, which is no [[modules]] table")
         return self
 
 

@@ -100,7 +100,7 @@ class WiredActions:
 
         return review.explained(folder, facts)
 
-    def policy_matrix(self, folder: Path) -> Sequence[Document]:
+    def policy_matrix(self, folder: Path) -> tuple[str, Sequence[Document]]:
         """List what is permitted."""
         from cryptosvc.wiring import review
 

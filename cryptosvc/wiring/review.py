@@ -7,7 +7,7 @@ from pathlib import Path
 from cryptosvc.adapters.policy import CedarPolicy, load_policy
 from cryptosvc.adapters.policy.explain import explain
 from cryptosvc.adapters.policy.matrix import favourable, table
-from cryptosvc.adapters.policy.review import matrix_records
+from cryptosvc.adapters.policy.review import matrix_records, matrix_text
 from cryptosvc.adapters.policy.tables import check_tables, read_tables
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.case import Facts
@@ -55,14 +55,10 @@ def check(folder: Path) -> dict[str, JsonValue]:
     }
 
 
-def matrix(folder: Path) -> list[dict[str, str]]:
-    """Every permitted cell."""
-    records = matrix_records(table(load(folder).decide_all))
-    return [
-        {name: value for name, value in record.items() if name not in {"ceiling", "decision"}}
-        for record in records
-        if record["decision"] == "permit"
-    ]
+def matrix(folder: Path) -> tuple[str, list[dict[str, str]]]:
+    """What is permitted as text, and every cell as a record."""
+    rows = table(load(folder).decide_all)
+    return matrix_text(rows), matrix_records(rows)
 
 
 def explained(folder: Path, words: Mapping[str, str]) -> dict[str, JsonValue]:

@@ -1,0 +1,44 @@
+"""How an object of a module is found from a key's id alone."""
+
+import hashlib
+
+from cryptosvc.config.settings import Settings
+from cryptosvc.core.keyclass import ceiling
+from cryptosvc.core.names import KeyId, ModuleName, SystemName
+from cryptosvc.core.registry import KeyRecord, KeyState, Origin
+
+HEAD_KEY_CLASS = "log-authentication"
+AUDIT_KEY_CLASS = "audit-signing"
+_OBJECT_ID_OCTETS = 16
+
+
+def object_id(key_id: str) -> bytes:
+    """CKA_ID of a key the service makes: the first 16 octets of SHA-256 of its id."""
+    return hashlib.sha256(key_id.encode()).digest()[:_OBJECT_ID_OCTETS]
+
+
+def log_module(settings: Settings) -> ModuleName:
+    """The module that holds the log's keys."""
+    return ModuleName(settings.log.module or settings.modules[0].name)
+
+
+def head_key(settings: Settings) -> KeyRecord:
+    """The log-authentication key as the configuration names it; the store is never asked, since this key judges it."""
+    return KeyRecord(
+        key_id=KeyId(settings.log.head_key),
+        version=1,
+        key_class=HEAD_KEY_CLASS,
+        state=KeyState.ACTIVE,
+        system=SystemName(settings.deployment.system),
+        environment=settings.deployment.environment,
+        module=log_module(settings),
+        label=settings.log.head_key,
+        object_id=object_id(settings.log.head_key),
+        public_point=b"",
+        certificate=b"",
+        eui64=None,
+        role=None,
+        origin=Origin.GENERATED,
+        transferable=ceiling(HEAD_KEY_CLASS).template.transferable,
+        signs_for_eligible_user=False,
+    )
