@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from cryptosvc.core.case import ModuleFacts, Principal, Request
+from cryptosvc.core.case import ModuleFacts, PolicyAnswer, Principal, Request
 from cryptosvc.core.check import Checked
 from cryptosvc.core.content.base import Once, Statement
 from cryptosvc.core.content.forms import Profiles
@@ -44,6 +44,8 @@ MODULE = ModuleName("test-module")
 SUPPLIER_KEY = KeyId("supplier-ds")
 XML_KEY = KeyId("supplier-xml")
 SUPPLIER = precommands.SUPPLIER
+ALLOWED = PolicyAnswer(allowed=True, policies=("p1", "p2"), clauses=("G2.56",), text="", digest="d" * 64)
+"""What a policy engine says to everything, for tests of what holds whatever it says."""
 PRIVATE = {name: certificates.key_pair(name) for name in (SUPPLIER_KEY, XML_KEY)}
 
 

@@ -1,0 +1,106 @@
+"""The class table and the lifecycle table, cell by cell against the clauses they come from."""
+
+import pytest
+
+from cryptosvc.core import lifecycle
+from cryptosvc.core.errors import Forbidden, WrongState
+from cryptosvc.core.keyclass import KEY_CLASSES, Algorithm, Usage, ceiling
+from cryptosvc.core.names import ContentKind, Operation, RemotePartyRole
+from cryptosvc.core.registry import KeyState
+
+CSR = ContentKind.CERTIFICATION_REQUEST
+
+# What the Code lets each class sign; written again from the clauses, so that a widened table fails here.
+MAY_SIGN = {
+    "root-oca": {ContentKind.OCA_CERTIFICATE, CSR, ContentKind.ORGANISATION_ARL},
+    "issuing-oca": {ContentKind.ORGANISATION_CERTIFICATE, CSR, ContentKind.ORGANISATION_CRL},
+    "command-signing": {ContentKind.GBCS_PRE_COMMAND, CSR},
+    "xml-signing": {ContentKind.DUIS_DOCUMENT, CSR},
+    "audit-signing": {ContentKind.LOG_CHECKPOINT},
+    "log-authentication": set(),
+}
+CLAUSE = {"root-oca": "G2.60", "issuing-oca": "G2.61", "command-signing": "G2.56", "xml-signing": "G3.29"}
+
+
+def test_the_table_has_exactly_these_classes():
+    assert set(KEY_CLASSES) == set(MAY_SIGN)
+
+
+@pytest.mark.parametrize("name", MAY_SIGN)
+@pytest.mark.parametrize("kind", list(ContentKind))
+@pytest.mark.parametrize("operation", list(Operation))
+def test_every_cell(name, kind, operation):
+    row = ceiling(name)
+    allowed = operation is Operation.SIGN and kind in MAY_SIGN[name]
+    assert row.permits(operation, kind) is allowed
+    if allowed:
+        assert row.clause_for(operation, kind).startswith("G")
+        return
+    with pytest.raises(Forbidden) as refusal:
+        row.clause_for(operation, kind)
+    assert refusal.value.rule == "ceiling/purpose"
+    assert refusal.value.clause == CLAUSE.get(name, "G2.27")
+    assert refusal.value.field == "key_id"
+
+
+def test_an_unknown_class_is_forbidden_and_never_a_default():
+    for name in ("", "ROOT-OCA", "root-oca ", "transport"):
+        with pytest.raises(Forbidden):
+            ceiling(name)
+
+
+@pytest.mark.parametrize("name", MAY_SIGN)
+def test_no_row_lets_an_object_do_two_things(name):
+    # A signing key that derives, or a wrapping key that decrypts, is how keys leave a module.
+    usages = ceiling(name).template.usages
+    if ceiling(name).template.algorithm is Algorithm.EC_P256:
+        assert usages == {Usage.SIGN}
+    else:
+        assert usages == {Usage.SIGN, Usage.VERIFY}
+
+
+def test_log_keys_never_leave_their_module():
+    assert not ceiling("audit-signing").template.transferable
+    assert not ceiling("log-authentication").template.transferable
+
+
+def test_every_signature_is_verified_before_release_and_level_3_is_the_least():
+    for row in KEY_CLASSES.values():
+        assert row.verified_before_release is (row.template.algorithm is Algorithm.EC_P256)
+        assert row.assurance_level >= 3
+        assert row.quorum >= 2
+        assert row.crypto_period_days > 0
+
+
+def test_no_remote_party_role_belongs_to_two_classes():
+    seen: dict[RemotePartyRole, str] = {}
+    for row in KEY_CLASSES.values():
+        for role in row.roles:
+            assert seen.setdefault(role, row.name) == row.name
+    assert seen[RemotePartyRole.XML_SIGN] == "xml-signing"
+    assert seen[RemotePartyRole.SUPPLIER] == "command-signing"
+
+
+@pytest.mark.parametrize("state", list(KeyState))
+@pytest.mark.parametrize("kind", list(ContentKind))
+@pytest.mark.parametrize("operation", list(Operation))
+def test_every_state(state, kind, operation):
+    allowed = operation is Operation.SIGN and (
+        state is KeyState.ACTIVE or (state is KeyState.PRE_ACTIVATION and kind is CSR)
+    )
+    assert lifecycle.permits(state, operation, kind) is allowed
+    if allowed:
+        lifecycle.require(state, operation, kind)
+        return
+    with pytest.raises(WrongState) as refusal:
+        lifecycle.require(state, operation, kind)
+    assert refusal.value.clause == "G5.13(b)"
+
+
+def test_the_tables_cannot_be_changed_at_run_time():
+    with pytest.raises(TypeError):
+        lifecycle.ALLOWED[KeyState.SUSPENDED] = frozenset()
+    with pytest.raises(TypeError):
+        KEY_CLASSES["root-oca"] = None
+    with pytest.raises(TypeError):
+        ceiling("root-oca").ceiling[(Operation.SIGN, ContentKind.GBCS_PRE_COMMAND)] = "none"
