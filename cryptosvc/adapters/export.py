@@ -78,7 +78,12 @@ def write_export(
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
-            head = {"format": FORMAT, "origin": origin, "size": size, "version": FORMAT_VERSION}
+            head: dict[str, JsonValue] = {
+                "format": FORMAT,
+                "origin": origin,
+                "size": size,
+                "version": FORMAT_VERSION,
+            }
             file.write(canonical(head) + b"\n")
             for note in notes:
                 file.write(canonical({"checkpoint": note.decode()}) + b"\n")
@@ -248,6 +253,6 @@ def _json_line(line: bytes) -> dict[str, JsonValue]:
         raise Malformed(
             "a line before the entries is not JSON; is this a log export?", rule="export/format"
         ) from None
-    if not isinstance(item, dict):
-        raise Malformed("a line before the entries is not a JSON object", rule="export/format")
+    if not isinstance(item, dict) or canonical(item) + b"\n" != line:
+        raise Malformed("a line before the entries is not a canonical JSON object", rule="export/format")
     return item

@@ -20,7 +20,7 @@ import orjson
 
 from cryptosvc.core import checkpoint, lifecycle
 from cryptosvc.core.canonical import JsonValue, canonical, digest
-from cryptosvc.core.errors import Corrupt, Malformed
+from cryptosvc.core.errors import Corrupt, Internal, Malformed
 from cryptosvc.core.merkle import leaf_hash, root_of
 from cryptosvc.core.names import ContentKind, Operation
 from cryptosvc.core.record import ENTRY_VERSION, commitment
@@ -147,10 +147,10 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
         elif kind == "use":
             use = Use(
                 index,
-                str(entry["key"]),
+                _text(index, entry, "key"),
                 _integer(index, entry, "key_version"),
-                str(entry["operation"]),
-                str(entry["content_kind"]),
+                _text(index, entry, "operation"),
+                _text(index, entry, "content_kind"),
             )
             uses.setdefault((use.key, use.version, use.operation, use.content_kind), use)
     return ChunkFindings(
@@ -240,8 +240,8 @@ def _entry(index: int, octets: bytes) -> dict[str, JsonValue]:
         entry: dict[str, JsonValue] = orjson.loads(octets)
     except orjson.JSONDecodeError:
         raise Corrupt(f"entry {index} is not JSON", rule="export/entry") from None
-    if not isinstance(entry, dict) or canonical(entry) != octets:
-        raise Corrupt(f"entry {index} is not canonical JSON", rule="export/entry")
+    if not octets.startswith(b"{") or not _is_canonical(entry, octets):
+        raise Corrupt(f"entry {index} is not a canonical JSON object", rule="export/entry")
     if entry.get("v") != ENTRY_VERSION:
         raise Corrupt(f"entry {index} is of an unknown version", rule="export/entry-version")
     return entry
@@ -251,20 +251,40 @@ def _beside(index: int, entry: Mapping[str, JsonValue], withheld: bytes) -> Mapp
     """Compare what is kept beside the entry with its commitments; redacted fields are simply absent."""
     if not withheld:
         return {}
-    commitments = entry.get("commitments", {})
+    commitments = entry.get("commitments")
     values: dict[str, str] = {}
     try:
-        for name, (salt, value) in orjson.loads(withheld).items():
-            assert isinstance(commitments, Mapping)
-            if commitments.get(name) != commitment(bytes.fromhex(salt), name, value):
-                raise Corrupt(
-                    f"entry {index}: the value of {name!r} kept beside it is not the one committed to",
-                    rule="export/commitment",
-                )
-            values[name] = value
-    except (ValueError, TypeError, AttributeError, AssertionError):
-        raise Corrupt(f"what is kept beside entry {index} is not readable", rule="export/withheld") from None
+        beside: dict[str, list[str]] = orjson.loads(withheld)
+        readable = isinstance(commitments, Mapping) and canonical(beside) == withheld
+        committed = {
+            name: (bytes.fromhex(salt), salt, value) for name, (salt, value) in beside.items() if readable
+        }
+    except (ValueError, TypeError, AttributeError, Internal):
+        readable = False
+    if not readable or any(own.hex() != salt for own, salt, _ in committed.values()):
+        raise Corrupt(f"what is kept beside entry {index} is not readable", rule="export/withheld")
+    for name, (own, _, value) in committed.items():
+        if not isinstance(commitments, Mapping) or commitments.get(name) != commitment(own, name, value):
+            raise Corrupt(
+                f"entry {index}: the value of {name!r} kept beside it is not the one committed to",
+                rule="export/commitment",
+            )
+        values[name] = value
     return values
+
+
+def _is_canonical(entry: Mapping[str, JsonValue], octets: bytes) -> bool:
+    try:
+        return canonical(entry) == octets
+    except Internal:
+        return False
+
+
+def _text(index: int, entry: Mapping[str, JsonValue], name: str) -> str:
+    value = entry.get(name)
+    if not isinstance(value, str):
+        raise Corrupt(f"entry {index} has no text {name!r}", rule="export/entry")
+    return value
 
 
 def _integer(index: int, entry: Mapping[str, JsonValue], name: str) -> int:
