@@ -6,7 +6,7 @@ are elsewhere. Key ids choose what it does.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -351,3 +351,10 @@ async def stand(
     finally:
         signer.release.set()
         await server.stop(1.0)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until something another task or thread does has happened; TimeoutError where it does not."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for is not the test's to signal
+            await asyncio.sleep(0.01)

@@ -25,6 +25,7 @@ class Limits:
         deadline_seconds: longest an accepted request waits to be started; a caller's own earlier deadline counts
             instead. What has not been started by then never is.
         connection_age_seconds: connections are asked to go after this time, so that load spreads over new workers.
+        connection_idle_seconds: a connection without calls is closed after this; callers come back by themselves.
         handshake_seconds: longest a TLS handshake may take.
         page_items: most keys in one ListKeys answer.
 
@@ -40,6 +41,7 @@ class Limits:
     streams_per_connection: int = 1024
     deadline_seconds: float = 30.0
     connection_age_seconds: float = 1800.0
+    connection_idle_seconds: float = 300.0
     handshake_seconds: float = 10.0
     page_items: int = 500
 

@@ -168,6 +168,7 @@ def _options(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.max_concurrent_streams", limits.streams_per_connection),
         ("grpc.max_allowed_incoming_connections", limits.connections),
         ("grpc.server_handshake_timeout_ms", int(limits.handshake_seconds * 1000)),
+        ("grpc.max_connection_idle_ms", int(limits.connection_idle_seconds * 1000)),
         ("grpc.max_connection_age_ms", int(limits.connection_age_seconds * 1000)),
         ("grpc.max_connection_age_grace_ms", int(limits.connection_grace_seconds * 1000)),
         # A peer that is gone without a word is noticed within these.
