@@ -1,0 +1,1 @@
+"""Alembic migrations, packaged so that `cryptosvc init` can run them."""
