@@ -124,10 +124,6 @@ def parse(octets: bytes) -> Envelope:
     signatures: object = tree["signatures"]
     if not isinstance(signatures, list):
         raise Malformed("signatures of a DSSE envelope is an array", rule="dsse/fields")
-    if len(signatures) > SIGNATURES_AT_MOST:
-        raise Malformed(
-            f"a DSSE envelope has at most {SIGNATURES_AT_MOST} signatures", rule="dsse/signatures"
-        )
     envelope = _bounded(
         Envelope(
             _text(tree["payloadType"]), _base64(tree["payload"]), tuple(_signature(one) for one in signatures)

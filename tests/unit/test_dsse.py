@@ -206,6 +206,10 @@ REFUSED = {
     "empty": b"",
     "not json": b"{",
     "array": b"[]",
+    "array of the field names": b'["payload","payloadType","signatures"]',
+    "signature an array of the field names": altered(signatures=[["keyid", "sig"]]),
+    "payload not ascii": altered(payload="AAA\u00e9"),
+    "sig not ascii": altered(signatures=[{"keyid": "one", "sig": "AAA\u00e9"}]),
     "null": b"null",
     "number": b"1",
     "no payload": without("payload"),
@@ -258,6 +262,13 @@ def test_everything_else_is_malformed(name):
     with pytest.raises(Malformed) as refusal:
         dsse.parse(REFUSED[name])
     assert refusal.value.rule.startswith("dsse/")
+
+
+def test_the_size_bound_has_two_sides():
+    for extra, rule in ((0, "dsse/json"), (1, "dsse/size")):
+        with pytest.raises(Malformed) as refusal:
+            dsse.parse(b"x" * (dsse.ENVELOPE_OCTETS + extra))
+        assert refusal.value.rule == rule
 
 
 def test_sixteen_signatures_and_texts_of_two_hundred_characters_are_the_last_accepted():

@@ -54,6 +54,16 @@ def test_what_the_example_schema_accepts_the_dccs_accepts(gbcs_data):
         assert document.parse(payload, theirs).signed_bytes == document.parse(payload, ours).signed_bytes
 
 
+def test_a_variant_that_a_newer_schema_has_and_the_table_lacks_is_refused():
+    newer = DEMO.replace(
+        b'<xs:enumeration value="8.2"/>', b'<xs:enumeration value="8.2"/><xs:enumeration value="8.99"/>'
+    )
+    payload = duis.request(reference="8.99", variant="8.99")
+    with pytest.raises(Malformed) as caught:
+        document.parse(payload, duis_profile(newer, XMLDSIG))
+    assert caught.value.rule == "duis/variant"
+
+
 def test_an_import_with_a_space_in_its_location_compiles(gbcs_data):
     folder = gbcs_data / "duis_xsd"
     main = (folder / "DUIS Schema V5.4.xsd").read_bytes()

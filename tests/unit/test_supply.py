@@ -119,6 +119,12 @@ def test_what_is_no_envelope_is_malformed(envelope):
     assert rule.split("/")[0] in {"dsse", "supply"}
 
 
+def test_the_size_bound_has_two_sides():
+    for extra, rule in ((0, "dsse/json"), (1, "supply/size")):
+        envelope = b"x" * (supply.ENVELOPE_OCTETS + extra)
+        assert refusal_of(envelope, PAYLOAD, REQUEST_ID, CHECKER, kind=Malformed) == rule
+
+
 def test_an_envelope_for_the_longest_request_id_fits():
     long_id = '"' * 64
     made = supply.attest(PAYLOAD, long_id, CHECKER, CHECKER_SIGNS)
