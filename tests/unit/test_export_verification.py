@@ -115,7 +115,9 @@ def reordered(entries: list[Entry]) -> list[Entry]:
 
 
 @pytest.mark.parametrize("tamper", [changed, without_one, with_one_more, reordered])
-def test_a_tampered_entry_breaks_the_root(tmp_path: Path, tamper: Callable[[list[Entry]], list[Entry]]) -> None:
+def test_a_tampered_entry_breaks_the_root(
+    tmp_path: Path, tamper: Callable[[list[Entry]], list[Entry]]
+) -> None:
     entries = small_log()
     path = written(tmp_path, tamper(entries), [note(entries)], records())
     with pytest.raises(Corrupt) as caught:
@@ -166,7 +168,10 @@ def test_a_missing_and_an_unknown_record_are_named(tmp_path: Path) -> None:
         (use(0, 1), "export/use-of-unknown-key"),
         (record_change(3, "active"), "export/record-version"),
         (record_change(1, "active"), "export/record-version"),
-        (leaf("use", key="supplier-1", key_version=1, operation="sign", content_kind="x"), "export/use-in-state"),
+        (
+            leaf("use", key="supplier-1", key_version=1, operation="sign", content_kind="x"),
+            "export/use-in-state",
+        ),
     ],
 )
 def test_a_log_that_contradicts_itself_is_named(tmp_path: Path, extra: Entry, rule: str) -> None:
