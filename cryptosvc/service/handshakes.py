@@ -28,7 +28,12 @@ _MESSAGE = re.compile(rb"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ([a-z_]+\.(?:cc|h
 _STEP = b"CallNextHandshakerLocked: error="
 _SERVER_SIDE = b"grpc.internal.server_credentials="
 _PEER = re.compile(rb"grpc\.internal\.endpoint_peer_address=([^,}\s]+)")
-_NOISE_OF = frozenset({b"handshaker.cc", b"ssl_transport_security.cc"})
+_NOISE_OF = frozenset({b"handshaker.cc", b"ssl_transport_security.cc", b"log.cc", b"trace.cc"})
+"""Where messages come from that say no more than is recorded, or that tracing is on."""
+
+_TRAILER = re.compile(rb"=== Source Location Trace|src/core/|\s*$")
+"""Further lines of such a message; nobody else writes the like."""
+
 _NOISE_START = b"handshake manager "
 
 _REASONS = (
@@ -63,6 +68,7 @@ class HandshakeReader:
     def __init__(self, failed: Callable[[Event], None]) -> None:
         self._failed = failed
         self._error: bytes | None = None
+        self._dropped = False
 
     def line(self, line: bytes) -> bool:
         """Take one line, without its end; say whether it is to be passed on."""
@@ -70,17 +76,17 @@ class HandshakeReader:
         if message is not None:
             self._error = None
             file, text = message.groups()
+            self._dropped = file in _NOISE_OF or text.startswith((_STEP, _NOISE_START))
             if text.startswith(_STEP):
                 rest = text[len(_STEP) :]
                 if not rest.startswith(b"OK"):
                     self._error = b""
                     self._continue(rest)
-                return False
-            return not (file in _NOISE_OF or text.startswith(_NOISE_START))
+            return not self._dropped
         if self._error is not None:
             self._continue(line)
             return False
-        return True
+        return not (self._dropped and _TRAILER.match(line))
 
     def _continue(self, text: bytes) -> None:
         assert self._error is not None
