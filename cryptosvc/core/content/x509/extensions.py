@@ -169,7 +169,7 @@ def wrapped_contingency_key(value: bytes) -> None:
     wrapped = fields.take(der.OCTET_STRING)
     fields.end()
     algorithm.take(der.OBJECT_IDENTIFIER)
-    algorithm.optional(der.NULL, der.SEQUENCE, der.OCTET_STRING, der.OBJECT_IDENTIFIER)
+    algorithm.optional(der.NULL, der.SEQUENCE, der.OCTET_STRING)
     algorithm.end()
     if not 1 <= len(wrapped.content) <= 1024:
         raise Malformed("a wrapped contingency key has 1 to 1024 octets", rule="extension/contingency-key")
