@@ -361,6 +361,19 @@ def test_base64_has_one_form(text):
     assert rule_of(duis.signed_request(text=text))
 
 
+@pytest.mark.parametrize("size", [1, 2, 4, 5])
+def test_base64_has_no_loose_bits(size):
+    text = base64.b64encode(bytes(size)).decode()
+    loose = text.replace("A=", "B=")
+    assert loose != text
+    assert base64.b64decode(loose, validate=True) == bytes(size)
+    # The schema's xs:base64Binary says so too; the reader does not lean on it.
+    assert rule_of(duis.signed_request(text=loose)) == "duis/schema-invalid"
+    with pytest.raises(Malformed) as refusal:
+        embedded.signed_pre_command(loose)
+    assert refusal.value.rule == "duis/gbcs-base64"
+
+
 def test_base64_may_be_wrapped_by_white_space():
     text = base64.b64encode(GOOD).decode()
     wrapped = "\n" + "\r\n ".join(text[at : at + 64] for at in range(0, len(text), 64)) + "\n"

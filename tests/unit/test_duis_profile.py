@@ -76,7 +76,7 @@ def test_an_import_that_was_not_given_is_named(gbcs_data):
     found = refusal(
         (folder / "DUIS Schema V5.4.xsd").read_bytes(), (folder / "xmldsig-core-schema.xsd").read_bytes()
     )
-    assert "http://www.dccinterface.co.uk/ResponseAndAlert" in str(found)
+    assert str(found).endswith("imports http://www.dccinterface.co.uk/ResponseAndAlert; give that schema too")
 
 
 @pytest.mark.parametrize("octets", [b"", b"x", b"<x/>", b"<schema/>", DEMO[:-5], b"\x00"])
@@ -93,7 +93,7 @@ def test_a_schema_that_does_not_compile_is_refused():
 
 
 def test_the_schemas_may_not_be_swapped():
-    refusal(XMLDSIG, DEMO)
+    assert "not the one of XML signatures" in str(refusal(XMLDSIG, DEMO))
 
 
 @pytest.mark.parametrize("name", ["include", "redefine"])

@@ -118,6 +118,8 @@ async def test_a_caller_states_its_own_user_ids_and_roles_only():
     assert (await the_refusal(corridor, other_user)).rule == "caller/user-id"
     assert (await the_refusal(corridor, other_role)).rule == "caller/user-role"
     assert (await the_case(corridor, no_role)).facts.user_role is None
+    silent = replace(asked, statement=replace(asked.statement, user_id="", user_role=""))
+    assert (await the_case(corridor, silent)).request.statement.user_id == ""
 
 
 @pytest.mark.parametrize(
