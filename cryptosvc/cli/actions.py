@@ -85,8 +85,8 @@ class Actions(Protocol):
     def serve(self, config: Path) -> None:
         """Run the service until it is told to stop."""
 
-    def work(self, config: Path, index: int, listen: str, ready: int) -> None:
-        """Run one worker process on HOST:PORT; it writes one octet to the descriptor `ready` once it serves."""
+    def work(self, config: Path, index: int, listen: str, ready: Path | None) -> None:
+        """Run one worker process on HOST:PORT; it makes the file `ready` once it serves."""
 
     def init(self, config: Path, provisioning: Path, progress: Progress) -> Document:
         """Create registry, log and keys of a test deployment."""

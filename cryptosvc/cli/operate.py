@@ -23,9 +23,7 @@ def worker(
     context: typer.Context,
     index: Annotated[int, typer.Option(help="Number of this worker, from 0.")],
     listen: Annotated[str, typer.Option(help="HOST:PORT, as the supervisor holds it.")],
-    ready: Annotated[
-        int, typer.Option(help="File descriptor to say on that the worker serves; -1 for none.")
-    ] = -1,
+    ready: Annotated[Path | None, typer.Option(help="File to make once the worker serves.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Run one worker process. `serve` starts these; there is no reason to do so by hand."""

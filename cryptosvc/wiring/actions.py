@@ -22,7 +22,7 @@ class WiredActions:
         journal.set_up(process="supervisor")
         supervisor.supervise(config, read_settings(config))
 
-    def work(self, config: Path, index: int, listen: str, ready: int) -> None:
+    def work(self, config: Path, index: int, listen: str, ready: Path | None) -> None:
         """Run one worker."""
         from cryptosvc.wiring import worker
 

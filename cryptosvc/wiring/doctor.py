@@ -1,20 +1,25 @@
 """`doctor`: look at everything a worker needs, one finding each, and say what to do. Uses no key but the log's own."""
 
+import asyncio
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from cryptosvc.adapters.clock import SystemClock
-from cryptosvc.adapters.hsm import ModuleConfig, Pkcs11Hsm, mechanisms
+from cryptosvc.adapters.hsm import mechanisms
+from cryptosvc.adapters.hsm.assurance import ModuleConfig
+from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
+from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.cli.actions import Finding, Health
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core.errors import CryptosvcError
-from cryptosvc.core.names import Environment
-from cryptosvc.wiring import modules, profiles, review, stores
+from cryptosvc.core.names import Environment, SystemName
+from cryptosvc.wiring import modules, ownership, profiles, review, stores, worker
 
 EXPIRES_SOON_DAYS = 30
 _REQUIRED_LEVEL = 3
@@ -40,20 +45,20 @@ def examine(config: Path) -> list[Finding]:
     hsm.start()
     try:
         for module in configs:
-            found += _guarded(
-                f"module {module.name}", lambda module=module: _module(hsm, module, settings, clock)
-            )  # type: ignore[misc] - the default binds this turn's module
-        found += _guarded("store and log", lambda: _store(settings, hsm))
+            found += _guarded(f"module {module.name}", partial(_module, hsm, module, settings, clock))
+        found += _guarded("store and log", partial(_store, settings, hsm, clock))
     finally:
         hsm.close()
     return found
 
 
-def _guarded(subject: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _guarded(subject: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    found: list[Finding] = []
     try:
-        yield from look()
+        found.extend(look())
     except CryptosvcError as error:
-        yield _wrong(subject, error, _ADVICE.get(error.rule, ""))
+        found.append(_wrong(subject, error, _ADVICE.get(error.rule, "")))
+    return found
 
 
 _ADVICE = {
@@ -81,7 +86,7 @@ def _tls(settings: Settings, clock: SystemClock) -> Iterator[Finding]:
     server = settings.server
     now = datetime.fromtimestamp(clock.now().at / _SECONDS, UTC)
     for setting, path in (("server.certificate", server.certificate), ("server.client_ca", server.client_ca)):
-        yield from _guarded(setting, lambda setting=setting, path=path: _certificates(setting, path, now))  # type: ignore[misc] - the defaults bind this turn's values
+        yield from _guarded(setting, partial(_certificates, setting, path, now))
     yield from _guarded("server.private_key", lambda: _private_key(settings))
 
 
@@ -134,7 +139,7 @@ def _private_key(settings: Settings) -> Iterator[Finding]:
         )
         return
     del octets
-    same = _point(key.public_key()) == _point(certificate.public_key())
+    same = key.public_key() == certificate.public_key()
     if same and not path.stat().st_mode & 0o077:
         yield Finding(subject="server.private_key", health=Health.OK, seen="belongs to server.certificate")
     elif same:
@@ -144,10 +149,6 @@ def _private_key(settings: Settings) -> Iterator[Finding]:
             seen=f"{path} can be read by others",
             advice=f"run: chmod 600 {path}",
         )
-
-
-def _point(key: object) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return] - every public key of pyca has it
 
 
 def _policies(settings: Settings) -> Iterator[Finding]:
@@ -183,6 +184,8 @@ def _module(
     hsm: Pkcs11Hsm, module: ModuleConfig, settings: Settings, clock: SystemClock
 ) -> Iterator[Finding]:
     facts = hsm.facts(module.name)
+    with Provisioner(module, stores.lock_folder(settings)) as token:
+        ownership.require_own(token, settings, module.name)
     reported, advertised = hsm.reported(module.name)
     subject = f"module {module.name}"
     yield Finding(
@@ -223,9 +226,40 @@ def _assurance(subject: str, stated: str, settings: Settings, enough: bool) -> F
     )
 
 
-def _store(settings: Settings, hsm: Pkcs11Hsm) -> Iterator[Finding]:
-    with stores.opened(settings, hsm) as store:
-        yield from stores.findings(store, settings)
+def _store(settings: Settings, hsm: Pkcs11Hsm, clock: SystemClock) -> list[Finding]:
+    stores.require_tables(settings)
+    return asyncio.run(_opened_store(settings, hsm, clock))
+
+
+async def _opened_store(settings: Settings, hsm: Pkcs11Hsm, clock: SystemClock) -> list[Finding]:
+    async with stores.opened(settings, hsm, clock, worker.scope(settings, "doctor")) as store:
+        head = await store.ledger.head()
+        keys = await store.registry.keys_of(SystemName(settings.deployment.system))
+        callers = await store.registry.callers()
+        note = await store.ledger.checkpoint()
+    found = [
+        Finding(
+            subject="store and log",
+            health=Health.OK,
+            seen=f"{settings.store.url.partition('://')[0]}, {head.size} entries, the head verifies",
+        ),
+        Finding(
+            subject="registry",
+            health=Health.OK if keys and callers else Health.WARNING,
+            seen=f"{len(keys)} keys and {len(callers)} callers, each as the log says",
+            advice="" if keys and callers else "run: cryptosvc init PROVISIONING_FILE",
+        ),
+    ]
+    if note is None:
+        found.append(
+            Finding(
+                subject="checkpoint",
+                health=Health.WARNING,
+                seen="none has been signed yet",
+                advice="start the service; it signs one within log.checkpoint_seconds",
+            )
+        )
+    return found
 
 
 def _wrong(subject: str, error: CryptosvcError, advice: str) -> Finding:

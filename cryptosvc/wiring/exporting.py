@@ -1,5 +1,7 @@
 """`audit export` and `audit verify`."""
 
+import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import (
@@ -9,11 +11,72 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from cryptosvc.adapters.export import verify_export
-from cryptosvc.cli.actions import Progress
-from cryptosvc.core.errors import Malformed
+from cryptosvc.adapters.clock import SystemClock
+from cryptosvc.adapters.export import verify_export, write_export
+from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
+from cryptosvc.cli.actions import Document, Progress
+from cryptosvc.config.settings import Settings, read_settings
+from cryptosvc.core import checkpoint
+from cryptosvc.core.errors import Malformed, Unavailable
 from cryptosvc.core.evidence import Verdict
+from cryptosvc.wiring import modules, stores, worker
 from cryptosvc.wiring.profiles import read_octets
+
+
+def export(config: Path, out: Path, progress: Progress) -> Document:
+    """Write everything up to the newest checkpoint to a file, read from the store and verified as it is read.
+
+    Raises:
+        Unavailable: no checkpoint has been signed yet; store or module out of reach.
+        Corrupt: the store is not what the log's head vouches for.
+
+    """
+    settings = read_settings(config)
+    clock = SystemClock()
+    hsm = Pkcs11Hsm(modules.module_configs(settings), clock, stores.lock_folder(settings))
+    hsm.start()
+    try:
+        return asyncio.run(_export(settings, hsm, clock, out, progress))
+    finally:
+        hsm.close()
+
+
+async def _export(
+    settings: Settings, hsm: Pkcs11Hsm, clock: SystemClock, out: Path, progress: Progress
+) -> Document:
+    async with stores.opened(settings, hsm, clock, worker.scope(settings, "export")) as store:
+        records = await store.registry.every_record()
+        notes = await store.ledger.checkpoints()
+        if not notes:
+            raise Unavailable(
+                "no checkpoint has been signed yet; start the service, it signs one within log.checkpoint_seconds",
+                rule="checkpoint/none-yet",
+            )
+        size = max(checkpoint.parse(note).checkpoint.size for note in notes)
+        late = [record.record_id for record in records if record.leaf_index >= size]
+        if late:
+            raise Unavailable(
+                f"the newest checkpoint signs {size} entries and does not cover the last change of {late[0]} yet; "
+                "try again in a minute",
+                rule="checkpoint/not-covered",
+            )
+        entries = _told(store.ledger.entries(0, size), size, progress)
+        written = await asyncio.to_thread(write_export, out, settings.log.origin, notes, records, entries)
+    return {
+        "written_to": str(out),
+        "origin": settings.log.origin,
+        "entries": written,
+        "records": len(records),
+    }
+
+
+def _told(
+    entries: Iterator[tuple[bytes, bytes]], size: int, progress: Progress
+) -> Iterator[tuple[bytes, bytes]]:
+    for done, entry in enumerate(entries):
+        if done % 1024 == 0:
+            progress("exporting", done, size)
+        yield entry
 
 
 def verify(export: Path, key: Path, origin: str, processes: int, progress: Progress) -> Verdict:

@@ -2,12 +2,10 @@
 
 import ctypes
 import resource
-import signal
 import sys
 
 from cryptosvc.core.errors import Internal
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 
 
@@ -23,11 +21,6 @@ def protect_memory() -> None:
     """Keep PINs and keys of software modules out of core files, and other processes of this user out of our memory."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(_PR_SET_DUMPABLE, 0)
-
-
-def end_with_parent() -> None:
-    """Have the kernel send SIGTERM when the parent dies, so that no worker outlives its supervisor."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -85,7 +85,7 @@ def _facts(words: Mapping[str, str]) -> Facts:
     ceiling(words["key_class"])
     facts = favourable(words["key_class"], ContentKind(words["content_kind"]), environment=Environment.TEST)
     changes = {name: _value(facts, name, word) for name, word in words.items() if name not in _ASKED}
-    return replace(facts, **changes)
+    return replace(facts, **changes)  # type: ignore[arg-type]  # each value was read as its fact's own type
 
 
 def _value(facts: Facts, name: str, word: str) -> bool | int | str | None:
@@ -100,7 +100,7 @@ def _value(facts: Facts, name: str, word: str) -> bool | int | str | None:
             return None if word == "none" else UserRole(word)
         if isinstance(now, bool):
             return {"true": True, "yes": True, "false": False, "no": False}[word.lower()]
-        return type(now)(word)  # type: ignore[no-any-return] - str, int and the enumerations all read from text
+        return type(now)(word)  # type: ignore[no-any-return]  # str, int and the enumerations all read from text
     except (ValueError, KeyError):
         raise Malformed(f"{word!r} is not a value of {name}", rule="config/fact", field=name) from None
 

@@ -1,0 +1,307 @@
+"""`cryptosvc init`: from an empty token and database to a test deployment; run again, what is missing is added."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from cryptosvc.adapters.clock import SystemClock
+from cryptosvc.adapters.hsm.assurance import ModuleConfig
+from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
+from cryptosvc.adapters.hsm.provision import Provisioner
+from cryptosvc.adapters.store.engine import migrate
+from cryptosvc.cli.actions import Document, Progress
+from cryptosvc.config.provisioning import CallerEntry, KeyEntry, Provisioning, read_provisioning
+from cryptosvc.config.settings import Settings, read_settings
+from cryptosvc.core.content.x509.identity import read_certificate
+from cryptosvc.core.errors import Conflict, Forbidden, Malformed
+from cryptosvc.core.keyclass import ceiling
+from cryptosvc.core.names import CallerId, Environment, Eui64, KeyId, ModuleName, SystemName
+from cryptosvc.core.registry import (
+    CallerRecord,
+    CallerState,
+    Grant,
+    KeyRecord,
+    Origin,
+    Record,
+    caller_document,
+)
+from cryptosvc.wiring import logkeys, modules, ownership, profiles, stores, worker
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What this run does to the registry."""
+
+    records: list[Record] = field(default_factory=list)
+    generated: list[str] = field(default_factory=list)
+    adopted: list[str] = field(default_factory=list)
+    certified: list[str] = field(default_factory=list)
+    callers: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def run(config: Path, file: Path, progress: Progress) -> Document:
+    """Provision.
+
+    Raises:
+        Forbidden: environment live; a store or token of another system.
+        Conflict: a key or caller is registered otherwise than the file says; an object is in the way.
+        Malformed: a file is not what it should be.
+        Unavailable, Corrupt: as the store and the module say.
+
+    """
+    settings = read_settings(config)
+    provisioning = read_provisioning(file)
+    if settings.deployment.environment is not Environment.TEST:
+        raise Forbidden(
+            "`init` provisions environment test only; in live, keys and callers come from ceremonies",
+            rule="init/live",
+            clause="G2.56",
+        )
+    return asyncio.run(_run(settings, provisioning, progress))
+
+
+async def _run(settings: Settings, provisioning: Provisioning, progress: Progress) -> Document:
+    migrate(settings.store.url)
+    configs = {config.name: config for config in modules.module_configs(settings)}
+    fresh = not settings.store.anchor.exists()
+    with _tokens(configs, settings) as tokens:
+        for name, token in tokens.items():
+            ownership.take(token, settings, name)
+        log_token = tokens[logkeys.log_module(settings)]
+        if fresh:
+            _make_head_key(settings, log_token)
+        clock = SystemClock()
+        hsm = Pkcs11Hsm(tuple(configs.values()), clock, stores.lock_folder(settings))
+        hsm.start()
+        try:
+            scope = worker.scope(settings, f"{os.uname().nodename}/init")
+            async with stores.opened(settings, hsm, clock, scope, found=True) as store:
+                return await _provision(settings, provisioning, tokens, store, progress)
+        finally:
+            hsm.close()
+
+
+async def _provision(
+    settings: Settings,
+    provisioning: Provisioning,
+    tokens: dict[ModuleName, Provisioner],
+    store: stores.Opened,
+    progress: Progress,
+) -> Document:
+    registered = {record.key_id: record for record in await _keys(store, settings, provisioning)}
+    callers = {record.caller_id: record for record in await store.registry.callers()}
+    plan = _Plan()
+    entries = [*_log_entries(settings), *provisioning.keys]
+    if KeyId(settings.log.head_key) not in registered:
+        plan.records.append(logkeys.head_key(settings))
+    total = len(entries) + len(provisioning.callers)
+    for done, entry in enumerate(entries):
+        progress(f"key {entry.id}", done, total)
+        _plan_key(settings, entry, registered.get(KeyId(entry.id)), tokens, plan)
+    own = worker.service_caller(settings)
+    if own.caller_id not in callers:
+        plan.records.append(own)
+    for done, caller in enumerate(provisioning.callers, len(entries)):
+        progress(f"caller {caller.id}", done, total)
+        _plan_caller(settings, caller, callers.get(CallerId(caller.id)), plan)
+    if plan.records:
+        await store.registry.change(plan.records)
+    head = await store.ledger.head()
+    view = await store.registry.keys({KeyId(settings.log.audit_key)})
+    return {
+        "system": settings.deployment.system,
+        "environment": settings.deployment.environment.value,
+        "origin": settings.log.origin,
+        "keys_generated": tuple(plan.generated),
+        "keys_adopted": tuple(plan.adopted),
+        "keys_given_certificates": tuple(plan.certified),
+        "callers_registered": tuple(plan.callers),
+        "remarks": tuple(plan.remarks),
+        "log_entries": head.size,
+        "log_public_key": _pem(view.keys[KeyId(settings.log.audit_key)].public_point),
+    }
+
+
+async def _keys(store: stores.Opened, settings: Settings, provisioning: Provisioning) -> list[KeyRecord]:
+    systems = {settings.deployment.system} | {entry.system for entry in provisioning.keys if entry.system}
+    return [record for system in systems for record in await store.registry.keys_of(SystemName(system))]
+
+
+def _make_head_key(settings: Settings, token: Provisioner) -> None:
+    """Generate the log-authentication key. One that is there already authenticates another log, or a lost one."""
+    record = logkeys.head_key(settings)
+    try:
+        token.generate(record.label, record.object_id, ceiling(record.key_class).template)
+    except Conflict:
+        raise Conflict(
+            f"the token has a log key {record.label!r} but this host has no anchor ({settings.store.anchor}): the log "
+            "began before. Put the anchor and the store back, or begin a new log on an empty token",
+            rule="init/log-began",
+            clause="G2.27",
+        ) from None
+
+
+def _log_entries(settings: Settings) -> Iterator[KeyEntry]:
+    module = logkeys.log_module(settings)
+    yield KeyEntry.model_validate(
+        {"id": settings.log.audit_key, "class": logkeys.AUDIT_KEY_CLASS, "module": module}
+    )
+
+
+def _plan_key(
+    settings: Settings,
+    entry: KeyEntry,
+    record: KeyRecord | None,
+    tokens: dict[ModuleName, Provisioner],
+    plan: _Plan,
+) -> None:
+    certificate = _certificate(entry)
+    if record is None:
+        made = _make(settings, entry, tokens, plan)
+        plan.records.append(_certified(entry, made, certificate) if certificate else made)
+        return
+    same = (entry.key_class, entry.system or settings.deployment.system)
+    if (record.key_class, record.system) != same or (entry.module or record.module) != record.module:
+        raise _differs(entry.id, "class, system or module")
+    if certificate and not record.certificate:
+        changed = replace(record, version=record.version + 1)
+        plan.records.append(_certified(entry, changed, certificate))
+        plan.certified.append(entry.id)
+    elif certificate and certificate != record.certificate:
+        raise _differs(entry.id, "certificate")
+
+
+def _make(
+    settings: Settings, entry: KeyEntry, tokens: dict[ModuleName, Provisioner], plan: _Plan
+) -> KeyRecord:
+    module = ModuleName(entry.module or settings.modules[0].name)
+    if module not in tokens:
+        raise Malformed(
+            f"key {entry.id}: module {module!r} is not in the configuration",
+            rule="provisioning/module",
+            field="keys",
+        )
+    label = entry.label or entry.id
+    object_id = bytes.fromhex(entry.object_id) if entry.object_id else logkeys.object_id(entry.id)
+    template = ceiling(entry.key_class).template
+    if entry.adopt:
+        adopted = tokens[module].adopt(label, object_id, template)
+        point = adopted.public_point
+        plan.adopted.append(entry.id)
+        plan.remarks += [f"{entry.id}: {difference}" for difference in adopted.differences]
+    else:
+        point = tokens[module].generate(label, object_id, template)
+        plan.generated.append(entry.id)
+    return KeyRecord(
+        key_id=KeyId(entry.id),
+        version=1,
+        key_class=entry.key_class,
+        state=entry.state,
+        system=SystemName(entry.system or settings.deployment.system),
+        environment=settings.deployment.environment,
+        module=module,
+        label=label,
+        object_id=object_id,
+        public_point=point,
+        certificate=b"",
+        eui64=None if entry.eui64 is None else Eui64.parse(entry.eui64),
+        role=entry.role,
+        origin=Origin.ADOPTED if entry.adopt else Origin.GENERATED,
+        transferable=template.transferable and not entry.adopt,
+        signs_for_eligible_user=entry.signs_for_eligible_user,
+    )
+
+
+def _certificate(entry: KeyEntry) -> bytes:
+    return (
+        b"" if entry.certificate is None else profiles.read_certificate(entry.certificate, f"keys.{entry.id}")
+    )
+
+
+def _certified(entry: KeyEntry, record: KeyRecord, certificate: bytes) -> KeyRecord:
+    """Give a record its certificate. Malformed: it is of another key, of another party, or of a role not the class's."""
+    facts = read_certificate(certificate)
+    roles = ceiling(record.key_class).roles
+    for what, holds in (
+        ("is for another key", facts.public_point == record.public_point),
+        ("names another party than the file's eui64", entry.eui64 is None or str(facts.eui64) == entry.eui64),
+        ("carries another role than the file's", entry.role is None or facts.role == entry.role),
+        (f"carries a role that no {record.key_class} key has", facts.role in roles),
+    ):
+        if not holds:
+            raise Malformed(
+                f"key {entry.id}: its certificate {what}",
+                rule="provisioning/certificate",
+                field=f"keys.{entry.id}",
+            )
+    return replace(record, certificate=certificate, eui64=facts.eui64, role=facts.role)
+
+
+def _plan_caller(settings: Settings, entry: CallerEntry, record: CallerRecord | None, plan: _Plan) -> None:
+    wanted = CallerRecord(
+        caller_id=CallerId(entry.id),
+        version=1 if record is None else record.version,
+        state=CallerState.REVOKED if entry.revoked else CallerState.REGISTERED,
+        certificate_sha256=hashlib.sha256(
+            profiles.read_certificate(entry.certificate, f"callers.{entry.id}")
+        ).digest(),
+        system=SystemName(entry.system or settings.deployment.system),
+        user_roles=entry.user_roles,
+        user_ids=frozenset(map(Eui64.parse, entry.user_ids)),
+        grants=tuple(
+            Grant(operation=grant.operation.value, key_class=grant.key_class, key_ids=grant.keys)
+            for grant in entry.grants
+        ),
+        auditor=entry.auditor,
+        supply_sensitive_checker_key=_checker_key(entry),
+    )
+    if record is None:
+        plan.records.append(wanted)
+        plan.callers.append(entry.id)
+    elif caller_document(record) != caller_document(wanted):
+        raise _differs(entry.id, "record")
+
+
+def _checker_key(entry: CallerEntry) -> bytes:
+    if entry.supply_sensitive_checker is None:
+        return b""
+    octets = profiles.read_octets(entry.supply_sensitive_checker, f"callers.{entry.id}")
+    try:
+        key = load_pem_public_key(octets)
+    except (ValueError, UnsupportedAlgorithm):
+        raise Malformed(
+            f"caller {entry.id}: supply_sensitive_checker is no PEM public key",
+            rule="provisioning/checker-key",
+            field=f"callers.{entry.id}",
+        ) from None
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+@contextmanager
+def _tokens(
+    configs: dict[ModuleName, ModuleConfig], settings: Settings
+) -> Iterator[dict[ModuleName, Provisioner]]:
+    with ExitStack() as stack:
+        folder = stores.lock_folder(settings)
+        yield {name: stack.enter_context(Provisioner(config, folder)) for name, config in configs.items()}
+
+
+def _differs(name: str, what: str) -> Conflict:
+    return Conflict(
+        f"{name} is registered with another {what} than the file says; init adds, it does not change",
+        rule="init/differs",
+    )
+
+
+def _pem(public_point: bytes) -> str:
+    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_point)
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

@@ -1,0 +1,85 @@
+"""The store as every process opens it: ledger and registry over one database, the head under the module-held key."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptosvc.adapters.clock import SystemClock
+from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
+from cryptosvc.adapters.store.anchor import Anchor
+from cryptosvc.adapters.store.engine import missing_migrations, open_store
+from cryptosvc.adapters.store.ledger import Ledger
+from cryptosvc.adapters.store.registry import StoredRegistry
+from cryptosvc.config.settings import Settings
+from cryptosvc.core.errors import Corrupt, Forbidden, Unavailable
+from cryptosvc.core.record import Scope
+from cryptosvc.wiring import logkeys
+
+_ALL_REVISIONS = "run: cryptosvc init PROVISIONING_FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A ledger and the registry beside it."""
+
+    ledger: Ledger
+    registry: StoredRegistry
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings, hsm: Pkcs11Hsm, clock: SystemClock, scope: Scope, *, found: bool = False
+) -> AsyncIterator[Opened]:
+    """Open the store and verify that it is this deployment's and what the log's head vouches for.
+
+    Args:
+        settings: configuration.
+        hsm: started; its module holds the head's key.
+        clock: time.
+        scope: what entries of this process carry.
+        found: write the genesis entry where there is none.
+
+    Raises:
+        Forbidden: the store belongs to another system or environment.
+        Unavailable: store or module is out of reach, or the store was never initialised.
+        Corrupt: the store is not what the head vouches for.
+
+    """
+    authenticator = hsm.head_mac(logkeys.head_key(settings))
+    ledger = Ledger(
+        open_store(settings.store.url),
+        origin=settings.log.origin,
+        scope=scope,
+        clock=clock,
+        authenticator=authenticator,
+        anchor=Anchor(settings.store.anchor, authenticator),
+        claim_ttl_seconds=settings.store.claim_ttl_seconds,
+    )
+    try:
+        try:
+            await (ledger.initialise() if found else ledger.start())
+        except Corrupt as error:
+            if error.rule == "log/other-deployment":
+                raise Forbidden(
+                    error.message, rule="deployment/other-system", clause="G2.20", field="deployment.system"
+                ) from None
+            raise
+        yield Opened(ledger, StoredRegistry(ledger))
+    finally:
+        await ledger.close()
+
+
+def require_tables(settings: Settings) -> None:
+    """Raise Unavailable where the database lacks tables of this version."""
+    missing = missing_migrations(settings.store.url)
+    if missing:
+        raise Unavailable(
+            f"the store lacks the tables of this version ({', '.join(missing)}); {_ALL_REVISIONS}",
+            rule="store/schema",
+        )
+
+
+def lock_folder(settings: Settings) -> Path:
+    """Where processes of this host queue for logins: beside the anchor, which only the service writes."""
+    return settings.store.anchor.parent

@@ -1,0 +1,270 @@
+"""One worker process: every floor put together, served until it is told to stop, drained, and taken apart again."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+from prometheus_client import REGISTRY
+
+import cryptosvc
+from cryptosvc.adapters.clock import SystemClock
+from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
+from cryptosvc.adapters.hsm.provision import Provisioner
+from cryptosvc.config.settings import Settings, read_settings
+from cryptosvc.core.case import Principal
+from cryptosvc.core.errors import Conflict, Corrupt, CryptosvcError, Malformed, Unavailable
+from cryptosvc.core.names import CallerId, KeyId, ModuleName, Operation, SystemName
+from cryptosvc.core.record import Scope
+from cryptosvc.core.registry import CallerRecord, CallerState, Grant
+from cryptosvc.flow.admit import Admission
+from cryptosvc.flow.audit import Auditor
+from cryptosvc.flow.checkpoint import Checkpointer
+from cryptosvc.flow.explain import Explainer
+from cryptosvc.flow.gather import Gatherer
+from cryptosvc.flow.keys import KeyReader
+from cryptosvc.flow.observe import Observer
+from cryptosvc.flow.sign import Signer
+from cryptosvc.service.application import Application
+from cryptosvc.service.limits import Limits
+from cryptosvc.service.metrics import Metrics
+from cryptosvc.service.server import Endpoint, Server
+from cryptosvc.service.supervisor import supervisor_gone
+from cryptosvc.service.tracing import Tracing, configured
+from cryptosvc.wiring import journal, logkeys, modules, ownership, process, profiles, review, stores
+
+_MAINTAIN_EVERY_SECONDS = 1.0
+_TRY_AGAIN_SECONDS = 1.0
+_NO_CERTIFICATE = bytes(32)
+_log = structlog.get_logger("cryptosvc.worker")
+
+
+def run(config: Path, index: int, listen: str, ready: Path | None) -> None:
+    """Be worker `index`: serve on `listen`, say so by the file `ready`, stop on SIGTERM or SIGINT."""
+    process.protect_memory()
+    name = f"{os.uname().nodename}/{index}"
+    journal.set_up(process="worker", worker=name)
+    settings = read_settings(config)
+    asyncio.run(_work(settings, name, listen, ready))
+
+
+async def _work(settings: Settings, name: str, listen: str, ready: Path | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for caught in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(caught, stop.set)
+    orphaned = asyncio.create_task(supervisor_gone())
+    orphaned.add_done_callback(lambda _: stop.set())
+    clock = SystemClock()
+    configs = modules.module_configs(settings)
+    hsm = Pkcs11Hsm(configs, clock, stores.lock_folder(settings))
+    hsm.start()
+    said = ""
+    try:
+        while not stop.is_set():
+            try:
+                for config in configs:
+                    hsm.facts(config.name)
+                    with Provisioner(config, stores.lock_folder(settings)) as token:
+                        ownership.require_own(token, settings, config.name)
+                async with stores.opened(settings, hsm, clock, scope(settings, name)) as store:
+                    await _serve(settings, listen, ready, hsm, clock, store, stop)
+            except (
+                Unavailable
+            ) as error:  # module or store are away: wait for them, they come back by themselves
+                if error.rule != said:
+                    said = error.rule
+                    _log.error("worker cannot start yet", rule=error.rule, message=error.message)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), _TRY_AGAIN_SECONDS)
+    finally:
+        orphaned.cancel()
+        hsm.close()
+
+
+async def _serve(
+    settings: Settings,
+    listen: str,
+    ready: Path | None,
+    hsm: Pkcs11Hsm,
+    clock: SystemClock,
+    store: stores.Opened,
+    stop: asyncio.Event,
+) -> None:
+    application, checkpointer, policy_digest = assemble(
+        settings, hsm, clock, store, await service_principal(store)
+    )
+    server = Server(
+        application,
+        endpoint(settings, listen),
+        limits(settings),
+        Metrics(REGISTRY),
+        checks(settings, hsm, store),
+        tracing=_tracing(settings),
+        read_handshakes=True,
+    )
+    await application.observer.happened("service-start", "serve", {"policy_digest": policy_digest}, {})
+    await server.start()
+    _log.info("worker serves", address=listen)
+    if ready is not None:
+        _touch(ready)
+    chores = [
+        asyncio.create_task(_every(_MAINTAIN_EVERY_SECONDS, "maintain", store.ledger.maintain)),
+        asyncio.create_task(
+            _every(settings.log.checkpoint_seconds, "checkpoint", checkpointer.sign_checkpoint)
+        ),
+    ]
+    await stop.wait()
+    _log.info("worker drains")
+    await server.stop(settings.server.longest_deadline_seconds)
+    for chore in chores:
+        chore.cancel()
+    await asyncio.gather(*chores, return_exceptions=True)
+    _log.info("worker stopped")
+
+
+def _touch(ready: Path) -> None:
+    ready.touch()
+
+
+def assemble(
+    settings: Settings, hsm: Pkcs11Hsm, clock: SystemClock, store: stores.Opened, service: Principal
+) -> tuple[Application, Checkpointer, str]:
+    """Put the use cases together; the third is the digest of the policies in force."""
+    policy = review.load(settings.policy.folder)
+    formats = profiles.profiles(settings)
+    gatherer = Gatherer(
+        store.registry,
+        hsm,
+        clock,
+        settings.deployment.environment,
+        profiles.supply_profile(settings),
+        modules.assurance_profile(settings),
+    )
+    signer = Signer(gatherer, policy, store.ledger, hsm, clock, formats)
+    application = Application(
+        admission=Admission(store.registry, store.ledger, clock),
+        signer=signer,
+        explainer=Explainer(gatherer, policy, store.ledger, clock, formats),
+        key_reader=KeyReader(store.registry, store.ledger, clock),
+        auditor=Auditor(store.ledger, clock),
+        observer=Observer(store.ledger, clock),
+    )
+    checkpointer = Checkpointer(
+        signer, store.ledger, service, KeyId(settings.log.audit_key), settings.log.origin
+    )
+    return application, checkpointer, policy.digest
+
+
+def service_caller(settings: Settings) -> CallerRecord:
+    """The service as its own caller: it may have checkpoints signed, and nothing else.
+
+    It is registered like any other, but no certificate leads to it: nothing hashes to 32 zero octets.
+    """
+    grant = Grant(
+        operation=Operation.SIGN.value,
+        key_class=logkeys.AUDIT_KEY_CLASS,
+        key_ids=frozenset({settings.log.audit_key}),
+    )
+    return CallerRecord(
+        caller_id=CallerId("cryptosvc"),
+        version=1,
+        state=CallerState.REGISTERED,
+        certificate_sha256=_NO_CERTIFICATE,
+        system=SystemName(settings.deployment.system),
+        user_roles=frozenset(),
+        user_ids=frozenset(),
+        grants=(grant,),
+    )
+
+
+async def service_principal(store: stores.Opened) -> Principal:
+    """The service's own record, believed because the log proves it; Corrupt where there is none."""
+    caller = await store.registry.caller(_NO_CERTIFICATE)
+    if caller is None:
+        raise Corrupt(
+            "the service's own caller record is missing; was the store made by init?",
+            rule="registry/no-service",
+        )
+    return Principal(caller=caller, peer="service")
+
+
+def scope(settings: Settings, name: str) -> Scope:
+    """What every entry of one process carries."""
+    return Scope(
+        system=settings.deployment.system,
+        environment=settings.deployment.environment.value,
+        worker=name,
+        software=f"cryptosvc {cryptosvc.__version__}",
+    )
+
+
+def endpoint(settings: Settings, listen: str) -> Endpoint:
+    """Where and as whom to speak."""
+    server = settings.server
+    return Endpoint(
+        address=listen,
+        certificate_chain=profiles.read_octets(server.certificate, "server.certificate"),
+        private_key=profiles.read_octets(server.private_key, "server.private_key"),
+        client_authorities=profiles.read_octets(server.client_ca, "server.client_ca"),
+    )
+
+
+def limits(settings: Settings) -> Limits:
+    """The configured bounds."""
+    server = settings.server
+    return Limits(
+        message_octets=server.max_message_bytes,
+        batch_items=server.max_batch_items,
+        items_in_work=server.max_in_flight_items,
+        connections=server.max_connections,
+        deadline_seconds=server.longest_deadline_seconds,
+        connection_age_seconds=server.max_connection_age_seconds,
+    )
+
+
+def checks(
+    settings: Settings, hsm: Pkcs11Hsm, store: stores.Opened
+) -> Mapping[str, Callable[[], Awaitable[None]]]:
+    """How health finds out whether module, store and log work."""
+
+    async def module() -> None:
+        for configured_module in settings.modules:
+            hsm.facts(ModuleName(configured_module.name))
+
+    async def registry() -> None:
+        await store.registry.keys({KeyId(settings.log.audit_key)})
+
+    async def log() -> None:
+        await store.ledger.head()
+
+    return {"module": module, "store": registry, "log": log}
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    if not settings.server.tracing:
+        return None
+    try:
+        return configured(settings.server.tracing, settings.deployment.system)
+    except (LookupError, TypeError) as error:
+        raise Malformed(str(error), rule="config/tracing", field="server.tracing") from None
+
+
+async def _every(seconds: float, what: str, chore: Callable[[], Awaitable[object]]) -> None:
+    """Do a chore now and then; what hinders it is said once, until something else does."""
+    said = ""
+    while True:
+        try:
+            await chore()
+            said = ""
+        except Conflict:
+            said = ""  # another worker was first
+        except CryptosvcError as error:
+            if error.rule != said:
+                said = error.rule
+                level = _log.critical if isinstance(error, Corrupt) else _log.warning
+                level("chore failed", chore=what, rule=error.rule, message=error.message)
+        await asyncio.sleep(seconds)
