@@ -3,15 +3,20 @@
 import csv
 import io
 import timeit
-from dataclasses import replace
+from dataclasses import fields, replace
 
+import cedarpy
 import orjson
 import pytest
 
 from cryptosvc.adapters.policy import CedarPolicy, load_policy
 from cryptosvc.adapters.policy.explain import explain
 from cryptosvc.adapters.policy.matrix import Row, allowed_at_most, favourable, table
+from cryptosvc.adapters.policy.proof import VALUES
+from cryptosvc.adapters.policy.query import context, entities, query
 from cryptosvc.adapters.policy.review import COLUMNS, matrix_csv, matrix_json, matrix_text, rules_text
+from cryptosvc.adapters.policy.words import WORDS
+from cryptosvc.core.case import Facts
 from cryptosvc.core.names import ContentKind, Environment, UserRole
 from cryptosvc.core.registry import KeyState
 
@@ -178,3 +183,32 @@ def test_the_rules_as_text_name_id_clause_and_sentence(policy: CedarPolicy) -> N
     text = rules_text(list(policy.rules.values()))
     assert "root-oca-signs-oca-certificate  G2.60(a)  permit  10-oca.cedar" in text
     assert "A Root OCA key may digitally sign an OCA Certificate." in text
+
+
+# facts
+
+
+def test_every_fact_reaches_policy_schema_and_proof(policy: CedarPolicy) -> None:
+    """A new fact that one of them does not know would be decided on nowhere."""
+    seen = set(context(COMMAND))
+    by_other_names = {
+        "operation",  # the action
+        "key_class",  # the resource
+        "user_role",  # the principal
+        "module_standard",  # accepted or not, by the dated table
+        "content_kind",  # `content`
+    }
+    assert {field.name for field in fields(Facts)} - by_other_names == seen - {"content"}
+    assert set(VALUES) == seen | {"role"}
+    answer = cedarpy.is_authorized(
+        dict(query(COMMAND)), policy.source.policies, entities(), schema=policy.source.schema
+    )
+    assert answer.diagnostics.errors == []
+    assert answer.allowed
+
+
+def test_the_proof_tries_every_word(policy: CedarPolicy) -> None:
+    assert set(VALUES["role"]) == WORDS["UserRole"]
+    assert set(VALUES["content"]) == set(ContentKind)
+    assert set(VALUES["state"]) == set(KeyState)
+    assert set(VALUES["environment"]) == set(Environment)

@@ -1,0 +1,58 @@
+"""What is written beside the code is about this code: reasons, decision records, the assurance page."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "cryptosvc"
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "pb" not in path.relative_to(PACKAGE).parts)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_each_suppression_has_a_reason(path: Path) -> None:
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        found = re.search(r"# (noqa|type: ignore)(: [A-Z0-9, ]+|\[[a-z, -]+\])?(?P<reason>.*)", line)
+        assert found is None or re.search(r"\w{3,}", found["reason"]), number
+
+
+def test_no_test_file_has_the_name_of_another() -> None:
+    names = Counter(path.name for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_each_runtime_dependency_is_in_the_decision_record() -> None:
+    wanted = [
+        re.split(r"[\[=<>~ ]", line)[0]
+        for line in (REPOSITORY / "requirements/runtime.in").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    record = (REPOSITORY / "docs/adr/0001-dependencies.md").read_text()
+    assert wanted
+    assert [name for name in wanted if f"| {name} |" not in record] == []
+
+
+def test_each_test_the_assurance_page_names_exists() -> None:
+    page = (REPOSITORY / "docs/assurance.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 20
+    for file, function in named:
+        path = REPOSITORY / file
+        assert path.is_file(), file
+        assert not function or re.search(rf"^(async )?def {function}\(", path.read_text(), re.MULTILINE), (
+            f"{file}::{function}"
+        )
+
+
+def test_each_policy_of_this_repository_cites_a_clause_the_assurance_page_has() -> None:
+    page = (REPOSITORY / "docs/assurance.md").read_text()
+    cited = {
+        clause
+        for path in (REPOSITORY / "policies").glob("*.cedar")
+        for clause in re.findall(r'@clause\("(G\d+\.\d+)', path.read_text())
+    }
+    assert len(cited) > 10
+    assert [clause for clause in sorted(cited) if clause not in page] == []
