@@ -13,7 +13,7 @@ sys.path.insert(0, str(REPOSITORY / "scripts" / "demo"))
 
 import softhsm  # noqa: E402 - the demonstration's token maker
 from certificates import TlsAuthority  # noqa: E402
-from deployment import free_port  # noqa: E402
+from deployment import _free_port as free_port  # noqa: E402
 from measure import children  # noqa: E402
 
 COMMAND = REPOSITORY / ".venv" / "bin" / "cryptosvc"
