@@ -29,6 +29,7 @@ AT = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 TEST_POLICY = "1.2.826.0.1.8641679.1.2.1.4"
 SUPPLIER = "90-B3-D5-1F-30-01-00-00"
 ORGANISATION_DAYS = 3653
+ISSUING_VALIDITY_DAYS = 9132
 _SECOND = timedelta(seconds=1)
 _SIGNER = ec.generate_private_key(ec.SECP256R1())
 
