@@ -52,7 +52,7 @@ def show(deployment: Deployment) -> None:
     deployment.provisioning.write_text(provisioning(deployment))
     done = deployment.command("init", str(deployment.provisioning))
     (deployment.folder / "log.pub.pem").write_text(str(done["log_public_key"]))
-    said(f"keys {', '.join(str(key) for key in done['keys_created'])}")  # type: ignore[attr-defined]
+    said(f"keys {', '.join(str(key) for key in done['keys_generated'])}")  # type: ignore[attr-defined]
     said(f"log {done['origin']}, its public key in log.pub.pem")
 
     heading("The service starts, with mutual TLS")

@@ -88,7 +88,7 @@ def _oca(
 def _begin(
     issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, days: int
 ) -> x509.CertificateBuilder:
-    start = dt.now(dt.UTC).replace(microsecond=0)
+    start = dt.datetime.now(dt.UTC).replace(microsecond=0)
     return (
         x509.CertificateBuilder()
         .issuer_name(issuer)
@@ -152,7 +152,7 @@ class TlsAuthority:
         key: ec.EllipticCurvePublicKey,
         extensions: list[tuple[x509.ExtensionType, bool]],
     ) -> x509.Certificate:
-        now = dt.now(dt.UTC)
+        now = dt.datetime.now(dt.UTC)
         builder = (
             self._builder.subject_name(subject)
             .public_key(key)
