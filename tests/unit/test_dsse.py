@@ -177,6 +177,7 @@ def test_ber_and_plain_signatures_do_not_verify():
         .public_key()
         .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo),
     ],
+    ids=["empty", "an empty sequence", "P-384", "Ed25519"],
 )
 def test_only_p256_keys_are_keys(spki):
     with pytest.raises(Malformed) as refusal:
