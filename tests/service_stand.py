@@ -356,5 +356,5 @@ async def stand(
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     """Wait until something another task or thread does has happened; TimeoutError where it does not."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for is not the test's to signal
+        while not condition():  # what is waited for is not the test's to signal
             await asyncio.sleep(0.01)

@@ -98,7 +98,7 @@ class Client:
             except grpc.RpcError as error:
                 raise from_call(error) from None
             finally:
-                call.cancel()  # type: ignore[no-untyped-call]
+                call.cancel()  # type: ignore[no-untyped-call]  # untyped in the library
 
     def explain(self, question: crypto_pb2.SignRequest) -> crypto_pb2.ExplainResponse:
         """Ask whether `sign` would go through, and why not."""

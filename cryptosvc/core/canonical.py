@@ -11,7 +11,9 @@ import orjson
 
 from cryptosvc.core.errors import Internal
 
-_NOT_CANONICAL = "only null, booleans, integers within 53 bits, strings, sequences and string-keyed mappings are canonical"
+_NOT_CANONICAL = (
+    "only null, booleans, integers within 53 bits, strings, sequences and string-keyed mappings are canonical"
+)
 
 JsonValue = None | bool | int | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 

@@ -90,7 +90,9 @@ class KeyClass:
         try:
             return self.ceiling[(operation, kind)]
         except KeyError:
-            may = ", ".join(sorted({what.value for _, what in self.ceiling})) or "nothing a caller can ask for"
+            may = (
+                ", ".join(sorted({what.value for _, what in self.ceiling})) or "nothing a caller can ask for"
+            )
             raise Forbidden(
                 f"a {self.name} key may not {operation} {kind}; it may sign: {may}",
                 rule="ceiling/purpose",

@@ -44,7 +44,9 @@ class Eui64:
         try:
             octets = bytes.fromhex(text.replace("-", ""))
         except ValueError:
-            raise Malformed("an EUI-64 is eight upper-case hex pairs joined by hyphens", rule="eui64/text") from None
+            raise Malformed(
+                "an EUI-64 is eight upper-case hex pairs joined by hyphens", rule="eui64/text"
+            ) from None
         if len(octets) != EUI64_OCTETS or str(found := cls(octets)) != text:
             raise Malformed("an EUI-64 is eight upper-case hex pairs joined by hyphens", rule="eui64/text")
         return found

@@ -105,11 +105,11 @@ def expose(directory: Path, host: str, port: int) -> tuple[WSGIServer, int]:
     for left in directory.glob("*.db"):
         left.unlink()
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=os.fspath(directory))  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry, path=os.fspath(directory))  # type: ignore[no-untyped-call]  # untyped in the library
     server, _ = start_http_server(port, addr=host, registry=registry)
     return server, server.server_port
 
 
 def forget_process(directory: Path, process_id: int) -> None:
     """Drop the gauges of a worker that is gone; its counters stay in the sum."""
-    mark_process_dead(process_id, os.fspath(directory))  # type: ignore[no-untyped-call]
+    mark_process_dead(process_id, os.fspath(directory))  # type: ignore[no-untyped-call]  # untyped in the library

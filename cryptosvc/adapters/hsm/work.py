@@ -138,7 +138,7 @@ class MacWork(Work["bytes | CryptosvcError"]):
         """None: the store's transaction has one of its own."""
         return float("inf")
 
-    def outcome(self, index: int, outcome: bytes | CryptosvcError) -> bytes | CryptosvcError:  # noqa: ARG002
+    def outcome(self, index: int, outcome: bytes | CryptosvcError) -> bytes | CryptosvcError:  # noqa: ARG002 - the signature is that of the base
         """As it came."""
         return outcome
 

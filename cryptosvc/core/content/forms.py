@@ -55,7 +55,12 @@ def parse(form: ContentForm, payload: bytes, profiles: Profiles) -> Content:
 
 
 def bind(
-    form: ContentForm, content: Content, key: KeyRecord, statement: Statement, profiles: Profiles, at: UnixNanoseconds
+    form: ContentForm,
+    content: Content,
+    key: KeyRecord,
+    statement: Statement,
+    profiles: Profiles,
+    at: UnixNanoseconds,
 ) -> None:
     """Raise Forbidden (or Malformed where the statement contradicts the bytes) unless `content` is for this key."""
     match form:
