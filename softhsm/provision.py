@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--label", default="cryptosvc-test", help="label of the token, at most 32 octets")
     arguments = parser.parse_args()
     json.dump(provision(arguments.folder, arguments.label), sys.stdout, indent=2)
-    print()
+    sys.stdout.write("\n")
 
 
 if __name__ == "__main__":

@@ -63,35 +63,36 @@ class Lane:
             started = self.started = now()
             token = pool.opened
             outcome: bytes | CryptosvcError
-            if token is None:
-                outcome = pool.why()
-            elif started > work.deadline(index):
-                outcome = Unavailable(
-                    "the claim's deadline passed while it waited for the module; the key was not used",
-                    rule="hsm/deadline",
-                )
-            else:
-                outcome = self._guarded(token, work, index)
+            try:
+                if token is None:
+                    outcome = pool.why()
+                elif started > work.deadline(index):
+                    outcome = Unavailable(
+                        "the claim's deadline passed while it waited for the module; the key was not used",
+                        rule="hsm/deadline",
+                    )
+                else:
+                    outcome = self._use(token, work, index)
+            except CryptosvcError as error:
+                outcome = error
+            except CryptokiError as error:
+                outcome = self._unused(error)
+            except Exception as error:  # noqa: BLE001 - a lane outlives whatever an item does to it
+                self._close()
+                outcome = Internal(f"a session thread failed: {type(error).__name__}", rule="hsm/lane")
             self.started = 0.0
             if not work.answer(index, outcome):
                 return False
         self.work = None
         return True
 
-    def _guarded(self, token: OpenToken, work: "Work[object]", index: int) -> bytes | CryptosvcError:
-        try:
-            return self._use(token, work, index)
-        except CryptokiError as error:  # raised by every call but C_Sign: the key was not used
-            if faults.fault_of(error.code) is faults.Fault.GONE:
-                self.pool.lost(token, f"{error.function} returned {faults.name_of(error.code)}")
-            else:
-                self._close()
-            return faults.before_use(self.pool.config.name, error.function, error.code)
-        except CryptosvcError as error:
-            return error
-        except Exception as error:  # noqa: BLE001 - a lane outlives whatever an item does to it
+    def _unused(self, error: CryptokiError) -> CryptosvcError:
+        """Every call but C_Sign raises CryptokiError: the key was not used."""
+        if self._token is not None and faults.fault_of(error.code) is faults.Fault.GONE:
+            self.pool.lost(self._token, f"{error.function} returned {faults.name_of(error.code)}")
+        else:
             self._close()
-            return Internal(f"a session thread failed: {type(error).__name__}", rule="hsm/lane")
+        return faults.before_use(self.pool.config.name, error.function, error.code)
 
     def _use(self, token: OpenToken, work: "Work[object]", index: int) -> bytes | CryptosvcError:
         if token is not self._token or not self._session:

@@ -4,8 +4,10 @@ Every attribute is given explicitly: library and vendor defaults let one key enc
 whose attributes read back differently is destroyed before anyone can use it. Only `cryptosvc init` and ceremonies use
 this module; the signing path makes nothing.
 
-Modules as tried: SoftHSM 2.6.1 keeps every attribute given here. NSS softokn 3.87 has no CKA_WRAP_WITH_TRUSTED (see
-`_LACKED`), so a transferable key cannot be made there.
+Modules as tried, with a transferable key (EXTRACTABLE and WRAP_WITH_TRUSTED): both read it back as asked. SoftHSM
+2.6.1 refuses to wrap it under a key that is not CKA_TRUSTED (KEY_NOT_WRAPPABLE), and to wrap a key that is not
+extractable (KEY_UNEXTRACTABLE). NSS softokn 3.87 outside FIPS mode wraps either under any AES key: it keeps the
+attributes and does not enforce them. A pair made on NSS reads back CKA_LOCAL false, so that is not compared.
 
 Example:
     >>> with Provisioner(config, lock_folder) as token:
@@ -133,7 +135,7 @@ class Provisioner:
             else:
                 length = (Cka.VALUE_LEN, number(HMAC_KEY_OCTETS))
                 made = [functions.generate(self._session, Ckm.GENERIC_SECRET_KEY_GEN, [*wanted, length])]
-            differences = self._differences(made[0], [*wanted, (Cka.LOCAL, TRUE)])
+            differences = self._differences(made[0], wanted)
             if template.algorithm is Algorithm.EC_P256:
                 differences += self._differences(made[1], _wanted_public(label, object_id, template))
             if differences:
