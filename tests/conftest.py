@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import mortal_postgres, postgres_server  # noqa: F401  # fixtures
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
