@@ -19,7 +19,7 @@ class WiredActions:
         from cryptosvc.wiring import journal, process, supervisor
 
         process.protect_memory()
-        journal.set_up(process="supervisor")
+        journal.set_up(part="supervisor")
         supervisor.supervise(config, read_settings(config))
 
     def work(self, config: Path, index: int, listen: str, ready: Path | None) -> None:

@@ -17,6 +17,7 @@ from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.cli.actions import Finding, Health
 from cryptosvc.config.settings import Settings, read_settings
+from cryptosvc.core import checkpoint
 from cryptosvc.core.errors import CryptosvcError
 from cryptosvc.core.names import Environment, SystemName
 from cryptosvc.wiring import modules, ownership, profiles, review, stores, worker
@@ -258,6 +259,11 @@ async def _opened_store(settings: Settings, hsm: Pkcs11Hsm, clock: SystemClock) 
                 seen="none has been signed yet",
                 advice="start the service; it signs one within log.checkpoint_seconds",
             )
+        )
+    else:
+        size = checkpoint.parse(note).checkpoint.size
+        found.append(
+            Finding(subject="checkpoint", health=Health.OK, seen=f"signs {size} of {head.size} entries")
         )
     return found
 

@@ -46,7 +46,7 @@ def run(config: Path, index: int, listen: str, ready: Path | None) -> None:
     """Be worker `index`: serve on `listen`, say so by the file `ready`, stop on SIGTERM or SIGINT."""
     process.protect_memory()
     name = f"{os.uname().nodename}/{index}"
-    journal.set_up(process="worker", worker=name)
+    journal.set_up(part="worker", worker=name)
     settings = read_settings(config)
     asyncio.run(_work(settings, name, listen, ready))
 
