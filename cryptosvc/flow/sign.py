@@ -6,6 +6,7 @@ one floor that can take it, and each type can only be made by the step before.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from cryptosvc.core.case import Case, Principal, Request
 from cryptosvc.core.check import Checked, check
@@ -20,6 +21,10 @@ from cryptosvc.flow.ports import Clock, Hsm, Ledger, Policy, Stale
 
 JUDGED_AT_MOST = 4
 """How often an item is judged again because the registry moved between judge and claim."""
+
+
+_Read = tuple[int, Principal, Request, Content]
+"""An item that could be read: its place in the batch, who asks, what is asked, what it turned out to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,11 @@ class Signer:
         self._profiles = profiles
 
     async def sign(self, principal: Principal, requests: Sequence[Request]) -> list[Signed | NotSigned]:
-        """Sign each request, or say why not; one answer per request, in order.
+        """Sign each request of one caller, or say why not; raises as `sign_each`."""
+        return await self.sign_each([(principal, request) for request in requests])
+
+    async def sign_each(self, items: Sequence[tuple[Principal, Request]]) -> list[Signed | NotSigned]:
+        """Sign each caller's request, or say why not; one answer per item, in order.
 
         Raises:
             Unavailable: the log cannot be written; no key was used.
@@ -67,9 +76,9 @@ class Signer:
 
         """
         # 1 inspect
-        read = [self._inspect(request) for request in requests]
+        read = [self._inspect(request) for _, request in items]
         # 2–4 gather, judge, claim
-        claimed = await self._claim(principal, requests, read)
+        claimed = await self._claim(items, read)
         # 5 perform
         claims = [item for item in claimed if isinstance(item, Claim)]
         performed = iter(await self._hsm.sign(claims) if claims else ())
@@ -90,41 +99,50 @@ class Signer:
             return refusal
 
     async def _claim(
-        self, principal: Principal, requests: Sequence[Request], read: Sequence[Content | Refusal]
+        self, items: Sequence[tuple[Principal, Request]], read: Sequence[Content | Refusal]
     ) -> list[Claim | Refused]:
         """Gather, judge and claim; items whose registry generation moved in between are gathered and judged again."""
         ended: dict[int, Claim | Refused] = {}
-        waiting: list[tuple[int, Request, Content]] = []
-        for index, (request, content) in enumerate(zip(requests, read, strict=True)):
+        waiting: list[_Read] = []
+        for index, ((principal, request), content) in enumerate(zip(items, read, strict=True)):
             if isinstance(content, Refusal):
                 ended[index] = self._refused(content, principal, request)
             else:
-                waiting.append((index, request, content))
+                waiting.append((index, principal, request, content))
         for _ in range(JUDGED_AT_MOST):
             if not waiting:
                 break
-            cases = await self._gatherer.gather(principal, Operation.SIGN, [(r, c) for _, r, c in waiting])
-            judged: list[tuple[int, Request, Content, Authorised]] = []
-            for (index, request, content), case in zip(waiting, cases, strict=True):
+            cases = await self._gather(waiting)
+            judged: list[tuple[_Read, Authorised]] = []
+            for one, case in zip(waiting, cases, strict=True):
                 verdict = self._judge(case)
                 if isinstance(verdict, Authorised):
-                    judged.append((index, request, content, verdict))
+                    judged.append((one, verdict))
                 else:
-                    ended[index] = self._refused(verdict, principal, request, content)
+                    ended[one[0]] = self._refused(verdict, *one[1:])
             waiting = []
-            answers = await self._ledger.claim([verdict for *_, verdict in judged]) if judged else ()
-            for (index, request, content, _), answer in zip(judged, answers, strict=True):
+            answers = await self._ledger.claim([verdict for _, verdict in judged]) if judged else ()
+            for (one, _), answer in zip(judged, answers, strict=True):
                 match answer:
                     case Claim():
-                        ended[index] = answer
+                        ended[one[0]] = answer
                     case Stale():
-                        waiting.append((index, request, content))
+                        waiting.append(one)
                     case _:
-                        ended[index] = self._refused(answer, principal, request, content)
-        for index, request, content in waiting:
+                        ended[one[0]] = self._refused(answer, *one[1:])
+        for one in waiting:
             busy = Busy("the registry is changing; try again in a second", rule="registry/moving")
-            ended[index] = self._refused(busy, principal, request, content)
-        return [ended[index] for index in range(len(requests))]
+            ended[one[0]] = self._refused(busy, *one[1:])
+        return [ended[index] for index in range(len(items))]
+
+    async def _gather(self, waiting: Sequence[_Read]) -> list[Case | Refusal]:
+        """Gather each principal's items with one reading of the registry."""
+        cases: list[Case | Refusal] = []
+        for _, group in groupby(waiting, key=lambda one: id(one[1])):
+            same = list(group)
+            pairs = [(request, content) for _, _, request, content in same]
+            cases.extend(await self._gatherer.gather(same[0][1], Operation.SIGN, pairs))
+        return cases
 
     def _judge(self, case: Case | Refusal) -> Authorised | Refusal:
         if isinstance(case, Refusal):
