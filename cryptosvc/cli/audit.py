@@ -38,7 +38,10 @@ def export(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the log up to its newest checkpoint, with the registry records, to one file. Reads the store directly."""
+    """Sign a checkpoint, and write the log up to it, with the registry records, to one file.
+
+    Works on the machine of the service, running or not: it reads the store and uses the log's own keys.
+    """
     with console.progress_bar(as_json=as_json) as progress:
         done = actions_of(context).export(config, out, progress)
     console.print_document(done, as_json=as_json)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import (
@@ -17,17 +18,17 @@ from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.cli.actions import Document, Progress
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core import checkpoint
-from cryptosvc.core.errors import Malformed, Unavailable
+from cryptosvc.core.errors import Conflict, Malformed, Unavailable
 from cryptosvc.core.evidence import Verdict
 from cryptosvc.wiring import modules, stores, worker
 from cryptosvc.wiring.profiles import read_octets
 
 
 def export(config: Path, out: Path, progress: Progress) -> Document:
-    """Write everything up to the newest checkpoint to a file, read from the store and verified as it is read.
+    """Sign a checkpoint over everything there is, and write it all to a file, read from the store.
 
     Raises:
-        Unavailable: no checkpoint has been signed yet; store or module out of reach.
+        Unavailable: store or module out of reach; the registry changed at this very moment.
         Corrupt: the store is not what the log's head vouches for.
 
     """
@@ -45,19 +46,15 @@ async def _export(
     settings: Settings, hsm: Pkcs11Hsm, clock: SystemClock, out: Path, progress: Progress
 ) -> Document:
     async with stores.opened(settings, hsm, clock, worker.scope(settings, "export")) as store:
+        await _sign_checkpoint(settings, hsm, clock, store)
         records = await store.registry.every_record()
         notes = await store.ledger.checkpoints()
-        if not notes:
-            raise Unavailable(
-                "no checkpoint has been signed yet; start the service, it signs one within log.checkpoint_seconds",
-                rule="checkpoint/none-yet",
-            )
         size = max(checkpoint.parse(note).checkpoint.size for note in notes)
         late = [record.record_id for record in records if record.leaf_index >= size]
         if late:
             raise Unavailable(
                 f"the newest checkpoint signs {size} entries and does not cover the last change of {late[0]} yet; "
-                "try again in a minute",
+                "try again",
                 rule="checkpoint/not-covered",
             )
         entries = _told(store.ledger.entries(0, size), size, progress)
@@ -68,6 +65,16 @@ async def _export(
         "entries": written,
         "records": len(records),
     }
+
+
+async def _sign_checkpoint(
+    settings: Settings, hsm: Pkcs11Hsm, clock: SystemClock, store: stores.Opened
+) -> None:
+    """Have everything covered that is there now; where a worker signs at this very moment, that one does."""
+    service = await worker.service_principal(store)
+    _, checkpointer, _ = worker.assemble(settings, hsm, clock, store, service)
+    with suppress(Conflict):
+        await checkpointer.sign_checkpoint()
 
 
 def _told(
