@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from cryptosvc.core.case import Principal
 from cryptosvc.core.check import Checked, verify_p256
 from cryptosvc.core.content.gbcs import framing
 from cryptosvc.core.errors import (
@@ -16,7 +17,7 @@ from cryptosvc.core.errors import (
     Unavailable,
     WrongState,
 )
-from cryptosvc.core.names import KeyId
+from cryptosvc.core.names import CallerId, KeyId
 from cryptosvc.core.record import Failed, Refused
 from cryptosvc.core.registry import KeyState
 from cryptosvc.flow.sign import JUDGED_AT_MOST, NotSigned, Signed
@@ -26,6 +27,7 @@ from tests.corridor import (
     SUPPLIER_KEY,
     XML_KEY,
     Corridor,
+    caller_record,
     duis_request,
     malformed_request,
     pre_command_request,
@@ -114,6 +116,47 @@ async def test_a_counter_reused_for_other_bytes_is_refused_inside_one_batch_and_
     (again,) = await walk(corridor, replace(other, request_id="r4"))
     assert isinstance(again.error, Conflict)
     assert len(corridor.hsm.signed) == 2
+
+
+async def test_callers_that_share_a_walk_are_each_judged_as_themselves():
+    corridor = Corridor()
+    stranger = Principal(
+        caller=replace(caller_record(), caller_id=CallerId("stranger"), grants=()), peer="ipv4:127.0.0.1:2"
+    )
+    auditor = Principal(
+        caller=replace(caller_record(), caller_id=CallerId("other-role"), user_roles=frozenset()),
+        peer="ipv4:127.0.0.1:3",
+    )
+    items = [
+        (corridor.principal, pre_command_request("r0", counter=1)),
+        (stranger, pre_command_request("r1", counter=2)),
+        (corridor.principal, malformed_request("r2")),
+        (auditor, pre_command_request("r3", counter=3)),
+        (corridor.principal, duis_request("r4")),
+    ]
+    answers = await corridor.signer.sign_each(items)
+    assert errors_of(answers) == [None, Forbidden, Malformed, Forbidden, None]
+    for (principal, request), recorded in zip(items, corridor.ledger.recorded, strict=True):
+        if isinstance(recorded, Refused):
+            assert (recorded.principal, recorded.request) == (principal, request)
+        else:
+            case = recorded.claim.authorised.case
+            assert (case.principal, case.request) == (principal, request)
+
+
+async def test_a_stale_item_is_judged_again_as_its_own_caller():
+    corridor = Corridor()
+    stranger = Principal(caller=replace(caller_record(), caller_id=CallerId("another")), peer="")
+    corridor.keys.moves = [lambda keys: keys.change(XML_KEY, KeyState.ACTIVE)] * 2
+    answers = await corridor.signer.sign_each(
+        [
+            (corridor.principal, pre_command_request("r0", counter=1)),
+            (stranger, pre_command_request("r1", counter=2)),
+        ]
+    )
+    assert errors_of(answers) == [None, None]
+    principals = [one.checked.claim.authorised.case.principal for one in answers]
+    assert principals == [corridor.principal, stranger]
 
 
 # --- the registry moves ----------------------------------------------------------------------------------------------
