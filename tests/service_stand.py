@@ -163,18 +163,23 @@ class StandSigner:
         self._key = key
         self._used: dict[str, tuple[bytes, Receipt]] = {}
         self.batches: list[int] = []
+        self.peers: list[str] = []
         self.finished = 0
         self.whole_batch_error: list[Exception] = []
         self.release = asyncio.Event()
         self.release.set()
 
     async def sign(self, principal: Principal, requests: Sequence[Request]) -> list[Signed | NotSigned]:
-        self.batches.append(len(requests))
+        return await self.sign_each([(principal, request) for request in requests])
+
+    async def sign_each(self, items: Sequence[tuple[Principal, Request]]) -> list[Signed | NotSigned]:
+        self.batches.append(len(items))
+        self.peers.extend(principal.peer for principal, _ in items)
         if self.whole_batch_error:
             raise self.whole_batch_error.pop(0)
         await self.release.wait()
-        answers = [await self._one(principal, request) for request in requests]
-        self.finished += len(requests)
+        answers = [await self._one(principal, request) for principal, request in items]
+        self.finished += len(items)
         return answers
 
     async def _one(self, principal: Principal, request: Request) -> Signed | NotSigned:

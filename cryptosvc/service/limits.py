@@ -18,8 +18,9 @@ class Limits:
         batch_items: most requests in one SignBatch, and in one walk of the corridor.
         items_in_work: most requests accepted and not yet answered, over all calls; more are refused as Busy.
         stream_items: most requests of one stream that are read and not yet answered; the service then stops reading.
-        walks_per_caller: how many batches of one connection walk the corridor at the same time; what arrives
-            meanwhile forms the next batch.
+        walks: how many batches of single requests walk the corridor at the same time; what arrives meanwhile forms
+            the next one.
+        turn_items: most requests one connection has in such a batch while others wait too.
         connections: most connections; further ones are closed at once.
         streams_per_connection: HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS.
         deadline_seconds: longest an accepted request waits to be started; a caller's own earlier deadline counts
@@ -36,7 +37,8 @@ class Limits:
     batch_items: int = 256
     items_in_work: int = 4096
     stream_items: int = 1024
-    walks_per_caller: int = 8
+    walks: int = 4
+    turn_items: int = 64
     connections: int = 4096
     streams_per_connection: int = 1024
     deadline_seconds: float = 30.0

@@ -1,7 +1,8 @@
-"""Walks: requests of one connection that are there at the same time walk the corridor as one batch.
+"""Walks: requests that are there at the same time walk the corridor as one batch, whichever connections brought them.
 
-Nothing waits for company: a walk starts in the event-loop turn in which its first request came, and what comes while
-a connection has as many walks under way as it may forms the next one. Once a walk has started it is nobody's to
+Nothing waits for company: while the worker has fewer walks under way than it may have, a walk starts in the event-loop
+turn in which its first request came; what comes when it has as many forms the next one. Connections take turns, so
+one that sends much does not stand in the way of one that sends little. Once a walk has started it is nobody's to
 cancel: a caller that goes away does not undo a claim. Work that has not started when its deadline passes, or when its
 caller has gone, never does.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cryptosvc.core.case import Principal, Request
-from cryptosvc.core.errors import Busy
+from cryptosvc.core.errors import Busy, CryptosvcError
 from cryptosvc.flow.sign import NotSigned, Signed, Signer
 from cryptosvc.service.limits import Gate, Limits
 
@@ -26,6 +27,7 @@ _Answer = Signed | NotSigned
 class _Waiting:
     """One request that has not started."""
 
+    principal: Principal
     request: Request
     answer: "asyncio.Future[_Answer]"
     deadline: float
@@ -33,12 +35,10 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Line:
-    """The requests of one connection."""
+    """The requests of one connection; its principal stands for all of them, so that a walk reads it once."""
 
     principal: Principal
     waiting: deque[_Waiting] = field(default_factory=deque)
-    under_way: int = 0
-    scheduled: bool = False
 
 
 class Walks:
@@ -47,7 +47,7 @@ class Walks:
     Args:
         signer: the corridor.
         gate: bounds what is in work over all calls.
-        limits: batch size and walks per connection.
+        limits: batch size, and how many walks go on at the same time.
 
     """
 
@@ -55,7 +55,10 @@ class Walks:
         self._signer = signer
         self._gate = gate
         self._batch_items = limits.batch_items
-        self._walks = limits.walks_per_caller
+        self._turn_items = limits.turn_items
+        self._most_walks = limits.walks
+        self._under_way = 0
+        self._scheduled = False
         self._lines: dict[_Key, _Line] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._loop = asyncio.get_running_loop()
@@ -83,10 +86,8 @@ class Walks:
         if line is None:
             line = self._lines[key] = _Line(principal)
         answer: asyncio.Future[_Answer] = self._loop.create_future()
-        line.waiting.append(_Waiting(request, answer, self._loop.time() + seconds))
-        if not line.scheduled and line.under_way < self._walks:
-            line.scheduled = True
-            self._loop.call_soon(self._start, key, line)
+        line.waiting.append(_Waiting(line.principal, request, answer, self._loop.time() + seconds))
+        self._schedule()
         return answer
 
     async def room(self) -> None:
@@ -98,56 +99,84 @@ class Walks:
         self._gate.enter(len(requests))
         return await asyncio.shield(self._keep(self._whole(principal, requests)))
 
-    def _start(self, key: _Key, line: _Line) -> None:
-        line.scheduled = False
+    def _schedule(self) -> None:
+        if self._lines and not self._scheduled and self._under_way < self._most_walks:
+            self._scheduled = True
+            self._loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        self._scheduled = False
+        batch = self._next_batch()
+        if batch:
+            self._under_way += 1
+            self._keep(self._walk(batch))
+        self._schedule()
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Take what is waiting, a turn of each connection after the other."""
         now = self._loop.time()
         batch: list[_Waiting] = []
-        while line.waiting and len(batch) < self._batch_items:
-            waiting = line.waiting.popleft()
-            if waiting.answer.cancelled():
-                self._gate.leave(1)
-            elif waiting.deadline <= now:
-                self._gate.leave(1)
-                waiting.answer.set_exception(
-                    Busy("the request waited past its deadline and was not started", rule="overload/deadline")
-                )
-            else:
-                batch.append(waiting)
-        if batch:
-            line.under_way += 1
-            self._keep(self._walk(key, line, batch))
-        if line.waiting and line.under_way < self._walks:
-            line.scheduled = True
-            self._loop.call_soon(self._start, key, line)
-        self._forget(key, line)
+        while self._lines and len(batch) < self._batch_items:
+            key = next(iter(self._lines))
+            line = self._lines.pop(key)
+            most = min(self._turn_items, self._batch_items - len(batch))
+            while line.waiting and most:
+                waiting = line.waiting.popleft()
+                if waiting.answer.cancelled():
+                    self._gate.leave(1)
+                elif waiting.deadline <= now:
+                    self._gate.leave(1)
+                    waiting.answer.set_exception(
+                        Busy(
+                            "the request waited past its deadline and was not started",
+                            rule="overload/deadline",
+                        )
+                    )
+                else:
+                    batch.append(waiting)
+                    most -= 1
+            if line.waiting:
+                self._lines[key] = line
+        return batch
 
-    async def _walk(self, key: _Key, line: _Line, batch: list[_Waiting]) -> None:
+    async def _walk(self, batch: list[_Waiting]) -> None:
         try:
-            answers = await self._signer.sign(line.principal, [waiting.request for waiting in batch])
+            await self._answer(batch)
+        finally:
+            self._gate.leave(len(batch))
+            self._under_way -= 1
+            self._schedule()
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        try:
+            answers = await self._signer.sign_each(
+                [(waiting.principal, waiting.request) for waiting in batch]
+            )
+        except CryptosvcError as error:
+            self._fail(batch, error)
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it, and maps it to a status
+            if len(batch) == 1:
+                self._fail(batch, error)
+                return
+            # A fault of ours over one request is not to be another caller's, so each walks again alone. What had
+            # been claimed already comes back as a repeated request id; nothing is ever signed twice.
+            for waiting in batch:
+                await self._answer([waiting])
+        else:
             for waiting, answer in zip(batch, answers, strict=True):
                 if not waiting.answer.done():
                     waiting.answer.set_result(answer)
-        except Exception as error:  # noqa: BLE001 - whoever waits gets it, and maps it to a status
-            for waiting in batch:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
-        finally:
-            self._gate.leave(len(batch))
-            line.under_way -= 1
-            if line.waiting and not line.scheduled:
-                line.scheduled = True
-                self._loop.call_soon(self._start, key, line)
-            self._forget(key, line)
+
+    def _fail(self, batch: list[_Waiting], error: Exception) -> None:
+        for waiting in batch:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(error)
 
     async def _whole(self, principal: Principal, requests: Sequence[Request]) -> list[_Answer]:
         try:
             return await self._signer.sign(principal, requests)
         finally:
             self._gate.leave(len(requests))
-
-    def _forget(self, key: _Key, line: _Line) -> None:
-        if not (line.waiting or line.under_way or line.scheduled):
-            self._lines.pop(key, None)
 
     def _keep(self, work: Coroutine[None, None, _T]) -> "asyncio.Task[_T]":
         task = self._loop.create_task(work)

@@ -61,7 +61,7 @@ async def test_more_work_than_fits_is_refused_at_once_and_counted_in_the_log():
 
 
 async def test_a_caller_that_goes_away_before_its_work_starts_costs_nothing():
-    async with stand(Limits(walks_per_caller=1)) as service:
+    async with stand(Limits(walks=1)) as service:
         service.signer.release.clear()
         async with AsyncClient(service.target(connections=1), retries=ONCE) as client:
             first = asyncio.ensure_future(client.sign(request("key-1", tbs_certificate=TBS)))
@@ -76,7 +76,7 @@ async def test_a_caller_that_goes_away_before_its_work_starts_costs_nothing():
 
 
 async def test_work_that_waited_past_its_deadline_is_never_started():
-    async with stand(Limits(walks_per_caller=1, deadline_seconds=0.2)) as service:
+    async with stand(Limits(walks=1, deadline_seconds=0.2)) as service:
         service.signer.release.clear()
         async with AsyncClient(service.target(connections=1), retries=ONCE) as client:
             first = asyncio.ensure_future(client.sign(request("key-1", tbs_certificate=TBS)))
@@ -92,7 +92,7 @@ async def test_work_that_waited_past_its_deadline_is_never_started():
 
 
 async def test_unary_calls_that_come_together_walk_together():
-    async with stand(Limits(walks_per_caller=1)) as service:
+    async with stand(Limits(walks=1)) as service:
         service.signer.release.clear()
         async with AsyncClient(service.target(connections=1), retries=ONCE) as client:
             calls = [
@@ -136,7 +136,7 @@ async def test_a_slow_reader_holds_back_itself_and_nobody_else():
 
 
 async def test_a_stream_that_breaks_off_leaves_nothing_in_work():
-    async with stand(Limits(walks_per_caller=1)) as service:
+    async with stand(Limits(walks=1)) as service:
         service.signer.release.clear()
         async with AsyncClient(service.target(connections=1), retries=ONCE) as client:
             outcomes = client.sign_stream(
