@@ -440,6 +440,19 @@ def test_floods_within_the_size_bound_are_refused_in_time(name):
     assert rule_of(FLOODS[name]).startswith("duis/")
 
 
+@pytest.fixture(scope="module")
+def dcc_profile(gbcs_data):
+    return duis.dcc_profile(gbcs_data)
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_floods_are_refused_in_time_under_the_dccs_schema_too(name, dcc_profile):
+    started = time.perf_counter()
+    with pytest.raises(Malformed):
+        document.parse(FLOODS[name].encode(), dcc_profile)
+    assert time.perf_counter() - started < 2
+
+
 def test_no_refusal_repeats_what_the_document_says():
     for payload in (
         inside("DeviceID", SECRET),
