@@ -16,7 +16,7 @@ from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core.case import Principal
-from cryptosvc.core.errors import Conflict, Corrupt, CryptosvcError, Malformed, Unavailable
+from cryptosvc.core.errors import Corrupt, Malformed, Unavailable
 from cryptosvc.core.names import CallerId, KeyId, ModuleName, Operation, SystemName
 from cryptosvc.core.record import Scope
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant
@@ -35,6 +35,7 @@ from cryptosvc.service.server import Endpoint, Server
 from cryptosvc.service.supervisor import supervisor_gone
 from cryptosvc.service.tracing import Tracing, configured
 from cryptosvc.wiring import journal, logkeys, modules, ownership, process, profiles, review, stores
+from cryptosvc.wiring.chores import Lead, every
 
 _MAINTAIN_EVERY_SECONDS = 1.0
 _TRY_AGAIN_SECONDS = 1.0
@@ -111,18 +112,19 @@ async def _serve(
     _log.info("worker serves", address=listen)
     if ready is not None:
         _touch(ready)
-    chores = [
-        asyncio.create_task(_every(_MAINTAIN_EVERY_SECONDS, "maintain", store.ledger.maintain)),
-        asyncio.create_task(
-            _every(settings.log.checkpoint_seconds, "checkpoint", checkpointer.sign_checkpoint)
-        ),
+    lead = Lead(stores.lock_folder(settings) / "checkpoint.lock")
+    interval = settings.log.checkpoint_seconds
+    doing = [
+        asyncio.create_task(every(_MAINTAIN_EVERY_SECONDS, "maintain", store.ledger.maintain)),
+        asyncio.create_task(every(interval, "checkpoint", checkpointer.sign_checkpoint, lead)),
     ]
     await stop.wait()
     _log.info("worker drains")
     await server.stop(settings.server.longest_deadline_seconds)
-    for chore in chores:
+    for chore in doing:
         chore.cancel()
-    await asyncio.gather(*chores, return_exceptions=True)
+    await asyncio.gather(*doing, return_exceptions=True)
+    lead.give_back()
     _log.info("worker stopped")
 
 
@@ -251,20 +253,3 @@ def _tracing(settings: Settings) -> Tracing | None:
         return configured(settings.server.tracing, settings.deployment.system)
     except (LookupError, TypeError) as error:
         raise Malformed(str(error), rule="config/tracing", field="server.tracing") from None
-
-
-async def _every(seconds: float, what: str, chore: Callable[[], Awaitable[object]]) -> None:
-    """Do a chore now and then; what hinders it is said once, until something else does."""
-    said = ""
-    while True:
-        try:
-            await chore()
-            said = ""
-        except Conflict:
-            said = ""  # another worker was first
-        except CryptosvcError as error:
-            if error.rule != said:
-                said = error.rule
-                level = _log.critical if isinstance(error, Corrupt) else _log.warning
-                level("chore failed", chore=what, rule=error.rule, message=error.message)
-        await asyncio.sleep(seconds)
