@@ -112,7 +112,12 @@ class Pool:
 
     def calling(self) -> bool:
         """Whether a lane, or the keeper's heartbeat, is inside the module."""
-        keeper_inside = bool(self._looking) or (self._closing.is_set() and self._keeper.is_alive())
+        opening = (
+            self._closing.is_set()
+            and self._keeper.is_alive()
+            and threading.current_thread() is not self._keeper
+        )
+        keeper_inside = bool(self._looking) or opening
         return keeper_inside or any(lane.started for lane in (*self._lanes, *self._given_up))
 
     def active(self) -> bool:
@@ -150,7 +155,7 @@ class Pool:
         end = time.monotonic() + _CLOSE_SECONDS
         for lane in self._lanes:
             lane.tickets.put(None)
-        for thread in (*(lane.thread for lane in self._lanes), self._keeper):
+        for thread in (*(lane.thread for lane in (*self._lanes, *self._given_up)), self._keeper):
             if thread.ident is not None:
                 thread.join(max(0.0, end - time.monotonic()))
         if opened is not None and opened.generation == self.library.live and not self.calling():
