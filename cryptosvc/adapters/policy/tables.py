@@ -17,8 +17,9 @@ Example:
 """
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import product
 from typing import Any
 
 from cryptosvc.adapters.policy.matrix import allowed_at_most, favourable
@@ -129,7 +130,17 @@ def _rows_of(name: str, octets: bytes) -> list[DecisionRow]:
         or not rows
     ):
         raise _malformed(name, "has [given] and at least one [[row]], and nothing else")
-    return [_row(name, number, {**given, **row}) for number, row in enumerate(rows, start=1)]
+    return [
+        _row(name, number, one)
+        for number, row in enumerate(rows, start=1)
+        for one in _one_per_value({**given, **row})
+    ]
+
+
+def _one_per_value(parts: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    lists = {part: value for part, value in parts.items() if isinstance(value, list) and part != "by"}
+    for values in product(*lists.values()):
+        yield {**parts, **dict(zip(lists, values, strict=True))}
 
 
 def _row(name: str, number: int, parts: Mapping[str, object]) -> DecisionRow:
