@@ -71,6 +71,16 @@ def wanted(authorised: Authorised, scope: Scope) -> Wanted:
     return found
 
 
+def records_of(items: Iterable[Wanted]) -> set[tuple[str, str]]:
+    """Kind and id of every record these items rest on."""
+    found: set[tuple[str, str]] = set()
+    for item in items:
+        case = item.authorised.case
+        found.add(("key-record", case.key.key_id))
+        found.add(("caller-record", case.principal.caller.caller_id))
+    return found
+
+
 class ClaimGroup:
     """One group of items against one transaction."""
 

@@ -18,14 +18,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import orjson
 
-from cryptosvc.adapters.store import tree
+from cryptosvc.adapters.store import records, tree
 from cryptosvc.adapters.store.anchor import Anchor
 from cryptosvc.adapters.store.appending import Appender, Extension
-from cryptosvc.adapters.store.claims import GROUP, ClaimGroup, OpenClaim, Wanted, wanted
+from cryptosvc.adapters.store.claims import GROUP, ClaimGroup, OpenClaim, Wanted, records_of, wanted
 from cryptosvc.adapters.store.faults import Moved, Uncertain
 from cryptosvc.adapters.store.groups import Lane, StoreThread
 from cryptosvc.adapters.store.heads import Head, HeadAuthenticator, HeadKeeper
@@ -46,6 +47,7 @@ _TRIES = 12
 _RESOLVE_TRIES = 5
 _RESOLVE_WAIT_SECONDS = 0.4
 _SWEEP_GROUPS = 16
+_RECORDS_LOOKED_OVER = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,8 @@ class Limits:
     Args:
         group: items in one transaction, at most 256.
         queue: items that may wait before claims are turned away as Busy.
-        look_over_seconds: how often a claim first looks over the newest entries and one older tile.
+        look_over_seconds: how often a claim first looks over the newest entries, one older tile, and records it rests
+            on (which are otherwise verified once in a generation).
         anchor_seconds: how often the anchor file is written.
 
     """
@@ -296,7 +299,7 @@ class Ledger:
                     generation = session.generation_shared()
                     head = self.keeper.verified(session.head(), floor)
                     _require_generation(generation, head)
-                    self._look_over_where_due(session, head)
+                    self._look_over_where_due(session, head, items)
                     answers, kept = self._claim_in(session, items, generation)
             except Moved:
                 continue
@@ -446,11 +449,13 @@ class Ledger:
             return 0
         return len(swept)
 
-    def _look_over_where_due(self, session: Session, head: Head) -> None:
+    def _look_over_where_due(self, session: Session, head: Head, items: Sequence[Wanted]) -> None:
         now = time.monotonic()
         if now - self._looked_over_at >= self._limits.look_over_seconds:
             self._looked_over_at = now
             self._look_over(session, head)
+            for kind, record_id in islice(records_of(items), _RECORDS_LOOKED_OVER):
+                records.verified(session, head, kind, record_id, session.record(kind, record_id))
         elif head.size and session.newest_leaf() < head.size - 1:
             raise Corrupt("the newest entries of the log were removed", rule="log/leaf-missing")
 
