@@ -23,7 +23,7 @@ from cryptosvc.adapters.hsm.lane import Tickets, busy
 from cryptosvc.adapters.hsm.pool import Pool
 from cryptosvc.adapters.hsm.work import Inbox, MacWork, SignWork, Work
 from cryptosvc.core.case import ModuleFacts
-from cryptosvc.core.errors import Corrupt, CryptosvcError, Unavailable
+from cryptosvc.core.errors import Corrupt, CryptosvcError, OutcomeUnknown, Unavailable
 from cryptosvc.core.names import ModuleName
 from cryptosvc.core.record import Claim, Failed, Produced
 from cryptosvc.core.registry import KeyRecord
@@ -216,15 +216,18 @@ class HeadMac:
         """HMAC-SHA256 of `data`, 32 octets; waits for the module.
 
         Raises:
-            Unavailable: the module is gone, or has no such key.
-            OutcomeUnknown: the module went away during the call (a MAC may be asked for again).
+            Unavailable: the module is gone, hangs, or has no such key. A MAC may be asked for again, so an outcome that is
+                not known is no more than that.
             Corrupt: two objects match the key.
 
         """
         self._pool.require_open()
         work = MacWork(self._key, data)
         self._pool.submit(cast("Work[object]", work), self._tickets)
-        return work.wait(2 * self._pool.config.call_seconds)
+        try:
+            return work.wait(2 * self._pool.config.call_seconds)
+        except OutcomeUnknown as error:
+            raise Unavailable(error.message, rule=error.rule) from None
 
     def verify(self, data: bytes, mac: bytes) -> None:
         """Raise Corrupt unless `mac` is the MAC of `data`; raises as `mac` where that cannot be told."""

@@ -4,23 +4,36 @@ import ctypes
 import threading
 import time
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from cryptosvc.adapters.hsm import faults, objects
+from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.constants import Ckm, Ckr
 from cryptosvc.adapters.hsm.cryptoki import CryptokiError, Mechanism
+from cryptosvc.adapters.hsm.library import Library
 from cryptosvc.adapters.hsm.token import OpenToken, open_session
 from cryptosvc.adapters.hsm.work import Work
 from cryptosvc.core.errors import Busy, CryptosvcError, Internal, Unavailable
 from cryptosvc.core.registry import KeyRecord
 
-if TYPE_CHECKING:
-    from cryptosvc.adapters.hsm.pool import Pool
-
 Tickets = SimpleQueue["Work[object] | None"]
 _LONGEST_RESULT = 64
 _MECHANISMS = {kind: ctypes.pointer(Mechanism(kind)) for kind in (Ckm.ECDSA, Ckm.SHA256_HMAC)}
 """Prepared once; C_SignInit only reads them."""
+
+
+class Owner(Protocol):
+    """What a lane needs of its pool: the open token while there is one, and someone to tell that it is lost."""
+
+    config: ModuleConfig
+    library: Library
+    opened: OpenToken | None
+
+    def why(self) -> Unavailable:
+        """Why the token is not open."""
+
+    def lost(self, opened: OpenToken, detail: str) -> None:
+        """A call found the module gone."""
 
 
 class Lane:
@@ -31,7 +44,7 @@ class Lane:
     lane sees that the pool is closed, or the pool sees that the lane is inside.
     """
 
-    def __init__(self, pool: "Pool", tickets: Tickets, name: str) -> None:
+    def __init__(self, pool: Owner, tickets: Tickets, name: str) -> None:
         self.pool = pool
         self.tickets = tickets
         self.started = 0.0

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from queue import SimpleQueue
 
-from cryptosvc.adapters.hsm import faults, mechanisms, token
+from cryptosvc.adapters.hsm import faults, token
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.constants import CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS
 from cryptosvc.adapters.hsm.cryptoki import CryptokiError
@@ -53,6 +53,7 @@ class Pool:
         self._wake = threading.Event()
         self._tried = threading.Event()
         self._closing = threading.Event()
+        self._last: OpenToken | None = None
         self._seen_generation = 0
         self._refused_stamp: str | None = None
         self._looking = 0.0
@@ -194,6 +195,10 @@ class Pool:
         stamp = self.config.pin.stamp()
         if self._refused_stamp == stamp:
             raise faults.pin_refused(self.config.name)
+        if (last := self._last) is not None and last.generation == self.library.live:
+            # Another module keeps the library initialised: do not leave a login session behind at every loss.
+            self.library.functions.C_CloseSession(last.login_session)
+        self._last = None
         try:
             opened = token.open_token(
                 self.library, self, self.config, self._lock_folder, self._seen_generation
@@ -204,10 +209,9 @@ class Pool:
             self._seen_generation = self.library.generation
             raise
         self._refused_stamp = None
-        mechanisms.require(self.config.name, opened.mechanisms)
         with self._changing:
             if not self._closing.is_set() and opened.generation == self.library.live:
-                self.opened = opened
+                self.opened = self._last = opened
 
     def _look(self) -> None:
         """Heartbeat: is it still logged in, and is it still the same token?"""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptosvc.adapters.hsm import faults, pins
+from cryptosvc.adapters.hsm import faults, mechanisms, pins
 from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported, require_expected, require_login_safe
 from cryptosvc.adapters.hsm.constants import (
     CK_UNAVAILABLE_INFORMATION,
@@ -77,14 +77,15 @@ def open_token(
             generation = library.ensure(user, seen_generation)
             slot, reported = _find(functions, config)
             require_expected(config, reported)
-            mechanisms = functions.mechanisms(slot)
+            advertised = functions.mechanisms(slot)
+            mechanisms.require(config.name, advertised)
             session = functions.open_session(slot, CKF_SERIAL_SESSION)
             try:
                 _log_in(functions, session, config, reported, lock_folder)
             except BaseException:
                 functions.C_CloseSession(session)
                 raise
-        return OpenToken(generation, slot, session, reported, mechanisms)
+        return OpenToken(generation, slot, session, reported, advertised)
     except CryptokiError as error:
         translated = faults.translated(config.name, error, doing="opening the token")
         if isinstance(translated, Unavailable):
