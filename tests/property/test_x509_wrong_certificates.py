@@ -28,8 +28,8 @@ from tests.x509_wrong_parts import (
 
 VERSION, SERIAL, ALGORITHM, ISSUER, VALIDITY, SUBJECT, SPKI, EXTENSIONS = range(8)
 AT_LEAST = {
-    "root": 800,
-    "root-contingency": 800,
+    "root": 750,
+    "root-contingency": 750,
     "issuing": 800,
     "organisation": 1150,
     "organisation-named": 800,
