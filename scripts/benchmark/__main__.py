@@ -13,11 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import floor  # noqa: E402
-import long_log  # noqa: E402
-from bench_deployment import KEY_ID, REPOSITORY, VARIANT, Deployment  # noqa: E402
-from load import Order  # noqa: E402
-from measure import Measured, children, under_load  # noqa: E402
+import floor
+import long_log
+from bench_deployment import KEY_ID, REPOSITORY, VARIANT, Deployment
+from load import Order
+from measure import Measured, children, under_load
 
 HISTORY = REPOSITORY / ".bench" / "history.jsonl"
 CORES = os.cpu_count() or 1
@@ -71,13 +71,26 @@ class Bench:
         """Keep and print a figure."""
         self.figures.append(figure)
         sign = "≤" if figure.at_most else "≥"
-        bound = "" if figure.bound is None else f"  (wanted {sign} {figure.bound:g}: {'yes' if figure.holds else 'NO'})"
+        bound = (
+            ""
+            if figure.bound is None
+            else f"  (wanted {sign} {figure.bound:g}: {'yes' if figure.holds else 'NO'})"
+        )
         print(f"{figure.name:<58} {figure.value:>10.3f}{bound}\n    {figure.conditions}", flush=True)
 
     def load(
-        self, deployment: Deployment, workers: list[int], mode: str, *,
-        processes: int, concurrency: int, channels: int, batch: int = 64, per_second: int = 9000,
-        seconds: float | None = None, target: str | None = None,
+        self,
+        deployment: Deployment,
+        workers: list[int],
+        mode: str,
+        *,
+        processes: int,
+        concurrency: int,
+        channels: int,
+        batch: int = 64,
+        per_second: int = 9000,
+        seconds: float | None = None,
+        target: str | None = None,
     ) -> Measured:
         """Load the service (or, with `target`, something else) and measure its workers."""
         seconds = seconds or self.seconds
@@ -87,9 +100,20 @@ class Bench:
         self.counter += each * processes
         tls = deployment.folder / "tls"
         order = Order(
-            target=target or deployment.target, ca=str(tls / "ca.pem"), certificate=str(tls / "caller.pem"),
-            private_key=str(tls / "caller.key"), mode=mode, payloads=str(payloads), first=0, count=each,
-            key_id=KEY_ID, variant=VARIANT, batch=batch, concurrency=concurrency, channels=channels, seconds=seconds,
+            target=target or deployment.target,
+            ca=str(tls / "ca.pem"),
+            certificate=str(tls / "caller.pem"),
+            private_key=str(tls / "caller.key"),
+            mode=mode,
+            payloads=str(payloads),
+            first=0,
+            count=each,
+            key_id=KEY_ID,
+            variant=VARIANT,
+            batch=batch,
+            concurrency=concurrency,
+            channels=channels,
+            seconds=seconds,
         )
         measured = under_load([replace(order, first=index * each) for index in range(processes)], workers)
         if measured.errors or not measured.signed:
@@ -113,29 +137,75 @@ def signing(bench: Bench) -> None:
     workers = deployment.start(CORES)
     try:
         bench.load(deployment, workers, "batch", processes=2, concurrency=4, channels=16, seconds=2)  # warm
-        batch = bench.load(deployment, workers, "batch", processes=2, concurrency=8, channels=16, per_second=20000)
+        batch = bench.load(
+            deployment, workers, "batch", processes=2, concurrency=8, channels=16, per_second=20000
+        )
         work = floor.measure(deployment).mean(work)
-        conditions = f"batch of 64, 2 processes × 8 calls × 16 channels; {shared}; {batch.rate:.0f} signatures/s, "
+        conditions = (
+            f"batch of 64, 2 processes × 8 calls × 16 channels; {shared}; {batch.rate:.0f} signatures/s, "
+        )
         conditions += f"{batch.cpu_us:.0f} µs CPU each"
-        bench.say(Figure("batch: floor work / service CPU per signature", work.total_us / batch.cpu_us, 0.65, conditions))
-        stream = bench.load(deployment, workers, "stream", processes=2, concurrency=16, channels=16, per_second=20000)
+        bench.say(
+            Figure(
+                "batch: floor work / service CPU per signature",
+                work.total_us / batch.cpu_us,
+                0.65,
+                conditions,
+            )
+        )
+        stream = bench.load(
+            deployment, workers, "stream", processes=2, concurrency=16, channels=16, per_second=20000
+        )
         conditions = f"frames of 64, 2 processes × 16 streams; {shared}; {stream.rate:.0f}/s, {stream.cpu_us:.0f} µs CPU each"
-        bench.say(Figure("stream: floor work / service CPU per signature", work.total_us / stream.cpu_us, 0.40, conditions))
+        bench.say(
+            Figure(
+                "stream: floor work / service CPU per signature",
+                work.total_us / stream.cpu_us,
+                0.40,
+                conditions,
+            )
+        )
         thin = bench.load(deployment, workers, "stream", processes=2, concurrency=32, channels=16, batch=1)
         conditions = f"frames of 1, 2 processes × 32 streams; {shared}; {thin.rate:.0f}/s, {thin.cpu_us:.0f} µs CPU each"
-        bench.say(Figure("stream, one request a frame: floor / service CPU", work.total_us / thin.cpu_us, None, conditions))
+        bench.say(
+            Figure(
+                "stream, one request a frame: floor / service CPU",
+                work.total_us / thin.cpu_us,
+                None,
+                conditions,
+            )
+        )
         unary = bench.load(deployment, workers, "unary", processes=2, concurrency=32, channels=16)
-        many = bench.load(deployment, workers, "batch", processes=4, concurrency=4, channels=16, per_second=20000)
-        one = bench.load(deployment, workers, "client", processes=1, concurrency=16, channels=16, per_second=20000)
-        conditions = f"batch of 64; {one.rate:.0f}/s by one AsyncClient, {many.rate:.0f}/s by 4 processes; {shared}"
+        many = bench.load(
+            deployment, workers, "batch", processes=4, concurrency=4, channels=16, per_second=20000
+        )
+        one = bench.load(
+            deployment, workers, "client", processes=1, concurrency=16, channels=16, per_second=20000
+        )
+        conditions = (
+            f"batch of 64; {one.rate:.0f}/s by one AsyncClient, {many.rate:.0f}/s by 4 processes; {shared}"
+        )
         bench.say(Figure("one client process / many", one.rate / many.rate, 0.8, conditions))
-        soak = bench.load(
-            deployment, workers, "batch", processes=1, concurrency=8, channels=16, seconds=bench.soak, per_second=12000
-        ) if bench.soak else batch
+        soak = (
+            bench.load(
+                deployment,
+                workers,
+                "batch",
+                processes=1,
+                concurrency=8,
+                channels=16,
+                seconds=bench.soak,
+                per_second=12000,
+            )
+            if bench.soak
+            else batch
+        )
         conditions = f"under batch load for {soak.seconds:.0f} s, each worker: " + ", ".join(
             f"{peak:.0f}" for peak in soak.resident
         )
-        bench.say(Figure("resident memory of a worker, MiB", max(soak.resident), 200, conditions, at_most=True))
+        bench.say(
+            Figure("resident memory of a worker, MiB", max(soak.resident), 200, conditions, at_most=True)
+        )
     finally:
         deployment.stop()
     empty = against_empty(bench, deployment)
@@ -143,7 +213,9 @@ def signing(bench: Bench) -> None:
     bench.say(Figure("unary / empty grpc.aio server", unary.rate / empty.rate, 0.50, conditions))
     alone = deployment.start(1)
     try:
-        single = bench.load(deployment, alone, "batch", processes=1, concurrency=8, channels=8, per_second=12000)
+        single = bench.load(
+            deployment, alone, "batch", processes=1, concurrency=8, channels=8, per_second=12000
+        )
     finally:
         deployment.stop()
     # client CPU apart: what N workers sign per core they had, against one worker; idle cores count against them
@@ -158,14 +230,25 @@ def against_empty(bench: Bench, deployment: Deployment) -> Measured:
     """The same unary load on the empty server."""
     tls = deployment.folder / "tls"
     server = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("empty_server.py")), str(deployment.port), str(CORES),
-         str(tls / "ca.pem"), str(tls / "server.pem"), str(tls / "server.key")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [
+            sys.executable,
+            str(Path(__file__).with_name("empty_server.py")),
+            str(deployment.port),
+            str(CORES),
+            str(tls / "ca.pem"),
+            str(tls / "server.pem"),
+            str(tls / "server.key"),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     server.stdout.readline()
     try:
         workers = children(server.pid)
-        return bench.load(deployment, workers, "empty", processes=2, concurrency=32, channels=16, per_second=20000)
+        return bench.load(
+            deployment, workers, "empty", processes=2, concurrency=32, channels=16, per_second=20000
+        )
     finally:
         server.stdin.close()
         server.wait(20)
@@ -180,7 +263,14 @@ def slow_module(bench: Bench) -> None:
         possible = 8 / 0.002
         for mode, concurrency, batch in (("batch", 8, 64), ("unary", 64, 1)):
             run = bench.load(
-                deployment, workers, mode, processes=1, concurrency=concurrency, channels=8, batch=batch, per_second=6000
+                deployment,
+                workers,
+                mode,
+                processes=1,
+                concurrency=concurrency,
+                channels=8,
+                batch=batch,
+                per_second=6000,
             )
             conditions = f"{mode}, {concurrency} calls of {batch}; 2 ms a call, 8 sessions, 1 worker; {run.rate:.0f}/s of {possible:.0f}/s"
             bench.say(Figure(f"module of 2 ms kept busy, {mode}", run.rate / possible, 0.9, conditions))
@@ -192,7 +282,15 @@ def log(bench: Bench) -> None:
     """Appending to a long log, and verifying it."""
     found = long_log.measure(bench.folder / "log", bench.log_entries)
     conditions = f"{found.entries} entries; {found.empty_us:.1f} µs CPU per claim and record when empty, {found.full_us:.1f} then; 64 a commit"
-    bench.say(Figure("append to a long log / to an empty one", found.full_us / found.empty_us, 1.1, conditions, at_most=True))
+    bench.say(
+        Figure(
+            "append to a long log / to an empty one",
+            found.full_us / found.empty_us,
+            1.1,
+            conditions,
+            at_most=True,
+        )
+    )
     conditions = f"{found.entries} entries, {CORES} processes, nothing else running"
     bench.say(Figure("verification, entries/s", found.verified_per_second, 100_000, conditions))
 
@@ -203,10 +301,16 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {"signing": signing, "slow-module
 def main() -> None:
     """Run the sections asked for."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="all of them where none is named")
+    parser.add_argument(
+        "sections", nargs="*", choices=[*SECTIONS, []], help="all of them where none is named"
+    )
     parser.add_argument("--seconds", type=float, default=8, help="length of each measurement (default 8)")
-    parser.add_argument("--soak", type=float, default=0, help="seconds of load for the memory figure; 600 for the whole of it")
-    parser.add_argument("--log-entries", type=int, default=1_000_000, help="length of the long log (default a million)")
+    parser.add_argument(
+        "--soak", type=float, default=0, help="seconds of load for the memory figure; 600 for the whole of it"
+    )
+    parser.add_argument(
+        "--log-entries", type=int, default=1_000_000, help="length of the long log (default a million)"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON at the end")
     parser.add_argument("--keep", action="store_true", help="leave the scratch folder")
     arguments = parser.parse_args()
@@ -220,7 +324,11 @@ def main() -> None:
             shutil.rmtree(folder, ignore_errors=True)
     document = {
         "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout.strip(),
         "cores": CORES,
         "figures": {figure.name: round(figure.value, 4) for figure in bench.figures},

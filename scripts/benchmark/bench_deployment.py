@@ -11,10 +11,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "scripts" / "demo"))
 
-import softhsm  # noqa: E402 - the demonstration's token maker
 from certificates import TlsAuthority  # noqa: E402
 from deployment import _free_port as free_port  # noqa: E402
 from measure import children  # noqa: E402
+
+import softhsm  # noqa: E402 - the demonstration's token maker
 
 COMMAND = REPOSITORY / ".venv" / "bin" / "cryptosvc"
 LABEL = "bench"
@@ -72,8 +73,16 @@ class Deployment:
         self.configure(1)
         (self.folder / "provisioning.toml").write_text(PROVISIONING)
         subprocess.run(
-            [str(COMMAND), "init", "--config", str(self.folder / "cryptosvc.toml"), str(self.folder / "provisioning.toml")],
-            env=self.environment, check=True, stdout=subprocess.DEVNULL,
+            [
+                str(COMMAND),
+                "init",
+                "--config",
+                str(self.folder / "cryptosvc.toml"),
+                str(self.folder / "provisioning.toml"),
+            ],
+            env=self.environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
 
     def configure(self, workers: int) -> None:
@@ -97,7 +106,10 @@ class Deployment:
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 [str(COMMAND), "serve", "--config", str(self.folder / "cryptosvc.toml")],
-                env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
             )
         until = time.monotonic() + 60
         while b'"event": "ready"' not in log.read_bytes() and b'"event":"ready"' not in log.read_bytes():
@@ -125,11 +137,21 @@ def disable_supply(counter: int, device: int) -> bytes:
     """An ECS43 Pre-Command to one of the devices."""
     target = b"\x00\xdb\x12\x34" + device.to_bytes(4)
     payload = (
-        b"\xd9\x20" + counter.to_bytes(8)[-3:] + b"\x00\x01\x03\x00\x09\x00\x00\x0a\x00\x6a\xff\x01\x01\x12\x00\x34"
+        b"\xd9\x20"
+        + counter.to_bytes(8)[-3:]
+        + b"\x00\x01\x03\x00\x09\x00\x00\x0a\x00\x6a\xff\x01\x01\x12\x00\x34"
     )
     return (
-        b"\xdf\x09\x01" + counter.to_bytes(8) + b"\x08" + SUPPLIER + b"\x08" + target
-        + b"\x00\x02\x00\x50" + bytes((len(payload),)) + payload + b"\x00"
+        b"\xdf\x09\x01"
+        + counter.to_bytes(8)
+        + b"\x08"
+        + SUPPLIER
+        + b"\x08"
+        + target
+        + b"\x00\x02\x00\x50"
+        + bytes((len(payload),))
+        + payload
+        + b"\x00"
     )
 
 

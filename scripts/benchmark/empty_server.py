@@ -14,10 +14,14 @@ import grpc.aio
 
 from cryptosvc.pb.v1 import crypto_pb2
 
-ANSWER = crypto_pb2.SignResponse(request_id="x" * 20, signature=bytes(64), artefact=bytes(140), clause="G2.56")
+ANSWER = crypto_pb2.SignResponse(
+    request_id="x" * 20, signature=bytes(64), artefact=bytes(140), clause="G2.56"
+)
 
 
-async def sign(request: crypto_pb2.SignRequest, _context: grpc.aio.ServicerContext) -> crypto_pb2.SignResponse:
+async def sign(
+    _request: crypto_pb2.SignRequest, _context: grpc.aio.ServicerContext
+) -> crypto_pb2.SignResponse:
     """Answer without work."""
     return ANSWER
 
@@ -41,7 +45,9 @@ async def serve(port: str, ca: str, certificate: str, private_key: str) -> None:
     print("ready", flush=True)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    threading.Thread(target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(ended.set)), daemon=True).start()
+    threading.Thread(
+        target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(ended.set)), daemon=True
+    ).start()
     await ended.wait()
     await server.stop(0)
 
@@ -55,7 +61,9 @@ def main() -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, port, "worker", *files],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(int(workers))
     ]

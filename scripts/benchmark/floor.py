@@ -35,22 +35,39 @@ def measure(deployment: Deployment) -> Floor:
     """Measure both on the deployment's own token and key."""
     program = build("raw_sign", deployment.folder, ["-ldl"])
     ran = subprocess.run(
-        [program, str(deployment.library or _softhsm()), LABEL, str(deployment.folder / "pin"), KEY_ID, "20000"],
-        env=deployment.environment, capture_output=True, text=True, check=True,
+        [
+            program,
+            str(deployment.library or _softhsm()),
+            LABEL,
+            str(deployment.folder / "pin"),
+            KEY_ID,
+            "20000",
+        ],
+        env=deployment.environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     said = subprocess.run(
         ["openssl", "speed", "-seconds", "2", "ecdsap256"], capture_output=True, text=True, check=True
     ).stdout
     per_second = float(re.findall(r"ecdsa \(nistp256\)\s+\S+\s+\S+\s+(\S+)\s+(\S+)", said)[0][1])
-    version = subprocess.run(["openssl", "version"], capture_output=True, text=True, check=True).stdout.split()[1]
-    return Floor(json.loads(ran.stdout)["cpu_us"], 1e6 / per_second, f"openssl speed ecdsap256, OpenSSL {version}, one core")
+    version = subprocess.run(
+        ["openssl", "version"], capture_output=True, text=True, check=True
+    ).stdout.split()[1]
+    return Floor(
+        json.loads(ran.stdout)["cpu_us"],
+        1e6 / per_second,
+        f"openssl speed ecdsap256, OpenSSL {version}, one core",
+    )
 
 
 def slow_module(folder: Path) -> Path:
     """Build the module that forwards to SoftHSM and takes 2 ms over each C_Sign."""
     library = folder / "slow_module.so"
     subprocess.run(
-        ["gcc", "-O2", "-shared", "-fPIC", "-o", str(library), str(NATIVE / "slow_module.c"), "-ldl"], check=True
+        ["gcc", "-O2", "-shared", "-fPIC", "-o", str(library), str(NATIVE / "slow_module.c"), "-ldl"],
+        check=True,
     )
     return library
 

@@ -51,21 +51,49 @@ SAMPLE = 40_000
 IN_FLIGHT = 4
 
 KEY = KeyRecord(
-    key_id=KeyId("supplier-signing"), version=1, key_class="command-signing", state=KeyState.ACTIVE,
-    system=SystemName("bench"), environment=Environment.TEST, module=ModuleName("softhsm"), label="supplier-signing",
-    object_id=b"\x01", public_point=b"", certificate=b"", eui64=Eui64(SUPPLIER), role=RemotePartyRole.SUPPLIER,
-    origin=Origin.GENERATED, transferable=True, signs_for_eligible_user=False,
+    key_id=KeyId("supplier-signing"),
+    version=1,
+    key_class="command-signing",
+    state=KeyState.ACTIVE,
+    system=SystemName("bench"),
+    environment=Environment.TEST,
+    module=ModuleName("softhsm"),
+    label="supplier-signing",
+    object_id=b"\x01",
+    public_point=b"",
+    certificate=b"",
+    eui64=Eui64(SUPPLIER),
+    role=RemotePartyRole.SUPPLIER,
+    origin=Origin.GENERATED,
+    transferable=True,
+    signs_for_eligible_user=False,
 )
 CALLER = CallerRecord(
-    caller_id=CallerId("supplier"), version=1, state=CallerState.REGISTERED, certificate_sha256=bytes(32),
-    system=SystemName("bench"), user_roles=frozenset(), user_ids=frozenset(),
+    caller_id=CallerId("supplier"),
+    version=1,
+    state=CallerState.REGISTERED,
+    certificate_sha256=bytes(32),
+    system=SystemName("bench"),
+    user_roles=frozenset(),
+    user_ids=frozenset(),
     grants=(Grant(operation="sign", key_class="command-signing"),),
 )
 MODULE = ModuleFacts(name=KEY.module, standard="", level=0, certificate="", country="GB", worker_country="GB")
 FACTS = Facts(
-    operation=Operation.SIGN, key_class=KEY.key_class, content_kind=ContentKind.GBCS_PRE_COMMAND, state=KEY.state,
-    origin=KEY.origin, environment=Environment.TEST, user_role=None, same_system=True, granted=True,
-    module_standard="", module_level=0, in_united_kingdom=True, supply_sensitive=False, supply_sensitive_check=False,
+    operation=Operation.SIGN,
+    key_class=KEY.key_class,
+    content_kind=ContentKind.GBCS_PRE_COMMAND,
+    state=KEY.state,
+    origin=KEY.origin,
+    environment=Environment.TEST,
+    user_role=None,
+    same_system=True,
+    granted=True,
+    module_standard="",
+    module_level=0,
+    in_united_kingdom=True,
+    supply_sensitive=False,
+    supply_sensitive_check=False,
     eligible_user_key=False,
 )
 ANSWER = PolicyAnswer(allowed=True, policies=("bench",), clauses=("G2.56",), text="", digest="0" * 64)
@@ -108,7 +136,11 @@ async def _measure(folder: Path, entries: int) -> LongLog:
     url = f"sqlite:///{folder / 'log.db'}"
     migrate(url)
     ledger = Ledger(
-        open_store(url), origin=ORIGIN, clock=SystemClock(), authenticator=HeadKey(), anchor=None,
+        open_store(url),
+        origin=ORIGIN,
+        clock=SystemClock(),
+        authenticator=HeadKey(),
+        anchor=None,
         scope=Scope(system="bench", environment="test", worker="bench-0", software="bench"),
     )
     await ledger.initialise()
@@ -127,7 +159,9 @@ async def _measure(folder: Path, entries: int) -> LongLog:
     head = await ledger.head()
     text = checkpoint.text(checkpoint.Checkpoint(ORIGIN, head.size, head.root))
     spki = checkpoint_note.public_key_der(point)
-    line = checkpoint.NoteSignature(ORIGIN, checkpoint.key_id(spki), private.sign(text, ec.ECDSA(hashes.SHA256())))
+    line = checkpoint.NoteSignature(
+        ORIGIN, checkpoint.key_id(spki), private.sign(text, ec.ECDSA(hashes.SHA256()))
+    )
     note = checkpoint.emit(checkpoint.Note(checkpoint.parse_text(text), (line,)))
     path = folder / "export"
     export.write_export(path, ORIGIN, [note], await registry.every_record(), ledger.entries(0, head.size))
@@ -159,14 +193,25 @@ def _authorised(key: KeyRecord, generation: int) -> Iterator[Authorised]:
     number = 0
     while True:
         number += 1
-        payload = disable_supply(1_000_000 + number, int.from_bytes(hashlib.sha256(number.to_bytes(8)).digest()[:2]))
+        payload = disable_supply(
+            1_000_000 + number, int.from_bytes(hashlib.sha256(number.to_bytes(8)).digest()[:2])
+        )
         request = Request(
             request_id=RequestId(hashlib.md5(number.to_bytes(8)).hexdigest()),  # noqa: S324 - random-looking ids
-            key_id=key.key_id, form=ContentForm.GBCS_PRE_COMMAND, payload=payload,
+            key_id=key.key_id,
+            form=ContentForm.GBCS_PRE_COMMAND,
+            payload=payload,
             statement=Statement(service_reference_variant=VARIANT),
         )
         case = Case(
-            request=request, principal=principal, content=forms.parse(request.form, payload, PROFILES), key=key,
-            module=MODULE, facts=FACTS, generation=generation, at=clock.now().at, time_quality="unsynchronised",
+            request=request,
+            principal=principal,
+            content=forms.parse(request.form, payload, PROFILES),
+            key=key,
+            module=MODULE,
+            facts=FACTS,
+            generation=generation,
+            at=clock.now().at,
+            time_quality="unsynchronised",
         )
         yield judge(case, ANSWER, PROFILES)

@@ -76,7 +76,9 @@ class Measured:
 def under_load(orders: Sequence[Order], workers: Sequence[int]) -> Measured:
     """Run the generators together and measure the workers while they do."""
     processes = [
-        subprocess.Popen([sys.executable, str(LOAD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, str(LOAD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for _ in orders
     ]
     for process, order in zip(processes, orders, strict=True):
