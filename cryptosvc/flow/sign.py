@@ -16,6 +16,7 @@ from cryptosvc.core.errors import Busy, Corrupt, CryptosvcError, OutcomeUnknown,
 from cryptosvc.core.judge import Authorised, judge
 from cryptosvc.core.names import Operation
 from cryptosvc.core.record import Claim, Failed, Produced, Receipt, Refused
+from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.gather import Gatherer
 from cryptosvc.flow.ports import Clock, Hsm, Ledger, Policy, Stale
 
@@ -119,17 +120,18 @@ class Signer:
                 if isinstance(verdict, Authorised):
                     judged.append((one, verdict))
                 else:
-                    ended[one[0]] = self._refused(verdict, *one[1:])
+                    key = case.key if isinstance(case, Case) else None
+                    ended[one[0]] = self._refused(verdict, *one[1:], key)
             waiting = []
             answers = await self._ledger.claim([verdict for _, verdict in judged]) if judged else ()
-            for (one, _), answer in zip(judged, answers, strict=True):
+            for (one, verdict), answer in zip(judged, answers, strict=True):
                 match answer:
                     case Claim():
                         ended[one[0]] = answer
                     case Stale():
                         waiting.append(one)
                     case _:
-                        ended[one[0]] = self._refused(answer, *one[1:])
+                        ended[one[0]] = self._refused(answer, *one[1:], verdict.case.key)
         for one in waiting:
             busy = Busy("the registry is changing; try again in a second", rule="registry/moving")
             ended[one[0]] = self._refused(busy, *one[1:])
@@ -153,7 +155,12 @@ class Signer:
             return refusal
 
     def _refused(
-        self, error: Refusal, principal: Principal, request: Request, content: Content | None = None
+        self,
+        error: Refusal,
+        principal: Principal,
+        request: Request,
+        content: Content | None = None,
+        key: KeyRecord | None = None,
     ) -> Refused:
         instant = self._clock.now()
         return Refused(
@@ -164,6 +171,7 @@ class Signer:
             principal=principal,
             request=request,
             content=content,
+            key=key,
         )
 
     async def _record(

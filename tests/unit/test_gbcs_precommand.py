@@ -241,8 +241,9 @@ def test_a_code_without_a_variant_takes_none() -> None:
 
 @pytest.mark.parametrize("user_role", ["ES", "ED", "DCC", "OU", "is"])
 def test_a_user_role_that_may_not_send_it_is_refused(user_role: str) -> None:
-    malformed(
+    forbidden(
         "gbcs/user-role",
+        "",
         precommands.ecs43(),
         statement=Statement(service_reference_variant="7.2", user_role=user_role),
     )

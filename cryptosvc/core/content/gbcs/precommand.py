@@ -224,7 +224,7 @@ def _check_statement(message: PreCommand, role: RemotePartyRole | None, statemen
         (role not in _USERS and user_role == UserRole.DCC)
         or user_role in codes.ELIGIBLE_ROLES.get(variant, ())
     ):
-        raise Malformed(
+        raise Forbidden(
             "no User in the role stated may send this Service Reference Variant",
             rule="gbcs/user-role",
             field="user_role",
