@@ -1,9 +1,11 @@
 """The demonstration behind scripts/quickstart: see docs/request-path.md for what happens inside each call."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import messages
 from certificates import issuing_certificate, organisation_certificate, root_certificate
@@ -28,7 +30,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the service running")
     options = parser.parse_args()
     started = time.monotonic()
-    deployment = Deployment(REPOSITORY / ".quickstart")
+    deployment = Deployment(Path(os.environ.get("QUICKSTART_FOLDER", REPOSITORY / ".quickstart")).resolve())
     kept = False
     try:
         show(deployment)
@@ -237,7 +239,7 @@ def audit(deployment: Deployment) -> None:
 
 
 def closing(deployment: Deployment, *, kept: bool, seconds: float) -> None:
-    folder = deployment.folder.relative_to(REPOSITORY)
+    folder = Path(os.path.relpath(deployment.folder))
     heading(f"Done in {seconds:.0f} s")
     said(f"{folder}/cryptosvc.toml       the configuration; config.example.toml explains it")
     said(f"{folder}/provisioning.toml    keys, callers and grants")

@@ -19,6 +19,8 @@ READY_WITHIN_SECONDS = 30.0
 SUPPLIER = bytes.fromhex("90b3d51f30010000")
 DEVICE = bytes.fromhex("00db1234567890a0")
 SYSTEM = "quickstart"
+_MARK = ".made-by-quickstart"
+"""In a folder that may be made anew."""
 
 
 class Failed(Exception):
@@ -48,9 +50,12 @@ class Deployment:
 
     def prepare(self) -> None:
         """Make the folder anew: token, TLS certificates, configuration."""
+        if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / _MARK).exists():
+            raise Failed(f"{self.folder} holds something that this did not make; empty it or name another")
         stop_earlier(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700)
+        (self.folder / _MARK).touch()
         (self.folder / "pki").mkdir()
         (self.folder / "signed").mkdir()
         tls = TlsAuthority(self.folder / "tls")
