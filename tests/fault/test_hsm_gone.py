@@ -398,3 +398,40 @@ def test_eight_processes_that_start_and_leave_at_once_all_sign(soft_token, key):
 def test_a_forked_child_may_not_use_its_parents_module(soft_token, key):
     process = child(soft_token, key, "fork")
     assert (process.communicate(timeout=60)[0], process.returncode) == (b"", 0)
+
+
+async def test_one_bad_token_of_a_library_does_not_disturb_a_good_one(soft_token, key):
+    bad = replace(soft_token.config, name=ModuleName("bad"), firmware="9.9")
+    hsm = Pkcs11Hsm([soft_token.config, bad], SystemClock(), soft_token.locks)
+    hsm.start()
+    try:
+        there = replace(key, module=ModuleName("bad"))
+        end = time.monotonic() + 2  # the bad one is tried again at 0.5 and 1.5 s
+        while time.monotonic() < end:
+            claims = [claim_to_sign(which, b"x") for which in (key, there, key)]
+            answers = await hsm.sign(claims)
+            assert [answer.claim for answer in answers] == claims
+            good, refused, also_good = answers
+            assert isinstance(good, Produced)
+            assert isinstance(also_good, Produced)
+            assert isinstance(refused, Failed)
+            assert refused.error.rule == "hsm/unexpected-firmware"
+    finally:
+        hsm.close()
+
+
+async def test_a_cancelled_call_does_not_begin_what_was_not_begun(soft_token, key, slow_module, monkeypatch):
+    monkeypatch.setenv("SLOW_MODULE_SIGN_US", "20000")
+    token = soft_token.with_config(library=str(slow_module), sessions=1)
+    hsm = Pkcs11Hsm([token.config], SystemClock(), token.locks)
+    hsm.start()
+    try:
+        await hsm.sign([claim_to_sign(key, b"warm")])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(hsm.sign([claim_to_sign(key, b"x") for _ in range(500)]), 0.1)
+        begun = time.monotonic()
+        (answer,) = await hsm.sign([claim_to_sign(key, b"y")])
+        assert isinstance(answer, Produced)
+        assert time.monotonic() - begun < 2  # 500 items would have taken 10 s
+    finally:
+        hsm.close()
