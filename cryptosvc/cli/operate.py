@@ -32,7 +32,12 @@ def worker(
 
 def init(
     context: typer.Context,
-    provisioning: Annotated[Path, typer.Argument(help="TOML file that names keys and callers.", exists=True)],
+    provisioning: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PROVISIONING_FILE", help="TOML file that names keys and callers.", exists=True
+        ),
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:

@@ -1,0 +1,64 @@
+"""What `--help` says, as one text: read it in review. CRYPTOSVC_REWRITE=1 writes it anew."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMMAND = REPOSITORY / ".venv" / "bin" / "cryptosvc"
+TRANSCRIPT = Path(__file__).with_name("help.txt")
+COMMANDS = (
+    "",
+    "serve",
+    "init",
+    "doctor",
+    "sign",
+    "explain",
+    "key",
+    "key list",
+    "key show",
+    "audit",
+    "audit export",
+    "audit verify",
+    "audit checkpoint",
+    "audit show",
+    "audit prove",
+    "policy",
+    "policy check",
+    "policy explain",
+    "policy matrix",
+)
+
+
+def said(command: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CRYPTOSVC_")}
+    done = subprocess.run(
+        [str(COMMAND), *command.split(), "--help"],
+        env=environment | {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return f"$ cryptosvc {command} --help".replace("  ", " ") + "\n" + done.stdout + "\n"
+
+
+def test_the_transcript():
+    found = "".join(map(said, COMMANDS))
+    if os.environ.get("CRYPTOSVC_REWRITE"):
+        TRANSCRIPT.write_text(found)
+
+    assert found == TRANSCRIPT.read_text()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_that_answers_can_answer_in_json(command):
+    text = said(command)
+
+    is_group = command in {"", "key", "audit", "policy"}
+    assert ("--json" in text) is not (is_group or command == "serve")
+
+
+def test_the_worker_is_not_for_people():
+    assert not any(line.startswith("  worker") for line in said("").splitlines())
