@@ -142,6 +142,14 @@ def test_a_key_without_a_usable_certificate_issues_nothing() -> None:
     assert refusal(payload, replace(ISSUING_KEY, certificate=mine)).rule == "key-certificate/not-oca"
 
 
+def test_a_root_in_an_issuing_keys_place_issues_nothing_to_organisations() -> None:
+    misplaced = key_record("issuing-oca", ROOT.key.public_key(), ROOT.certificate)
+    assert refusal(organisation_tbs(ROOT.certificate, POINT), misplaced).rule == "certificate/issuer-role"
+    misplaced = key_record("root-oca", ISSUING.key.public_key(), ISSUING.certificate)
+    error = refusal(issuing_tbs(ISSUING.certificate, POINT, name="Z2"), misplaced)
+    assert (error.rule, error.clause) == ("certificate/issuer-role", "G2.60(a)")
+
+
 def test_an_organisation_certificate_is_bound_to_its_issuer_with_the_clause() -> None:
     other = key_record("issuing-oca", ROOT.key.public_key(), ROOT.certificate)
     error = refusal(SPECIMENS["organisation"].payload, other)

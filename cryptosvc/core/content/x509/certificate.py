@@ -33,7 +33,7 @@ from cryptosvc.core.registry import KeyRecord
 _DAY = 86_400 * 1_000_000_000
 _SECOND = 1_000_000_000
 
-_BY_US = frozenset(
+_OF_EVERY_KIND = frozenset(
     {
         extensions.KEY_USAGE,
         extensions.SUBJECT_KEY_IDENTIFIER,
@@ -41,7 +41,7 @@ _BY_US = frozenset(
         extensions.CERTIFICATE_POLICIES,
     }
 )
-"""Extensions of every kind."""
+"""Extensions that a certificate of every kind may have."""
 
 _CRITICAL = frozenset({extensions.KEY_USAGE, extensions.CERTIFICATE_POLICIES, extensions.BASIC_CONSTRAINTS})
 """Extensions that are critical where they are; all others are not."""
@@ -157,6 +157,7 @@ def _conform(payload: bytes, tbs: TbsCertificate, profile: X509Profile) -> Certi
     _require_validity(tbs, profile, is_oca=is_oca, is_root=is_root)
     authority = _require_identifiers(tbs, is_root=is_root)
     facts = {
+        "entity": str(subject.entity) if isinstance(subject, OrganisationName) else "",
         "issuer_role": f"{issuer.role:02X}",
         "key_identifier": key_identifier(tbs.public_point).hex(),
         "not_after": str(tbs.not_after // _SECOND),
@@ -166,12 +167,10 @@ def _conform(payload: bytes, tbs: TbsCertificate, profile: X509Profile) -> Certi
         "subject_role": f"{subject.role:02X}",
         "usages": ",".join(sorted(usages)),
     }
-    if isinstance(subject, OrganisationName):
-        facts["entity"] = str(subject.entity)
     return CertificateContent(
         kind=ContentKind.OCA_CERTIFICATE if is_oca else ContentKind.ORGANISATION_CERTIFICATE,
         signed_bytes=payload,
-        facts=tuple(sorted(facts.items())),
+        facts=tuple((name, value) for name, value in facts.items() if value),
         promises=(Once("certificate-serial", str(tbs.serial), hashlib.sha256(payload).digest()),),
         issuer_der=tbs.issuer.encoded,
         subject_der=tbs.subject.encoded,
@@ -194,7 +193,7 @@ def _require_serial(serial: int, profile: X509Profile) -> None:
 
 def _require_extensions(tbs: TbsCertificate, profile: X509Profile, *, is_oca: bool, is_root: bool) -> None:
     """Only extensions of the kind, each critical or not as it must be; what is configured beside is walked as DER."""
-    known = _BY_US | ({extensions.BASIC_CONSTRAINTS} if is_oca else set())
+    known = _OF_EVERY_KIND | ({extensions.BASIC_CONSTRAINTS} if is_oca else set())
     if is_root and profile.root_contingency_key:
         known |= {extensions.WRAPPED_APEX_CONTINGENCY_KEY}
     for extension in tbs.extensions:
@@ -298,6 +297,14 @@ def _require_issued(content: CertificateContent, key: KeyRecord, clause: str) ->
     if content.issuer_der != own.subject_der:
         raise _forbidden(
             "the issuer is not the subject of this key's own certificate", "certificate/issuer", clause
+        )
+    if own.role != (
+        RemotePartyRole.ROOT if isinstance(content.subject, OcaName) else RemotePartyRole.ISSUING_AUTHORITY
+    ):
+        raise _forbidden(
+            "a Root OCA issues OCA Certificates, an Issuing OCA Organisation Certificates",
+            "certificate/issuer-role",
+            clause,
         )
     if content.authority != own.ski:
         raise _forbidden("the authority key identifier is not this key's", "certificate/aki", clause)

@@ -142,34 +142,26 @@ def _read(payload: bytes, profile: X509Profile) -> RevocationContent:
     found = extensions.read_extensions(wrapper.take(der.SEQUENCE))
     wrapper.end()
     # 2 the profile
-    issuer = read_name(issuer_name)
-    if not isinstance(issuer, OcaName):
-        raise Malformed("the issuer of a revocation list is an OCA", rule="crl/issuer-form")
+    issuer = _issuer(issuer_name)
     is_arl = issuer.role is RemotePartyRole.ROOT
     _require_interval(next_update - this_update, profile, is_arl=is_arl)
     entries = () if listed is None else _entries(listed, this_update, profile)
     number, authority = _require_extensions(found, is_arl=is_arl)
     # 3 the second parser on a copy of the whole; the linter on one without most of the entries
-    referee.revocation_list(
-        signed.throwaway_copy(payload),
-        payload,
-        issuer_name.encoded,
-        (this_update, next_update),
-        [(entry.serial, entry.revoked_at, entry.extensions) for entry in entries],
-        found,
-    )
+    seen = [(entry.serial, entry.revoked_at, entry.extensions) for entry in entries]
+    copy = signed.throwaway_copy(payload)
+    referee.revocation_list(copy, payload, issuer_name.encoded, (this_update, next_update), seen, found)
     lint.revocation_list(signed.throwaway_copy(_shortened(node, listed)))
-    facts = {
-        "crl_number": str(number),
-        "entries": str(len(entries)),
-        "issuer_role": f"{issuer.role:02X}",
-        "next_update": str(next_update // _SECOND),
-        "this_update": str(this_update // _SECOND),
-    }
     return RevocationContent(
         kind=ContentKind.ORGANISATION_ARL if is_arl else ContentKind.ORGANISATION_CRL,
         signed_bytes=payload,
-        facts=tuple(sorted(facts.items())),
+        facts=(
+            ("crl_number", str(number)),
+            ("entries", str(len(entries))),
+            ("issuer_role", f"{issuer.role:02X}"),
+            ("next_update", str(next_update // _SECOND)),
+            ("this_update", str(this_update // _SECOND)),
+        ),
         promises=(Rising("crl-number", number),),
         issuer_der=issuer_name.encoded,
         authority=authority,
@@ -177,6 +169,13 @@ def _read(payload: bytes, profile: X509Profile) -> RevocationContent:
         next_update=next_update,
         serials=tuple(entry.serial for entry in entries),
     )
+
+
+def _issuer(name: der.Node) -> OcaName:
+    issuer = read_name(name)
+    if not isinstance(issuer, OcaName):
+        raise Malformed("the issuer of a revocation list is an OCA", rule="crl/issuer-form")
+    return issuer
 
 
 def _shortened(node: der.Node, listed: der.Node | None) -> bytes:
