@@ -7,6 +7,7 @@ from cryptosvc.adapters.store.heads import Head, HeadKeeper
 from cryptosvc.adapters.store.session import HeadRow, Session
 from cryptosvc.adapters.store.tree import TILE, TILE_BITS, fill_tiles
 from cryptosvc.core.errors import Corrupt
+from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.record import Leaf
 
 
@@ -29,7 +30,7 @@ class Extension:
 
 
 class Appender:
-    """Appends for one worker. Remembers the hashes of the incomplete tile where it wrote all of them itself."""
+    """Appends for one worker. Remembers the hashes of the incomplete tile as far back as it wrote them itself."""
 
     def __init__(self, keeper: HeadKeeper) -> None:
         self._keeper = keeper
@@ -44,7 +45,7 @@ class Appender:
         certain: bool = True,
         registry: Registry | None = None,
     ) -> Extension:
-        """Append leaves with these leaf hashes; the head is the last row that is touched.
+        """Append leaves with these leaf hashes; where not `certain` the newest head known is tried before it is read.
 
         Raises:
             Corrupt: the head is not one this worker can believe, or there are leaves beyond it.
@@ -52,7 +53,7 @@ class Appender:
 
         """
         floor = self._keeper.known
-        before = session.head_to_move(certain=certain)
+        before = session.head_to_move(None if certain else self._keeper.known_row)
         head = self._keeper.verified(before, floor)
         assert before is not None
         start = head.size
@@ -81,14 +82,16 @@ class Appender:
     def _extended_tail(
         self, session: Session, start: int, hashes: Sequence[bytes]
     ) -> tuple[int, list[bytes]]:
-        """Write each tile these leaves complete, where all its hashes are at hand; maintenance writes the others."""
+        """Write each tile these leaves complete; what other workers wrote of it is read back once a tile."""
         first, known = self._tail
         if first + len(known) != start:
             first, known = start, []
         pending = [*known, *hashes]
         while (boundary := ((first >> TILE_BITS) + 1) << TILE_BITS) <= first + len(pending):
             count = boundary - first
-            if count == TILE:
-                fill_tiles(session, first >> TILE_BITS, pending[:TILE])
+            others = session.entries(boundary - TILE, first) if count < TILE else []
+            whole = [*map(leaf_hash, others), *pending[:count]]
+            if len(whole) == TILE:
+                fill_tiles(session, (boundary - 1) >> TILE_BITS, whole)
             first, pending = boundary, pending[count:]
         return first, pending

@@ -101,6 +101,11 @@ class HeadKeeper:
         """The newest head seen. Read it before a snapshot is taken: the snapshot may not be older."""
         return None if self._known is None else self._known[1]
 
+    @property
+    def known_row(self) -> HeadRow | None:
+        """The same as a row, to compare and swap."""
+        return None if self._known is None else self._known[0]
+
     def require_trust(self) -> None:
         """Raise the Corrupt that ended all trust, where there was one."""
         if self._verdict is not None:

@@ -117,13 +117,19 @@ class FingerprintIndex:
             if segments == _SEGMENTS:
                 raise Unavailable("the store's index is full", rule="store/index-full")
             try:
-                os.ftruncate(self._file, _offset(segments + 1))
+                self._allocate(_offset(segments), _offset(segments + 1))
             except OSError:
                 raise Unavailable("the store's disk is full; free space", rule="store/full") from None
             header[_AT_SEGMENTS] = segments + 1
         if len(self._segments) != header[_AT_SEGMENTS]:
             self._map()
         return self._segments[-1], (1 << (_FIRST_BITS + len(self._segments) - 1)) - 1
+
+    def _allocate(self, start: int, stop: int) -> None:
+        """Write zeros: a block first allocated by a store into the mapping would be flushed by the next commit's fsync."""
+        zeros = bytes(1 << 20)
+        while start < stop:
+            start += os.pwrite(self._file, zeros[: stop - start], start)
 
     def _map(self) -> None:
         for number in range(len(self._segments), self._header[_AT_SEGMENTS]):

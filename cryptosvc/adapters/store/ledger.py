@@ -270,7 +270,7 @@ class Ledger:
         floor = self.keeper.known
         with self._store.writing() as session:
             generation = session.generation_exclusive()
-            head = self.keeper.verified(session.head_to_move(certain=True), floor)
+            head = self.keeper.verified(session.head_to_move(None), floor)
             _require_generation(generation, head)
             extension = write(session, head)
             session.set_generation(extension.head.generation)

@@ -51,7 +51,6 @@ class PostgresStore:
                     session.run("COMMIT")
             except BaseException as error:
                 lost = not _end(session.connection)
-                session.last_head = None
                 if lost:
                     self._writer = None
                     # a server that closes the connection says so with an error of its own before or after the commit
@@ -89,6 +88,8 @@ class PostgresStore:
             options=_OPTIONS,
             application_name="cryptosvc",
         )
+        # a statement first prepared in a pipeline that is aborted would be taken for prepared ever after
+        connection.prepare_threshold = None
         # a commit that is not on disk is no commit; anything stricter than `on` stays as the server has it
         connection.execute(
             "SELECT set_config('synchronous_commit', 'on', false) "
@@ -100,7 +101,6 @@ class PostgresStore:
 class _PostgresSession(Session):
     def __init__(self, connection: psycopg.Connection[Row]) -> None:
         self.connection = connection
-        self.last_head: HeadRow | None = None
 
     def rows(self, sql: str, *values: Value) -> list[Row]:
         with self.connection.cursor(binary=True) as cursor:
@@ -119,9 +119,9 @@ class _PostgresSession(Session):
     def generation_exclusive(self) -> int:
         return self.number("SELECT generation FROM registry_state WHERE id = 1 FOR UPDATE")
 
-    def head_to_move(self, *, certain: bool) -> HeadRow | None:
-        if not certain and self.last_head is not None:
-            return self.last_head
+    def head_to_move(self, expected: HeadRow | None) -> HeadRow | None:
+        if expected is not None:
+            return expected
         for row in self.rows("SELECT body, tag FROM head WHERE id = 1 FOR UPDATE"):
             return HeadRow(*cast("tuple[bytes, bytes]", row))
         return None
@@ -183,7 +183,6 @@ class _PostgresSession(Session):
         self._swap(
             "UPDATE head SET body = %s, tag = %s WHERE id = 1 AND tag = %s", after.body, after.tag, before.tag
         )
-        self.last_head = after
 
     def _swap(self, update: str, *values: Value) -> None:
         """Run an update that must change one row; inside a pipeline only an error can stop the COMMIT behind it."""

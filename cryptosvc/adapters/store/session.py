@@ -77,8 +77,8 @@ class Session(ABC):
         """The same, for the one who changes it."""
 
     @abstractmethod
-    def head_to_move(self, *, certain: bool) -> HeadRow | None:
-        """The head to extend; where not `certain` it may be the last one seen, and `move_head` then finds out."""
+    def head_to_move(self, expected: HeadRow | None) -> HeadRow | None:
+        """The head to extend; an engine may give back `expected` unread, and `move_head` then finds out."""
 
     @abstractmethod
     def open_group(self, deadline: int, leaves: bytes, taken: bytes) -> int:

@@ -200,7 +200,7 @@ class _SqliteSession(Session):
     def generation_exclusive(self) -> int:
         return self.generation()
 
-    def head_to_move(self, *, certain: bool) -> HeadRow | None:  # noqa: ARG002  # the write lock makes it certain
+    def head_to_move(self, expected: HeadRow | None) -> HeadRow | None:  # noqa: ARG002  # the write lock makes reading it certain
         return self.head()
 
     def open_group(self, deadline: int, leaves: bytes, taken: bytes) -> int:
