@@ -6,12 +6,16 @@ import sys
 
 import pytest
 
+from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.hsm.constants import Cka, Ckk, Ckm, Cko
 from cryptosvc.adapters.hsm.cryptoki import FALSE, TRUE, number
+from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.mechanisms import Capability, check
 from cryptosvc.adapters.hsm.provision import P256_PARAMETERS, Provisioner
 from cryptosvc.core.errors import Conflict, Corrupt, Unavailable
 from cryptosvc.core.keyclass import KEY_CLASSES, Algorithm, ceiling
+from cryptosvc.core.record import Produced
+from tests.claims import claim_to_sign, key_record
 from tests.hsm_fixtures import REPOSITORY, make_nss, make_softhsm, plant_pair
 
 P384_PARAMETERS = bytes.fromhex("06052b81040022")
@@ -181,3 +185,20 @@ def test_provisioning_twice_changes_nothing_and_pins_are_private(tmp_path):
     assert first.config.token_serial == second.config.token_serial
     for name in ("pin", "so-pin"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_provisioner_comes_and_goes_beside_a_signing_service(token):
+    """It shares the process's login and must not take it along (hazard 4)."""
+    hsm = Pkcs11Hsm([token.config], SystemClock(), token.locks)
+    hsm.start()
+    try:
+        for number in range(3):
+            with Provisioner(token.config, token.locks) as provisioner:
+                label, object_id = f"beside-{number}", b"\x90" + bytes([number])
+                point = provisioner.generate(label, object_id, ceiling("audit-signing").template)
+            key = key_record(label=label, object_id=object_id, public_point=point)
+            answers = await hsm.sign([claim_to_sign(key, b"x") for _ in range(4)])
+            assert all(isinstance(answer, Produced) for answer in answers)
+            assert hsm.reported(token.config.name)[0].serial == token.config.token_serial
+    finally:
+        hsm.close()
