@@ -44,9 +44,14 @@ _USAGE_AREAS = ("config/", "provisioning/")
 
 
 def exit_code(error: CryptosvcError) -> int:
-    """The exit code of an error; what is wrong in a file of the operator's counts as usage."""
+    """The exit code of an error.
+
+    What is wrong in a file of the operator's counts as usage, and policies that do not hold as failed verification.
+    """
     if error.rule.startswith(_USAGE_AREAS):
         return USAGE
+    if error.reason is Reason.MALFORMED and error.rule.startswith("policy/"):
+        return VERIFICATION_FAILED
     return _EXIT_CODES[error.reason]
 
 

@@ -16,13 +16,20 @@ from cryptosvc.core.supply import SupplyProfile
 
 
 def profiles(settings: Settings) -> Profiles:
-    """Read every file the profiles name. Malformed: a file or a value is not what it should be."""
-    return Profiles(
-        x509=_x509(settings.x509),
-        gbcs=GbcsProfile.of(settings.gbcs.access_control_brokers),
-        duis=None if settings.duis is None else _duis(settings.duis),
-        log_origin=settings.log.origin,
-    )
+    """Read every file the profiles name. Malformed, by a rule `config/…`: a file or a value is not what it should be."""
+    try:
+        return Profiles(
+            x509=_x509(settings.x509),
+            gbcs=GbcsProfile.of(settings.gbcs.access_control_brokers),
+            duis=None if settings.duis is None else _duis(settings.duis),
+            log_origin=settings.log.origin,
+        )
+    except Malformed as error:
+        if error.rule.startswith("config/"):
+            raise
+        raise Malformed(
+            error.message, rule=f"config/{error.rule.replace('/', '-')}", field=error.field
+        ) from None
 
 
 def supply_profile(settings: Settings) -> SupplyProfile:

@@ -12,6 +12,7 @@ from cryptosvc.config.settings import Settings
 from cryptosvc.core.errors import Unavailable
 from cryptosvc.service import metrics
 from cryptosvc.service.supervisor import GaveUp, Plan, Supervisor, reserve_port, worker_command
+from cryptosvc.wiring import profiles, review, worker
 
 _DRAIN_MARGIN_SECONDS = 5.0
 _LOOK_EVERY_SECONDS = 0.05
@@ -22,9 +23,11 @@ def supervise(config: Path, settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then drain.
 
     Raises:
+        Malformed: a file that the configuration names is not what it should be; no worker is started then.
         Unavailable: an address is taken, or no worker lives long enough to serve.
 
     """
+    _look_before(settings)
     address = settings.server.listen
     host, _, port = address.rpartition(":")
     try:
@@ -37,6 +40,13 @@ def supervise(config: Path, settings: Settings) -> None:
         _expose_metrics(settings, Path(runtime))
         asyncio.run(_run(config, settings, f"{host}:{reserved.getsockname()[1]}", Path(runtime)))
     _log.info("stopped")
+
+
+def _look_before(settings: Settings) -> None:
+    """What every worker would fail by is said once, here, and not by each of them again and again."""
+    worker.endpoint(settings, settings.server.listen)
+    profiles.profiles(settings)
+    review.load(settings.policy.folder)
 
 
 async def _run(config: Path, settings: Settings, listen: str, runtime: Path) -> None:
