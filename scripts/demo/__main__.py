@@ -248,7 +248,7 @@ def closing(deployment: Deployment, *, kept: bool, seconds: float) -> None:
     said(f"{folder}/service.log          what the processes said")
     environment = deployment.folder / "environment"
     environment.write_text(
-        f"export SOFTHSM2_CONF={deployment.folder}/softhsm2.conf CRYPTOSVC_CONFIG={deployment.config}\n"
+        f"export SOFTHSM2_CONF={deployment.token}/softhsm2.conf CRYPTOSVC_CONFIG={deployment.config}\n"
         f"export CRYPTOSVC_TARGET={deployment.target} CRYPTOSVC_CA={deployment.folder}/tls/ca.pem\n"
         f"export CRYPTOSVC_CERT={deployment.folder}/tls/supplier.pem CRYPTOSVC_KEY={deployment.folder}/tls/supplier.key\n"
         f"export PATH={REPOSITORY}/.venv/bin:$PATH\n"

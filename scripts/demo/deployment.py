@@ -2,15 +2,14 @@
 
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
-import softtoken
 from certificates import TlsAuthority
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -40,6 +39,7 @@ class Deployment:
         self.config = folder / "cryptosvc.toml"
         self.provisioning = folder / "provisioning.toml"
         self.log = folder / "service.log"
+        self.token = folder / "softhsm"
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -62,9 +62,9 @@ class Deployment:
         tls.issue("server", server=True)
         for caller in ("oca-operator", "supplier", "auditor"):
             tls.issue(caller)
-        serial = self._make_token()
+        token = self._make_token()
         self.port = _free_port()
-        self.config.write_text(self._settings(serial))
+        self.config.write_text(self._settings(token))
 
     def command(self, *arguments: str) -> dict[str, object]:
         """Run `cryptosvc … --json` and return its answer; Failed where it has another exit code than 0."""
@@ -83,7 +83,7 @@ class Deployment:
     def environment(self) -> dict[str, str]:
         """What the processes of the deployment run with."""
         return os.environ | {
-            "SOFTHSM2_CONF": str(self.folder / "softhsm2.conf"),
+            "SOFTHSM2_CONF": str(self.token / "softhsm2.conf"),
             "CRYPTOSVC_CONFIG": str(self.config),
         }
 
@@ -112,21 +112,26 @@ class Deployment:
             self._process.wait(60)
             self._process = None
 
-    def _make_token(self) -> str:
-        """A SoftHSM token of our own; return its serial number. The PIN goes to a file only we can read."""
-        tokens = self.folder / "tokens"
-        tokens.mkdir()
-        configuration = self.folder / "softhsm2.conf"
-        configuration.write_text(
-            f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n"
+    def _make_token(self) -> dict[str, str]:
+        """A SoftHSM token of our own; its PINs go to files only we can read."""
+        made = subprocess.run(
+            [
+                sys.executable,
+                str(REPOSITORY / "softhsm" / "provision.py"),
+                str(self.token),
+                "--label",
+                SYSTEM,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        pin = secrets.token_hex(8)
-        file = self.folder / "pin"
-        file.touch(mode=0o600)
-        file.write_text(pin + "\n")
-        return softtoken.init_token(configuration, SYSTEM, pin, secrets.token_hex(8))
+        if made.returncode != 0:
+            raise Failed(f"no test token could be made:\n{made.stderr}")
+        token: dict[str, str] = json.loads(made.stdout)
+        return token
 
-    def _settings(self, serial: str) -> str:
+    def _settings(self, token: dict[str, str]) -> str:
         duis = _duis_schemas()
         return f"""\
 # Made by scripts/quickstart. config.example.toml explains every setting.
@@ -143,7 +148,7 @@ private_key = "tls/server.key"
 client_ca = "tls/ca.pem"
 
 [store]
-url = "sqlite:///cryptosvc.db"
+url = "{os.environ.get("QUICKSTART_STORE", "sqlite:///cryptosvc.db")}"
 anchor = "head.anchor"
 
 [log]
@@ -152,13 +157,13 @@ checkpoint_seconds = 1
 
 [[modules]]
 name = "softhsm"
-library = "{softtoken.library()}"
-token_label = "{SYSTEM}"
-token_serial = "{serial}"
-pin_file = "pin"
-manufacturer = "SoftHSM project"
-model = "SoftHSM v2"
-firmware = "2.6"
+library = "{token["library"]}"
+token_label = "{token["label"]}"
+token_serial = "{token["serial"]}"
+pin_file = "softhsm/pin"
+manufacturer = "{token["manufacturer"]}"
+model = "{token["model"]}"
+firmware = "{token["firmware"]}"
 country = "GB"
 
 [policy]

@@ -69,11 +69,17 @@ class Quickstart:
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory) -> Iterator[Quickstart]:
     """Run it once for all tests of the group."""
-    folder = tmp_path_factory.mktemp("e2e") / "quickstart"
+    made = run_quickstart(tmp_path_factory.mktemp("e2e") / "quickstart")
+    yield made
+    end(made.process_id)
+
+
+def run_quickstart(folder: Path, **environment: str) -> Quickstart:
+    """Run `scripts/quickstart --keep` in a folder of its own; it must succeed."""
     started = time.monotonic()
     done = subprocess.run(
         [str(REPOSITORY / "scripts" / "quickstart"), "--keep"],
-        env=os.environ | {"QUICKSTART_FOLDER": str(folder)},
+        env=os.environ | {"QUICKSTART_FOLDER": str(folder)} | environment,
         capture_output=True,
         text=True,
         timeout=180,
@@ -81,9 +87,7 @@ def quickstart(tmp_path_factory) -> Iterator[Quickstart]:
     )
     seconds = time.monotonic() - started
     assert done.returncode == 0, done.stdout + done.stderr
-    made = Quickstart(folder, done.stdout, seconds, os.environ | _exports(folder / "environment"))
-    yield made
-    _end(made.process_id)
+    return Quickstart(folder, done.stdout, seconds, os.environ | _exports(folder / "environment"))
 
 
 def _exports(file: Path) -> dict[str, str]:
@@ -91,7 +95,8 @@ def _exports(file: Path) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words if not word.startswith("PATH="))
 
 
-def _end(process_id: int) -> None:
+def end(process_id: int) -> None:
+    """Stop a service and wait for it."""
     try:
         os.kill(process_id, signal.SIGTERM)
         for _ in range(300):
