@@ -13,6 +13,8 @@ Example of a message (one write, two lines; shortened):
      grpc.internal.server_credentials=0x56230779b990, ...}
 """
 
+import atexit
+import faulthandler
 import fcntl
 import os
 import re
@@ -112,13 +114,13 @@ class ErrorTap:
     Args:
         failed: called with each failed handshake, on the tap's thread.
 
-    `original` is a descriptor of the stream as it was; a crash handler should write there, because what is in the pipe
-    when a process dies is lost.
+    What is in the pipe when a process dies is lost, so the interpreter's crash handler is pointed at the stream as it
+    was, and an interpreter that ends by itself empties the pipe first.
     """
 
     def __init__(self, failed: Callable[[Event], None]) -> None:
         self._reader = HandshakeReader(failed)
-        self.original = os.dup(2)
+        self._original = os.dup(2)
         taken, given = os.pipe()
         fcntl.fcntl(given, fcntl.F_SETPIPE_SZ, _PIPE_OCTETS)
         os.dup2(given, 2)
@@ -126,10 +128,13 @@ class ErrorTap:
         self._taken = taken
         self._thread = threading.Thread(target=self._run, name="error-tap", daemon=True)
         self._thread.start()
+        faulthandler.enable(self._original)
+        atexit.register(self.close)
 
     def close(self) -> None:
         """Put the stream back as it was, once everything written so far has been read."""
-        os.dup2(self.original, 2)
+        os.dup2(self._original, 2)
+        atexit.unregister(self.close)
         self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
@@ -140,4 +145,4 @@ class ErrorTap:
                 except Exception:  # noqa: BLE001 - a tap that dies would block whoever writes to the pipe
                     passed = True
                 if passed:
-                    os.write(self.original, line)
+                    os.write(self._original, line)

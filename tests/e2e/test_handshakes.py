@@ -154,3 +154,19 @@ async def test_an_old_protocol_version_is_refused(worker: Worker):
     await asyncio.sleep(0.2)
     recorded = [line[1:] for line in await worker.end() if line[0] == "recorded"]
     assert [reason for reason, *_ in recorded] == ["protocol-version"]
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("raise RuntimeError('last words')", b"last words"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", b"Segmentation"),
+    ],
+)
+async def test_what_a_dying_process_says_is_not_lost_in_the_pipe(end: str, said: bytes):
+    code = f"import os, signal\nfrom cryptosvc.service.handshakes import ErrorTap\nErrorTap(print)\n{end}\n"
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=REPOSITORY, stderr=pipe)
+    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode != 0
+    assert said in errors
