@@ -58,6 +58,8 @@ class Order:
     concurrency: int
     channels: int
     seconds: float
+    user_id: str = "90-B3-D5-1F-30-01-00-00"
+    user_role: str = "IS"
 
 
 def requests(order: Order) -> Iterator[crypto_pb2.SignRequest]:
@@ -72,6 +74,8 @@ def requests(order: Order) -> Iterator[crypto_pb2.SignRequest]:
                 key_id=order.key_id,
                 gbcs_pre_command=octets[position + 4 : position + 4 + length],
                 service_reference_variant=order.variant,
+                user_id=order.user_id,
+                user_role=order.user_role,
             )
         position += 4 + length
 

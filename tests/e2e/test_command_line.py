@@ -17,6 +17,8 @@ COMMAND = REPOSITORY / ".venv" / "bin" / "cryptosvc"
 pytestmark = pytest.mark.xdist_group("quickstart")
 
 PRE_COMMAND = "signed/pre-command.bin"
+STATED = ("--variant", "7.2", "--user-id", "90-B3-D5-1F-30-01-00-00", "--user-role", "IS")
+STATED = ("--variant", "7.2", "--user-id", "90-B3-D5-1F-30-01-00-00", "--user-role", "IS")
 
 
 @pytest.mark.parametrize(
@@ -64,13 +66,19 @@ PRE_COMMAND = "signed/pre-command.bin"
             r"cannot read absent\.bin",
         ),
         (
-            ("explain", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, "--variant", "7.2"),
+            ("explain", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, *STATED),
+            "supplier",
+            3,
+            r"permitted +no[\s\S]*gbcs/user-unstated",
+        ),
+        (
+            ("explain", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, *STATED),
             "supplier",
             0,
             r"permitted +yes[\s\S]*clause +G2\.56",
         ),
         (
-            ("explain", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, "--variant", "7.1"),
+            ("explain", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, "--variant", "7.1", *STATED[2:]),
             "supplier",
             3,
             r"permitted +no[\s\S]*gbcs/service-reference-variant",
@@ -116,7 +124,7 @@ def test_answers_and_exit_codes(quickstart, arguments, caller, code, said):
 
 def test_a_signature_with_its_receipt_and_its_proof(quickstart):
     signed = quickstart.json(
-        "sign", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, "--variant", "7.2", "-o", "again.bin"
+        "sign", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, *STATED, "-o", "again.bin"
     )
     index = signed["receipt"]["leaf_index"]
     proof: dict[str, object] = {}
@@ -137,7 +145,7 @@ def test_a_signature_with_its_receipt_and_its_proof(quickstart):
 
 
 def test_a_request_id_is_good_for_one_signature(quickstart):
-    command = ("sign", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, "--variant", "7.2")
+    command = ("sign", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, *STATED)
     first = quickstart.json(*command, "--request-id", "only-once")
     again = quickstart.run(*command, "--request-id", "only-once")
 
@@ -225,7 +233,7 @@ def test_a_dead_worker_is_replaced_and_nothing_is_lost(quickstart):
         pytest.fail(f"workers are {quickstart.workers()}")
 
     assert quickstart.json("key", "list")
-    assert quickstart.json("sign", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, "--variant", "7.2")
+    assert quickstart.json("sign", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, *STATED)
 
 
 def test_an_idle_log_does_not_grow(quickstart):

@@ -21,7 +21,7 @@ AT = UnixNanoseconds(0)
 PROFILE = GbcsProfile(access_control_brokers=frozenset({BROKER}))
 PUBLIC = ec.derive_private_key(7, ec.SECP256R1()).public_key()
 ACTING_FOR = SUPPLIER.octets + (77).to_bytes(8)
-DISABLE = Statement(service_reference_variant="7.2")
+DISABLE = Statement(service_reference_variant="7.2", user_id=str(SUPPLIER), user_role="IS")
 
 
 def key(
@@ -115,10 +115,9 @@ def test_a_longest_promise_fits() -> None:
 def test_the_right_key_may() -> None:
     bind(precommands.ecs43())
     bind(
-        precommands.ecs43(),
-        statement=Statement(service_reference_variant="7.2", user_id=str(SUPPLIER), user_role="IS"),
+        precommands.gcs28(),
+        statement=replace(DISABLE, service_reference_variant="8.1.1", user_role="GS"),
     )
-    bind(precommands.gcs28(), statement=Statement(service_reference_variant="8.1.1", user_role="GS"))
 
 
 def test_another_partys_key_may_not() -> None:
@@ -245,7 +244,7 @@ def test_a_user_role_that_may_not_send_it_is_refused(user_role: str) -> None:
         "gbcs/user-role",
         "",
         precommands.ecs43(),
-        statement=Statement(service_reference_variant="7.2", user_role=user_role),
+        statement=replace(DISABLE, user_role=user_role),
     )
 
 

@@ -25,7 +25,13 @@ from cryptosvc.core.registry import KeyRecord
 from tests.certificates import key_record
 
 AT = UnixNanoseconds(0)
-PROFILE = GbcsProfile.of(["90-B3-D5-1F-30-00-00-02"])
+BROKER = "90-B3-D5-1F-30-00-00-02"
+PROFILE = GbcsProfile.of([BROKER])
+USER_ROLES = {
+    RemotePartyRole.SUPPLIER: ("GS", "IS"),
+    RemotePartyRole.NETWORK_OPERATOR: ("ED", "GT"),
+    RemotePartyRole.LOAD_CONTROLLER: ("LC",),
+}
 ECDSA = ec.ECDSA(hashes.SHA256())
 
 
@@ -101,7 +107,14 @@ def verifies(key: ec.EllipticCurvePublicKey, signature: bytes, octets: bytes) ->
 
 
 def statement(message: Message) -> Statement:
-    return Statement(service_reference_variant="" if message.variant == "NA" else message.variant)
+    """What a caller says beside it: a User its User ID and one of its User Roles, the DCC neither."""
+    variant = "" if message.variant == "NA" else message.variant
+    content = precommand.parse(message.octets, PROFILE)
+    users = sorted(role for signer in content.code.signers for role in USER_ROLES.get(signer, ()))
+    users = [role for role in users if not variant or role in codes.ELIGIBLE_ROLES[variant]]
+    if content.originator == BROKER or not users:
+        return Statement(service_reference_variant=variant)
+    return Statement(service_reference_variant=variant, user_id=content.originator, user_role=users[0])
 
 
 def test_every_command_is_read_and_written_again(everything: tuple[Message, ...]) -> None:

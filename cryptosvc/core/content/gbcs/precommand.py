@@ -20,7 +20,9 @@ Sources: GBCS 0.8.1 13.3.3.1 and 6.4.5; G2.56, G3.29; see `framing`, `codes`, `d
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cryptosvc.core.content.base import Content, Once, Statement
 from cryptosvc.core.content.gbcs import asn1, codes, dlms, framing, gbz
@@ -38,9 +40,16 @@ ONCE_SCOPE = "gbcs-counter"
 _NULL_SIGNATURE = b"\x00"
 _SIGNATURE_LENGTH = bytes((framing.SIGNATURE_OCTETS,))
 _TAG = bytes((framing.GENERAL_SIGNING,))
-_USERS = frozenset(
-    {RemotePartyRole.SUPPLIER, RemotePartyRole.NETWORK_OPERATOR, RemotePartyRole.LOAD_CONTROLLER}
+_USERS: Mapping[RemotePartyRole, frozenset[UserRole]] = MappingProxyType(
+    {
+        RemotePartyRole.SUPPLIER: frozenset({UserRole.IMPORT_SUPPLIER, UserRole.GAS_SUPPLIER}),
+        RemotePartyRole.NETWORK_OPERATOR: frozenset(
+            {UserRole.ELECTRICITY_DISTRIBUTOR, UserRole.GAS_TRANSPORTER}
+        ),
+        RemotePartyRole.LOAD_CONTROLLER: frozenset({UserRole.LOAD_CONTROLLER}),
+    }
 )
+"""Remote Party Roles of Users → the User Roles in which their keys sign Commands; every other one is the DCC's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +147,8 @@ def bind(
 
     Raises:
         Forbidden: another party's key; a message code its role does not sign; a Command that carries no signature.
-        Malformed: Service Reference Variant, User ID or User Role contradict the message.
+        Malformed: Service Reference Variant, User ID or User Role contradict the message, or a User's message comes
+            without its User ID and User Role (thresholds count by them).
 
     """
     message = _own(content)
@@ -220,10 +230,21 @@ def _check_statement(message: PreCommand, role: RemotePartyRole | None, statemen
             field="user_id",
         )
     user_role = statement.user_role
-    if user_role and not (
-        (role not in _USERS and user_role == UserRole.DCC)
-        or user_role in codes.ELIGIBLE_ROLES.get(variant, ())
-    ):
+    users = _USERS.get(role) if role is not None else None
+    if users is None:
+        # The DCC may say that it is the DCC, or name the role of the User it acts for.
+        holds = user_role in ("", UserRole.DCC) or user_role in codes.ELIGIBLE_ROLES.get(variant, ())
+    else:
+        # A User is always named: whoever could leave the role out would be asked neither whether it is the caller's
+        # nor whether it may send this.
+        if not user_id or not user_role:
+            raise Malformed(
+                "a User's Pre-Command is signed for a User ID in a User Role: state both",
+                rule="gbcs/user-unstated",
+                field="user_role" if user_id else "user_id",
+            )
+        holds = user_role in (users & codes.ELIGIBLE_ROLES[variant] if variant else users)
+    if not holds:
         raise Forbidden(
             "no User in the role stated may send this Service Reference Variant",
             rule="gbcs/user-role",
