@@ -194,7 +194,11 @@ def refusals(deployment: Deployment, operator: Client, supplier: Client) -> None
         "the supplier's key asked for a load controller's command (ECS47e)",
         lambda: supplier.sign(
             request(
-                "supplier-signing", gbcs_pre_command=foreign, service_reference_variant="7.16", user_id=EUI64
+                "supplier-signing",
+                gbcs_pre_command=foreign,
+                service_reference_variant="7.16",
+                user_id=EUI64,
+                user_role="IS",
             )
         ),
     )
@@ -258,9 +262,8 @@ def closing(deployment: Deployment, *, kept: bool, seconds: float) -> None:
     print("  cryptosvc doctor")
     if kept:
         print("  cryptosvc key list")
-        print(
-            f"  cryptosvc sign supplier-signing gbcs-pre-command {folder}/signed/pre-command.bin --variant 7.2"
-        )
+        print(f"  cryptosvc sign supplier-signing gbcs-pre-command {folder}/signed/pre-command.bin \\")
+        print(f"      --variant 7.2 --user-id {EUI64} --user-role IS")
         print("  cryptosvc audit checkpoint")
         print(f"  kill $(cat {folder}/service.pid)                    # stop the service")
     else:

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.xdist_group("quickstart")
 
 PRE_COMMAND = "signed/pre-command.bin"
 STATED = ("--variant", "7.2", "--user-id", "90-B3-D5-1F-30-01-00-00", "--user-role", "IS")
-STATED = ("--variant", "7.2", "--user-id", "90-B3-D5-1F-30-01-00-00", "--user-role", "IS")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +65,7 @@ STATED = ("--variant", "7.2", "--user-id", "90-B3-D5-1F-30-01-00-00", "--user-ro
             r"cannot read absent\.bin",
         ),
         (
-            ("explain", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, *STATED),
+            ("explain", "supplier-signing", "gbcs-pre-command", PRE_COMMAND, "--variant", "7.2"),
             "supplier",
             3,
             r"permitted +no[\s\S]*gbcs/user-unstated",
