@@ -50,6 +50,12 @@ _PURPOSE_CLAUSES: dict[ContentForm, str] = {
 }
 """The clause whose purpose limit a bare digest would evade, per form it was said to be."""
 
+_REQUESTS_TAG = 0x0A
+"""Field 1, length-delimited."""
+
+_VARINT_BITS = 35
+"""A length is at most five octets of seven bits."""
+
 _NO_STATEMENT = Statement()
 _NANOSECONDS = 1_000_000_000
 
@@ -63,6 +69,41 @@ def parsed(kind: type[M], octets: bytes) -> M:
             "the message does not decode as what the method takes; compare the proto files",
             rule="request/proto",
         ) from None
+
+
+def count_items(octets: bytes, most: int) -> int:
+    """Count the requests in a SignBatchRequest or SignStreamRequest without decoding them.
+
+    An empty request is two octets on the wire and 140 in memory, so a message within its bound could decode to many
+    times it; it is not decoded where it has too many.
+
+    Args:
+        octets: the message; its one field is `requests`, number 1, length-delimited.
+        most: counting stops above this.
+
+    Raises:
+        Malformed: anything but that field, or a length that does not fit.
+
+    """
+    at = count = 0
+    end = len(octets)
+    while at < end and count <= most:
+        if octets[at] != _REQUESTS_TAG:
+            break
+        at += 1
+        length = shift = 0
+        while at < end and shift < _VARINT_BITS:
+            octet = octets[at]
+            at += 1
+            length |= (octet & 0x7F) << shift
+            shift += 7
+            if octet < 0x80:
+                break
+        at += length
+        count += 1
+    if at != end and count <= most:
+        raise Malformed("the message is not a sequence of requests", rule="request/proto", field="requests")
+    return count
 
 
 def request(message: crypto_pb2.SignRequest, payload_octets: int) -> Request:

@@ -88,11 +88,10 @@ class CryptoHandlers:
             raise await self._desk.refused(principal, operation, error) from None
 
     def _messages(self, payload: bytes) -> Sequence[crypto_pb2.SignRequest]:
-        messages = convert.parsed(crypto_pb2.SignBatchRequest, payload).requests
         most = self._desk.limits.batch_items
-        if not 0 < len(messages) <= most:
+        if not 0 < convert.count_items(payload, most) <= most:
             raise Malformed(f"a batch has 1 to {most} requests", rule="request/batch-size", field="requests")
-        return messages
+        return convert.parsed(crypto_pb2.SignBatchRequest, payload).requests
 
     def _requests(
         self, messages: Sequence[crypto_pb2.SignRequest]

@@ -18,6 +18,7 @@ class Limits:
         batch_items: most requests in one SignBatch, and in one walk of the corridor.
         items_in_work: most requests accepted and not yet answered, over all calls; more are refused as Busy.
         stream_items: most requests of one stream that are read and not yet answered; the service then stops reading.
+            Also the most in one frame.
         walks: how many batches of single requests walk the corridor at the same time; what arrives meanwhile forms
             the next one.
         turn_items: most requests one connection has in such a batch while others wait too.

@@ -6,6 +6,7 @@ is held back by HTTP/2 flow control. Answers that are ready together leave in on
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Sequence
 
 import grpc
 
@@ -45,6 +46,7 @@ class SigningStream:
         self._context = context
         self._lane: deque[tuple[str, Answer | asyncio.Future[Signed | NotSigned]]] = deque()
         self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
         self._read_all = False
 
     async def run(self) -> None:
@@ -64,20 +66,19 @@ class SigningStream:
         try:
             while (frame := await self._context.read()) is not _END:
                 await self._take(frame)
-                while len(self._lane) >= self._desk.limits.stream_items:
-                    self._changed.clear()
-                    await self._changed.wait()
+                await self._space()
         finally:
             self._read_all = True
             self._changed.set()
 
     async def _take(self, frame: bytes) -> None:
         try:
-            messages = convert.parsed(crypto_pb2.SignStreamRequest, frame).requests
+            messages = self._messages(frame)
         except Malformed as error:
             raise await self._desk.refused(self._principal, Operation.SIGN, error) from None
         octets = self._desk.limits.payload_octets
         for message in messages:
+            await self._space()
             try:
                 request = convert.request(message, octets)
             except Refusal as error:
@@ -86,6 +87,21 @@ class SigningStream:
             else:
                 self._lane.append((request.request_id, await self._started(request)))
         self._changed.set()
+
+    def _messages(self, frame: bytes) -> Sequence[crypto_pb2.SignRequest]:
+        most = self._desk.limits.stream_items
+        if convert.count_items(frame, most) > most:
+            raise Malformed(
+                f"a frame has at most {most} requests", rule="request/batch-size", field="requests"
+            )
+        return convert.parsed(crypto_pb2.SignStreamRequest, frame).requests
+
+    async def _space(self) -> None:
+        """Wait while as much is read and not answered as may be."""
+        while len(self._lane) >= self._desk.limits.stream_items:
+            self._changed.set()
+            await self._taken.wait()
+            self._taken.clear()
 
     async def _started(self, request: Request) -> "asyncio.Future[Signed | NotSigned]":
         """Give a request to the corridor; a stream waits for room where a unary call is refused."""
@@ -119,7 +135,7 @@ class SigningStream:
             fill(response.results.add(request_id=request_id), answer)
             outcomes[outcome(answer)] += 1
             octets += len(answer.checked.artefact) if isinstance(answer, Signed) else MEBIBYTE // 1024
-        self._changed.set()
+        self._taken.set()
         for word, number in outcomes.items():
             self._desk.metrics.items(word, number)
         await self._context.write(response.SerializeToString())

@@ -37,6 +37,26 @@ async def test_a_message_of_100_mb_is_refused_unread():
         await _still_signs(service)
 
 
+@pytest.mark.parametrize("method", ["SignBatch", "SignStream"])
+async def test_a_message_of_two_million_empty_requests_is_refused_undecoded(method: str):
+    async with stand() as service:
+        target = service.target(connections=1)
+        path = f"/cryptosvc.v1.CryptoService/{method}"
+        octets = b"\x0a\x00" * (2 * MEBIBYTE - 8)
+        async with grpc.aio.secure_channel(target.address, target.credentials(), target.options()) as channel:
+            unary = method == "SignBatch"
+            call = (
+                channel.unary_unary(path)(octets)
+                if unary
+                else channel.stream_stream(path)(iter([octets])).read()
+            )
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert [refusal.error.rule for refusal in service.ledger.refusals()] == ["request/batch-size"]
+        await _still_signs(service)
+
+
 async def test_more_work_than_fits_is_refused_at_once_and_counted_in_the_log():
     async with stand(Limits(items_in_work=4)) as service:
         service.signer.release.clear()

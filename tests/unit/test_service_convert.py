@@ -78,3 +78,25 @@ def test_a_bare_digest_is_refused_by_name_whatever_it_is_said_to_be(field: str, 
 def test_what_does_not_decode_is_malformed():
     with pytest.raises(Malformed):
         convert.parsed(crypto_pb2.SignRequest, b"\xff\xff\xff")
+
+
+def test_requests_are_counted_without_being_decoded():
+    requests = [crypto_pb2.SignRequest(request_id="r" * n, tbs_certificate=b"x" * (n * n)) for n in range(60)]
+    octets = crypto_pb2.SignBatchRequest(requests=requests).SerializeToString()
+    assert convert.count_items(octets, 60) == 60
+    assert convert.count_items(octets, 59) == 60
+    assert convert.count_items(b"", 5) == 0
+    assert convert.count_items(b"\x0a\x00" * 1_000_000, 256) == 257
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"\x12\x00", b"\x0a", b"\x0a\x05abc", b"\x0a\x00\x12\x00", b"\x0a\xff", b"\xff" * 9]
+)
+def test_what_is_no_sequence_of_requests_is_not_counted_as_one(wrong: bytes):
+    with pytest.raises(Malformed):
+        _counted_and_decoded(wrong)
+
+
+def _counted_and_decoded(octets: bytes) -> None:
+    convert.count_items(octets, 60)
+    convert.parsed(crypto_pb2.SignBatchRequest, octets)
