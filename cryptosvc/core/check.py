@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from cryptosvc.core.content import forms
-from cryptosvc.core.errors import Corrupt
+from cryptosvc.core.errors import Corrupt, Internal, Refusal
 from cryptosvc.core.record import Claim, Produced
 
 P256_COORDINATE_OCTETS = 32
@@ -43,12 +43,18 @@ def check(produced: Produced) -> Checked:
     """Verify and assemble.
 
     Raises:
-        Corrupt: the signature does not verify under the registered public key.
+        Corrupt: the signature does not verify under the registered public key, or cannot be put in its place.
 
     """
     case = produced.claim.authorised.case
     verify_p256(case.key.public_point, produced.signature, case.content.signed_bytes)
-    artefact = forms.assemble(case.request.form, case.content, produced.signature, case.key)
+    try:
+        artefact = forms.assemble(case.request.form, case.content, produced.signature, case.key)
+    except (Refusal, Internal) as error:
+        # The key has been used: a refusal now would cost the whole batch its record.
+        raise Corrupt(
+            "what was signed cannot be put together with its signature", rule="check/artefact"
+        ) from error
     return Checked(produced.claim, produced.signature, artefact, hashlib.sha256(artefact).digest())
 
 
@@ -59,7 +65,7 @@ def verify_p256(public_point: bytes, signature: bytes, signed_bytes: bytes) -> N
         s = int.from_bytes(signature[P256_COORDINATE_OCTETS:])
         try:
             _public_key(public_point).verify(encode_dss_signature(r, s), signed_bytes, _ECDSA_SHA256)
-        except InvalidSignature:
+        except (InvalidSignature, ValueError):  # ValueError: what is registered is not a point
             pass
         else:
             return

@@ -412,7 +412,7 @@ def test_a_key_without_role_entity_or_certificate_signs_nothing():
     assert refusal_of(Forbidden, signer=replace(USER, record=replace(USER.record, role=None))) == "duis/role"
     assert (
         refusal_of(Forbidden, signer=replace(USER, record=replace(USER.record, eui64=None)))
-        == "duis/originator"
+        == "key-certificate/other-party"
     )
     assert (
         refusal_of(WrongState, signer=replace(USER, record=duis.without_certificate(USER)))

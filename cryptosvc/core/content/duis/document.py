@@ -38,6 +38,7 @@ from cryptosvc.core.content.duis.variants import (
     SIGNED_PRE_COMMAND_VARIANTS,
     ServiceRequest,
 )
+from cryptosvc.core.content.x509 import signer
 from cryptosvc.core.errors import Forbidden, Internal, Malformed, WrongState
 from cryptosvc.core.names import (
     ContentForm,
@@ -109,8 +110,8 @@ def bind(
     """Refuse unless this document is for this key to sign, and says what the caller stated.
 
     Raises:
-        Forbidden: the key's role does not sign such a document, the originator is another, or the User Role stated is
-            not eligible for the Service Reference Variant.
+        Forbidden: the key's role does not sign such a document, its certificate says other than its record, the
+            originator is another, or the User Role stated is not eligible for the Service Reference Variant.
         WrongState: the key has no certificate for the signature to name.
         Malformed: the statement contradicts the document, or a User's request comes without User ID and User Role.
 
@@ -130,6 +131,7 @@ def bind(
             rule="duis/no-certificate",
             field="key_id",
         )
+    signer.require_organisation(key)
     if statement.service_reference_variant not in ("", document.variant):
         raise _contradicts("Service Reference Variant", "service_reference_variant")
     user_id = "" if document.request_id is None else str(document.request_id.originator)

@@ -31,6 +31,7 @@ from cryptosvc.core.content.gbcs.items import ITEMS
 from cryptosvc.core.content.gbcs.profile import GbcsProfile
 from cryptosvc.core.content.gbcs.structures import CERTIFICATE, MODES, STRUCTURES
 from cryptosvc.core.content.gbcs.templates import GRAMMARS
+from cryptosvc.core.content.x509 import signer
 from cryptosvc.core.errors import Forbidden, Malformed
 from cryptosvc.core.names import ContentKind, RemotePartyRole, UnixNanoseconds, UserRole
 from cryptosvc.core.registry import KeyRecord
@@ -146,7 +147,7 @@ def bind(
     """Refuse unless this key may sign this very Pre-Command, and the statement beside it is about it.
 
     Raises:
-        Forbidden: another party's key; a message code its role does not sign; a Command that carries no signature.
+        Forbidden: another party's key, or one whose certificate says other than its record; a message code its role does not sign; a Command that carries no signature.
         Malformed: Service Reference Variant, User ID or User Role contradict the message, or a User's message comes
             without its User ID and User Role (thresholds count by them).
 
@@ -162,6 +163,7 @@ def bind(
             clause=_clause(role),
             field=framing.FIELD,
         )
+    signer.require_organisation(key)
     # 2 who acts as Access Control Broker is configured, and only it carries that role
     if (role is RemotePartyRole.ACCESS_CONTROL_BROKER) is not (key.eui64 in profile.access_control_brokers):
         raise Forbidden(

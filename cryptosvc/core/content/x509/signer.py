@@ -1,11 +1,13 @@
 """The key that is asked: its own certificate, and the statement that certificates, requests and lists do not have."""
 
 from cryptosvc.core.content.base import Statement
-from cryptosvc.core.content.x509.extensions import OCA_USAGES
+from cryptosvc.core.content.x509.extensions import OCA_USAGES, KeyUsage
 from cryptosvc.core.content.x509.identity import CertificateFacts, read_certificate
 from cryptosvc.core.errors import Forbidden, Malformed
 from cryptosvc.core.names import ContentForm
 from cryptosvc.core.registry import KeyRecord
+
+_FOR_SIGNATURES = frozenset({KeyUsage.DIGITAL_SIGNATURE})
 
 
 def certificate_of(key: KeyRecord) -> CertificateFacts:
@@ -17,6 +19,37 @@ def certificate_of(key: KeyRecord) -> CertificateFacts:
     """
     if not key.certificate:
         raise _forbidden("this key has no certificate yet, so it can issue nothing", "key-certificate/none")
+    facts = _own(key)
+    if not facts.is_ca or facts.usages != OCA_USAGES:
+        raise _forbidden("this key's certificate is not an OCA Certificate", "key-certificate/not-oca")
+    return facts
+
+
+def require_organisation(key: KeyRecord) -> None:
+    """Require that a key's certificate, where it has one, is an Organisation's and says what its record says.
+
+    Entity and role decide what a key may sign, and the record has them from the certificate; where the two have come
+    apart, whoever relies on the certificate would be told another signer than was judged.
+
+    Raises:
+        Forbidden: the certificate cannot be read, is of another key, entity or role, or is not for signatures.
+
+    """
+    if not key.certificate:
+        return
+    facts = _own(key)
+    if (facts.eui64, facts.role) != (key.eui64, key.role):
+        raise _forbidden(
+            "this key's certificate names another entity or role than its record",
+            "key-certificate/other-party",
+        )
+    if facts.is_ca or facts.usages != _FOR_SIGNATURES:
+        raise _forbidden(
+            "this key's certificate is not for digital signatures alone", "key-certificate/key-usage"
+        )
+
+
+def _own(key: KeyRecord) -> CertificateFacts:
     try:
         facts = read_certificate(key.certificate)
     except Malformed:
@@ -26,8 +59,6 @@ def certificate_of(key: KeyRecord) -> CertificateFacts:
         ) from None
     if facts.public_point != key.public_point:
         raise _forbidden("this key's certificate is for another key", "key-certificate/other-key")
-    if not facts.is_ca or facts.usages != OCA_USAGES:
-        raise _forbidden("this key's certificate is not an OCA Certificate", "key-certificate/not-oca")
     return facts
 
 
