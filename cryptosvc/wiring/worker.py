@@ -109,6 +109,7 @@ async def _serve(
     )
     await application.observer.happened("service-start", "serve", {"policy_digest": policy_digest}, {})
     await server.start()
+    process.settle_collector()
     _log.info("worker serves", address=listen)
     if ready is not None:
         _touch(ready)

@@ -130,9 +130,13 @@ class Bench:
 def signing(bench: Bench) -> None:
     """Batch, stream, unary, one client, scaling, memory: SoftHSM2 and SQLite, defaults."""
     deployment = bench.deployment("signing")
-    work = floor.measure(deployment)
-    bench.say(Figure("floor: raw C_Sign, CPU µs", work.sign_us, None, "C program, one thread, same token"))
-    bench.say(Figure("floor: raw OpenSSL verification, CPU µs", work.verify_us, None, work.verify_how))
+    alone = floor.measure(deployment, 1)
+    work = floor.measure(deployment, CORES)
+    for one, how in ((alone, "one process alone"), (work, f"{CORES} processes at once, as the service runs")):
+        bench.say(
+            Figure(f"floor, {how}: raw C_Sign, CPU µs", one.sign_us, None, "C program on the same token")
+        )
+        bench.say(Figure(f"floor, {how}: raw verification, CPU µs", one.verify_us, None, one.verify_how))
     shared = f"{CORES} workers on {CORES} cores, load generators share the cores"
     workers = deployment.start(CORES)
     try:
@@ -140,7 +144,7 @@ def signing(bench: Bench) -> None:
         batch = bench.load(
             deployment, workers, "batch", processes=2, concurrency=8, channels=16, per_second=20000
         )
-        work = floor.measure(deployment).mean(work)
+        work = floor.measure(deployment, CORES).mean(work)
         conditions = (
             f"batch of 64, 2 processes × 8 calls × 16 channels; {shared}; {batch.rate:.0f} signatures/s, "
         )

@@ -1,11 +1,11 @@
 """A deployment to measure: one command-signing key on a SoftHSM token, one caller, as many workers as asked."""
 
+import json
 import os
-import secrets
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -15,7 +15,6 @@ from certificates import TlsAuthority  # noqa: E402
 from deployment import _free_port as free_port  # noqa: E402
 from measure import children  # noqa: E402
 
-import softhsm  # noqa: E402 - the demonstration's token maker
 
 COMMAND = REPOSITORY / ".venv" / "bin" / "cryptosvc"
 LABEL = "bench"
@@ -42,7 +41,7 @@ class Deployment:
     sessions: int = 1
     store: str | None = None
     port: int = 0
-    serial: str = ""
+    token: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -61,14 +60,18 @@ class Deployment:
         tls = TlsAuthority(self.folder / "tls")
         tls.issue("server", server=True)
         tls.issue("caller")
-        (self.folder / "tokens").mkdir()
-        (self.folder / "softhsm2.conf").write_text(
-            f"directories.tokendir = {self.folder / 'tokens'}\nobjectstore.backend = file\nlog.level = ERROR\n"
+        made = subprocess.run(
+            [
+                sys.executable,
+                str(REPOSITORY / "softhsm" / "provision.py"),
+                str(self.folder),
+                "--label",
+                LABEL,
+            ],
+            check=True,
+            stdout=subprocess.PIPE,
         )
-        pin = secrets.token_hex(8)
-        (self.folder / "pin").touch(mode=0o600)
-        (self.folder / "pin").write_text(pin)
-        self.serial = softhsm.init_token(self.folder / "softhsm2.conf", LABEL, pin, secrets.token_hex(8))
+        self.token = json.loads(made.stdout)
         self.port = free_port()
         self.configure(1)
         (self.folder / "provisioning.toml").write_text(PROVISIONING)
@@ -92,8 +95,8 @@ class Deployment:
                 port=self.port,
                 workers=workers,
                 store=self.store or "sqlite:///cryptosvc.db",
-                library=self.library or softhsm.library(),
-                serial=self.serial,
+                library=self.library or self.token["library"],
+                serial=self.token["serial"],
                 sessions=self.sessions,
                 policies=REPOSITORY / "policies",
             )

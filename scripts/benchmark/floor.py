@@ -31,35 +31,43 @@ class Floor:
         )
 
 
-def measure(deployment: Deployment) -> Floor:
-    """Measure both on the deployment's own token and key."""
+def measure(deployment: Deployment, copies: int) -> Floor:
+    """Measure both on the deployment's own token and key.
+
+    Args:
+        deployment: whose token and key.
+        copies: how many processes do the same at once. What a core gives depends on what its neighbours do, so work
+            that is to be compared with a service on all cores is measured on all cores.
+
+    """
     program = build("raw_sign", deployment.folder, ["-ldl"])
-    ran = subprocess.run(
-        [
-            program,
-            str(deployment.library or _softhsm()),
-            LABEL,
-            str(deployment.folder / "pin"),
-            KEY_ID,
-            "20000",
-        ],
-        env=deployment.environment,
-        capture_output=True,
-        text=True,
-        check=True,
+    token = deployment.token
+    signing = _together(
+        copies, [program, token["library"], LABEL, token["pin_file"], KEY_ID, "40000"], deployment.environment
     )
-    said = subprocess.run(
-        ["openssl", "speed", "-seconds", "2", "ecdsap256"], capture_output=True, text=True, check=True
-    ).stdout
-    per_second = float(re.findall(r"ecdsa \(nistp256\)\s+\S+\s+\S+\s+(\S+)\s+(\S+)", said)[0][1])
+    sign_us = sum(json.loads(said)["cpu_us"] for said in signing) / copies
+    verifying = _together(copies, ["openssl", "speed", "-seconds", "2", "ecdsap256"], deployment.environment)
+    rates = [
+        float(re.findall(r"ecdsa \(nistp256\)\s+\S+\s+\S+\s+(\S+)\s+(\S+)", said)[0][1]) for said in verifying
+    ]
     version = subprocess.run(
         ["openssl", "version"], capture_output=True, text=True, check=True
     ).stdout.split()[1]
-    return Floor(
-        json.loads(ran.stdout)["cpu_us"],
-        1e6 / per_second,
-        f"openssl speed ecdsap256, OpenSSL {version}, one core",
-    )
+    how = f"openssl speed ecdsap256, OpenSSL {version}, {copies} at once"
+    return Floor(sign_us, sum(1e6 / rate for rate in rates) / copies, how)
+
+
+def _together(copies: int, command: list[str], environment: dict[str, str]) -> list[str]:
+    processes = [
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        for _ in range(copies)
+    ]
+    said = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise SystemExit(f"{command[0]} failed")
+    return said
 
 
 def slow_module(folder: Path) -> Path:
@@ -78,9 +86,3 @@ def build(name: str, folder: Path, libraries: list[str]) -> str:
     if not program.exists():
         subprocess.run(["gcc", "-O2", "-o", str(program), str(NATIVE / f"{name}.c"), *libraries], check=True)
     return str(program)
-
-
-def _softhsm() -> Path:
-    from bench_deployment import softhsm
-
-    return softhsm.library()

@@ -23,6 +23,7 @@ from cryptosvc.client.asynchronous import AsyncClient
 from cryptosvc.client.channels import Target
 from cryptosvc.pb.v1 import crypto_pb2
 
+FRAMES_UNDER_WAY = 4
 SERVICE = "/cryptosvc.v1.CryptoService/"
 
 
@@ -136,8 +137,13 @@ async def run(order: Order) -> dict[str, object]:
             waits.append(time.monotonic() - sent)
 
     async def stream(worker: int) -> None:
+        room = asyncio.Semaphore(
+            FRAMES_UNDER_WAY
+        )  # what was sent by the end is little, so that the end is sharp
+
         async def frames() -> AsyncIterator[bytes]:
             for message in messages:
+                await room.acquire()
                 if time.monotonic() >= until:
                     return
                 yield message
