@@ -32,6 +32,8 @@ _MAY_BE_DECLARED = frozenset(
         "http://www.w3.org/2001/XMLSchema",
     }
 )
+_DECLARED_AT_MOST = 16
+"""Prefixes, the default included; canonicalising them takes time by the square of their number."""
 
 _FIELD = ContentForm.DUIS_DOCUMENT.value
 _DECLARATION = re.compile(
@@ -77,6 +79,8 @@ def sanitised(payload: bytes, max_octets: int, max_depth: int) -> etree._Element
     root = _parsed(payload)
     if _deeper_than(max_depth)(root):
         raise _refused(f"has more than {max_depth} elements inside each other", "depth")
+    if len(root.nsmap) > _DECLARED_AT_MOST:
+        raise _refused(f"declares at most {_DECLARED_AT_MOST} namespace prefixes", "namespace-count")
     if not _MAY_BE_DECLARED.issuperset(root.nsmap.values()):
         raise _refused("binds a prefix to a namespace that DUIS does not use", "namespace")
     if _HAS_SIGNATURE(root):
