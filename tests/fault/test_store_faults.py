@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -52,6 +53,7 @@ async def failing(tmp_path: Path) -> tuple[Stand, Failing]:
     stand = await open_stand(new_database(f"sqlite:///{tmp_path}/store.db"), tmp_path, first=True)
     store = Failing(tmp_path / "store.db")
     stand.ledger._store = store
+    stand.ledger.writer.worker = stand.ledger._care._worker = replace(stand.ledger.writer.worker, store=store)
     return stand, store
 
 

@@ -67,7 +67,8 @@ async def test_nothing_is_claimed_after_the_suspension_committed(url: str, tmp_p
         assert heard(one) == heard(two) == {"ready": True}
         go(one, two)
         while (await stand.ledger.head()).size < 60:
-            pass
+            assert one.poll() is None
+            assert two.poll() is None
         await stand.keys.change([replace(KEY, version=2, state=KeyState.SUSPENDED)])
         found = [*heard(one)["claimed"], *heard(two)["claimed"]]
     entries = await every_entry(stand.ledger)

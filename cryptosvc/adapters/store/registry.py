@@ -96,7 +96,7 @@ class StoredRegistry:
             Unavailable, Corrupt: as `Ledger.record`.
 
         """
-        leaves = [self._ledger.registered(one) for one in changed]
+        leaves = [self._ledger.writer.registered(one) for one in changed]
         hashes = [leaf_hash(leaf.entry) for leaf in leaves]
 
         def write(session: Session, head: Head) -> Extension:
@@ -104,7 +104,7 @@ class StoredRegistry:
             for leaf_index, one in enumerate(changed, head.size):
                 root = _put(session, root, one, leaf_index)
             registry = Registry(head.generation + 1, root)
-            return self._ledger.appender.append(session, leaves, hashes, registry=registry)
+            return self._ledger.writer.appender.append(session, leaves, hashes, registry=registry)
 
         await self._ledger.job(lambda: self._ledger.change(write))
         self._read_at = float("-inf")

@@ -1,0 +1,222 @@
+"""What the store thread does for claims and records; `ledger.py` stands before it, `care.py` beside it."""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from cryptosvc.adapters.store.appending import Appender, Extension
+from cryptosvc.adapters.store.claims import GROUP, ClaimGroup, OpenClaim, Wanted
+from cryptosvc.adapters.store.faults import Moved, Uncertain
+from cryptosvc.adapters.store.heads import Head, HeadKeeper
+from cryptosvc.adapters.store.recording import Closing, Ended, Prepared, Preparer
+from cryptosvc.adapters.store.session import Session, Store
+from cryptosvc.core.errors import Corrupt, Refusal, Unavailable
+from cryptosvc.core.record import SALT_OCTETS, Claim, Leaf, Receipt, Scope, registered_leaf
+from cryptosvc.core.registry import Record
+from cryptosvc.flow.ports import Clock, Stale
+
+TRIES = 12
+_RESOLVE_TRIES = 5
+_RESOLVE_WAIT_SECONDS = 0.4
+
+LookOver = Callable[[Session, Head, Sequence[Wanted]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """What a worker is made of.
+
+    Args:
+        store: the database.
+        origin: the log's origin line.
+        scope: what every entry of this worker carries.
+        clock: for deadlines and receipts.
+        keeper: the head it knows.
+        salts: gives n random octets.
+        claim_ttl_nanoseconds: from a claim to its deadline.
+
+    """
+
+    store: Store
+    origin: str
+    scope: Scope
+    clock: Clock
+    keeper: HeadKeeper
+    salts: Callable[[int], bytes]
+    claim_ttl_nanoseconds: int
+
+
+class LogWriter:
+    """Claims, records and registry changes. Every method runs in the store thread.
+
+    Args:
+        worker: what it is made of.
+
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.keeper = worker.keeper
+        self.appender = Appender(worker.keeper)
+        self.kept: dict[str, OpenClaim] = {}
+        self.generation_seen = -1
+        self._preparer = Preparer(worker.scope)
+        self._caller_versions: dict[str, int] = {}
+
+    def claim(self, items: Sequence[Wanted], look_over: LookOver) -> Sequence[Claim | Refusal | Stale]:
+        """Claim items in groups of at most 256; see `flow/ports.py`."""
+        answers: list[Claim | Refusal | Stale] = []
+        for at in range(0, len(items), GROUP):
+            answers += self._claim_group(items[at : at + GROUP], look_over)
+        return answers
+
+    def _claim_group(self, items: Sequence[Wanted], look_over: LookOver) -> list[Claim | Refusal | Stale]:
+        for _ in range(TRIES):
+            kept: dict[str, OpenClaim] = {}
+            floor = self.keeper.known
+            try:
+                with self.worker.store.writing() as session:
+                    generation = session.generation_shared()
+                    head = self.keeper.verified(session.head(), floor)
+                    require_generation(generation, head)
+                    look_over(session, head, items)
+                    answers, kept = self._claim_in(session, items, generation)
+            except Moved:
+                continue
+            except Uncertain:
+                if not self._resolved(functools.partial(_group_is_there, kept)):
+                    raise Unavailable(
+                        "the store was lost; nothing was claimed", rule="store/unreachable"
+                    ) from None
+            self.kept.update(kept)
+            return answers
+        raise Unavailable("the store is too busy; nothing was claimed", rule="store/busy")
+
+    def _claim_in(
+        self, session: Session, items: Sequence[Wanted], generation: int
+    ) -> tuple[list[Claim | Refusal | Stale], dict[str, OpenClaim]]:
+        if generation != self.generation_seen:
+            self._caller_versions.clear()
+            self.generation_seen = generation
+        group = ClaimGroup(session, items)
+        group.check_callers(self._caller_versions)
+        verdicts = group.judge(generation)
+        accepted = [item for item, verdict in zip(items, verdicts, strict=True) if verdict is None]
+        if not accepted:
+            return [verdict for verdict in verdicts if verdict is not None], {}
+        claims, kept = group.open(accepted, self.worker.clock.now().at + self.worker.claim_ttl_nanoseconds)
+        made = iter(claims)
+        return [next(made) if verdict is None else verdict for verdict in verdicts], kept
+
+    def record(self, items: Sequence[Ended]) -> Sequence[Receipt]:
+        """Record items in groups of at most 256; see `flow/ports.py`."""
+        receipts: list[Receipt] = []
+        for at in range(0, len(items), GROUP):
+            receipts += self._record_group(items[at : at + GROUP])
+        return receipts
+
+    def _record_group(self, items: Sequence[Ended]) -> list[Receipt]:
+        prepared = self._preparer.prepare(items, self.kept, self.worker.salts(SALT_OCTETS * len(items)))
+        extension = self.extend(
+            lambda session, certain: self._record_in(session, prepared, certain=certain), prepared
+        )
+        for item in prepared:
+            if item.group:
+                self.kept.pop(f"{item.group}.{item.position}", None)
+        origin, at = self.worker.origin, self.worker.clock.now().at
+        return [
+            Receipt(origin=origin, leaf_index=index, leaf_hash=item.leaf_hash, recorded_at=at)
+            for index, item in enumerate(prepared, extension.start)
+        ]
+
+    def _record_in(self, session: Session, prepared: Sequence[Prepared], *, certain: bool) -> Extension:
+        closing = Closing(session, {item.group for item in prepared})
+        for item in prepared:
+            if item.group and (earlier := closing.earlier(item.group, item.position)) is not None:
+                self._preparer.mark_late(item, earlier, self.worker.salts(SALT_OCTETS))
+        extension = self.appender.append(
+            session, [item.leaf for item in prepared], [item.leaf_hash for item in prepared], certain=certain
+        )
+        closing.close(extension.start, [(item.group, item.position) for item in prepared])
+        closing.write()
+        return extension
+
+    def extend(self, write: Callable[[Session, bool], Extension], prepared: Sequence[Prepared]) -> Extension:
+        """Run a transaction that appends these leaves until it is known to be on disk, or known not to be."""
+        for attempt in range(TRIES):
+            extension: Extension | None = None
+            try:
+                with self.worker.store.writing() as session:
+                    extension = write(session, attempt > 0)
+            except Moved:
+                continue
+            except Uncertain:
+                written = extension
+                if written is None or not self._resolved(
+                    functools.partial(_leaf_is_there, written.start, prepared[0].leaf)
+                ):
+                    raise Unavailable(
+                        "the store was lost; nothing was recorded", rule="store/unreachable"
+                    ) from None
+            assert extension is not None
+            self.appender.committed(extension)
+            return extension
+        raise Unavailable("the store is too busy; nothing was recorded", rule="store/busy")
+
+    def _resolved(self, look: Callable[[Session], bool]) -> bool:
+        """Whether a transaction whose COMMIT was lost is there; Unavailable where the store cannot be asked."""
+        for attempt in range(_RESOLVE_TRIES):
+            if attempt:
+                time.sleep(_RESOLVE_WAIT_SECONDS)
+            try:
+                with self.worker.store.reading() as session:
+                    return look(session)
+            except Unavailable:
+                continue
+        raise Unavailable(
+            "the store was lost while it committed and cannot be asked what became of it",
+            rule="store/uncertain",
+        )
+
+    def change(self, write: Callable[[Session, Head], Extension]) -> Head:
+        """Run one transaction that changes records and extends the log; the head it leaves."""
+        floor = self.keeper.known
+        with self.worker.store.writing() as session:
+            generation = session.generation_exclusive()
+            head = self.keeper.verified(session.head_to_move(None), floor)
+            require_generation(generation, head)
+            extension = write(session, head)
+            session.set_generation(extension.head.generation)
+        self.appender.committed(extension)
+        return extension.head
+
+    def registered(self, record: Record) -> Leaf:
+        """Make the leaf of a record, now, in this worker's scope."""
+        instant = self.worker.clock.now()
+        salt = self.worker.salts(SALT_OCTETS)
+        return registered_leaf(record, self.worker.scope, instant.at, instant.quality, salt)
+
+
+def require_generation(generation: int, head: Head) -> None:
+    """Raise Corrupt where the registry's generation is not the one the head vouches for."""
+    if generation != head.generation:
+        raise Corrupt(
+            "the registry's generation is not the one the log's head vouches for: the database was edited",
+            rule="registry/generation-forged",
+        )
+
+
+def _group_is_there(kept: dict[str, OpenClaim], session: Session) -> bool:
+    first = next(iter(kept.values()), None)
+    if first is None:
+        return True
+    body = session.opening(first.group)
+    return body == orjson.dumps([one.entry for one in kept.values()])
+
+
+def _leaf_is_there(start: int, leaf: Leaf, session: Session) -> bool:
+    found = session.leaf(start)
+    return found is not None and found[0] == leaf.entry
