@@ -12,9 +12,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "scripts" / "demo"))
 
 from certificates import TlsAuthority  # noqa: E402
-from deployment import _free_port as free_port  # noqa: E402
+from deployment import free_port  # noqa: E402
 from measure import children  # noqa: E402
-
 
 COMMAND = REPOSITORY / ".venv" / "bin" / "cryptosvc"
 LABEL = "bench"

@@ -63,7 +63,7 @@ class Deployment:
         for caller in ("oca-operator", "supplier", "auditor"):
             tls.issue(caller)
         token = self._make_token()
-        self.port = _free_port()
+        self.port = free_port()
         self.config.write_text(self._settings(token))
 
     def command(self, *arguments: str) -> dict[str, object]:
@@ -191,7 +191,7 @@ def stop_earlier(folder: Path) -> None:
     raise Failed(f"the service of an earlier run (process {process_id}) does not stop")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
