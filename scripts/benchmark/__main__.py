@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import floor
 import long_log
-from bench_deployment import KEY_ID, REPOSITORY, VARIANT, Deployment
+from bench_deployment import KEY_ID, REPOSITORY, USER_ID, USER_ROLE, VARIANT, Deployment
 from load import Order
 from measure import Measured, children, under_load
 
@@ -110,6 +110,8 @@ class Bench:
             count=each,
             key_id=KEY_ID,
             variant=VARIANT,
+            user_id=USER_ID,
+            user_role=USER_ROLE,
             batch=batch,
             concurrency=concurrency,
             channels=channels,

@@ -19,6 +19,8 @@ COMMAND = REPOSITORY / ".venv" / "bin" / "cryptosvc"
 LABEL = "bench"
 KEY_ID = "supplier-signing"
 VARIANT = "7.2"
+USER_ID = "90-B3-D5-1F-30-01-00-00"
+USER_ROLE = "IS"
 SUPPLIER = bytes.fromhex("90b3d51f30010000")
 DEVICES = 512
 

@@ -37,7 +37,7 @@ class Order:
         mode: unary, batch, stream; client (batches through one AsyncClient); empty (unary, the empty server).
         payloads: file of prepared payloads: four-octet length and payload, one after another.
         first, count: which of the payloads are this generator's.
-        key_id, variant: what to ask with.
+        key_id, variant, user_id, user_role: what to ask with.
         batch: items per call or frame.
         concurrency: calls (or streams) under way at once.
         channels: channels they are spread over.
@@ -55,6 +55,8 @@ class Order:
     count: int
     key_id: str
     variant: str
+    user_id: str
+    user_role: str
     batch: int
     concurrency: int
     channels: int

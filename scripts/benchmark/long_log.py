@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_deployment import SUPPLIER, VARIANT, disable_supply
+from bench_deployment import SUPPLIER, USER_ID, USER_ROLE, VARIANT, disable_supply
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -40,6 +40,7 @@ from cryptosvc.core.names import (
     RemotePartyRole,
     RequestId,
     SystemName,
+    UserRole,
 )
 from cryptosvc.core.record import Scope
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyRecord, KeyState, Origin
@@ -74,8 +75,8 @@ CALLER = CallerRecord(
     state=CallerState.REGISTERED,
     certificate_sha256=bytes(32),
     system=SystemName("bench"),
-    user_roles=frozenset(),
-    user_ids=frozenset(),
+    user_roles=frozenset({UserRole.IMPORT_SUPPLIER}),
+    user_ids=frozenset({Eui64(SUPPLIER)}),
     grants=(Grant(operation="sign", key_class="command-signing"),),
 )
 MODULE = ModuleFacts(name=KEY.module, standard="", level=0, certificate="", country="GB", worker_country="GB")
@@ -201,7 +202,7 @@ def _authorised(key: KeyRecord, generation: int) -> Iterator[Authorised]:
             key_id=key.key_id,
             form=ContentForm.GBCS_PRE_COMMAND,
             payload=payload,
-            statement=Statement(service_reference_variant=VARIANT),
+            statement=Statement(service_reference_variant=VARIANT, user_id=USER_ID, user_role=USER_ROLE),
         )
         case = Case(
             request=request,
