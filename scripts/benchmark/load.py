@@ -61,8 +61,6 @@ class Order:
     concurrency: int
     channels: int
     seconds: float
-    user_id: str = "90-B3-D5-1F-30-01-00-00"
-    user_role: str = "IS"
 
 
 def requests(order: Order) -> Iterator[crypto_pb2.SignRequest]:
