@@ -26,6 +26,7 @@ from cryptosvc.core.errors import Corrupt, Malformed
 ROOT_OCTETS = 32
 KEY_ID_OCTETS = 4
 MAX_NOTE_OCTETS = 8192
+_SIZE_END = 1 << 63  # C2SP tlog-checkpoint: a signed 64-bit number, as most readers hold it
 _MARK = "\u2014 "  # em dash and space open a signature line
 
 
@@ -70,7 +71,7 @@ def parse_text(octets: bytes) -> Checkpoint:
         raise _malformed() from None
     if rest or not origin or " " in origin or "+" in origin or len(checkpoint.root) != ROOT_OCTETS:
         raise _malformed()
-    if checkpoint.size < 0 or text(checkpoint) != octets:
+    if not origin.isprintable() or not 0 <= checkpoint.size < _SIZE_END or text(checkpoint) != octets:
         raise _malformed()
     return checkpoint
 

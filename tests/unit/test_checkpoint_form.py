@@ -89,3 +89,17 @@ def test_an_unknown_witness_beside_the_log_is_ignored() -> None:
     witness = NoteSignature("witness.test/w", b"\x00\x01\x02\x03", b"x" * 72)
     with_witness = checkpoint.emit(Note(found, (*note.signatures, witness)))
     assert checkpoint.verify(with_witness, ORIGIN, SPKI) == found
+
+
+@pytest.mark.parametrize("origin", ["a\tb", "a\x01", "0\x05", "a\x7f", "a\r"])
+def test_an_origin_is_printable(origin: str) -> None:
+    with pytest.raises(Malformed):
+        checkpoint.parse_text(f"{origin}\n1\n{'A' * 43}=\n".encode())
+
+
+def test_a_size_fits_into_64_bits() -> None:
+    octets = f"log.example\n{(1 << 63) - 1}\n{'A' * 43}=\n".encode()
+    assert checkpoint.parse_text(octets).size == (1 << 63) - 1
+    for size in (1 << 63, 10**4000):
+        with pytest.raises(Malformed):
+            checkpoint.parse_text(f"log.example\n{size}\n{'A' * 43}=\n".encode())
