@@ -88,7 +88,7 @@ class Bench:
         concurrency: int,
         channels: int,
         batch: int = 64,
-        per_second: int = 9000,
+        per_second: int = 16000,
         seconds: float | None = None,
         target: str | None = None,
     ) -> Measured:
@@ -144,7 +144,7 @@ def signing(bench: Bench) -> None:
     try:
         bench.load(deployment, workers, "batch", processes=2, concurrency=4, channels=16, seconds=2)  # warm
         batch = bench.load(
-            deployment, workers, "batch", processes=2, concurrency=8, channels=16, per_second=20000
+            deployment, workers, "batch", processes=2, concurrency=8, channels=16, per_second=36000
         )
         work = floor.measure(deployment, CORES).mean(work)
         conditions = (
@@ -160,7 +160,7 @@ def signing(bench: Bench) -> None:
             )
         )
         stream = bench.load(
-            deployment, workers, "stream", processes=2, concurrency=16, channels=16, per_second=20000
+            deployment, workers, "stream", processes=2, concurrency=16, channels=16, per_second=36000
         )
         conditions = f"frames of 64, 2 processes × 16 streams; {shared}; {stream.rate:.0f}/s, {stream.cpu_us:.0f} µs CPU each"
         bench.say(
@@ -183,10 +183,10 @@ def signing(bench: Bench) -> None:
         )
         unary = bench.load(deployment, workers, "unary", processes=2, concurrency=32, channels=16)
         many = bench.load(
-            deployment, workers, "batch", processes=4, concurrency=4, channels=16, per_second=20000
+            deployment, workers, "batch", processes=4, concurrency=4, channels=16, per_second=36000
         )
         one = bench.load(
-            deployment, workers, "client", processes=1, concurrency=16, channels=16, per_second=20000
+            deployment, workers, "client", processes=1, concurrency=16, channels=16, per_second=36000
         )
         conditions = (
             f"batch of 64; {one.rate:.0f}/s by one AsyncClient, {many.rate:.0f}/s by 4 processes; {shared}"
@@ -201,7 +201,7 @@ def signing(bench: Bench) -> None:
                 concurrency=8,
                 channels=16,
                 seconds=bench.soak,
-                per_second=12000,
+                per_second=18000,
             )
             if bench.soak
             else batch
@@ -220,7 +220,7 @@ def signing(bench: Bench) -> None:
     alone = deployment.start(1)
     try:
         single = bench.load(
-            deployment, alone, "batch", processes=1, concurrency=8, channels=8, per_second=12000
+            deployment, alone, "batch", processes=1, concurrency=8, channels=8, per_second=18000
         )
     finally:
         deployment.stop()
@@ -253,7 +253,7 @@ def against_empty(bench: Bench, deployment: Deployment) -> Measured:
     try:
         workers = children(server.pid)
         return bench.load(
-            deployment, workers, "empty", processes=2, concurrency=32, channels=16, per_second=20000
+            deployment, workers, "empty", processes=2, concurrency=32, channels=16, per_second=36000
         )
     finally:
         server.stdin.close()

@@ -3,11 +3,14 @@
 import json
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench_deployment import KEY_ID, LABEL, REPOSITORY, Deployment
 
+APART_SECONDS = 0.1
+"""SoftHSM fails some of the logins that happen at the same instant."""
 NATIVE = REPOSITORY / "scripts" / "bench_native"
 
 
@@ -58,16 +61,20 @@ def measure(deployment: Deployment, copies: int) -> Floor:
 
 
 def _together(copies: int, command: list[str], environment: dict[str, str]) -> list[str]:
-    processes = [
-        subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    processes = []
+    for _ in range(copies):
+        processes.append(
+            subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
         )
-        for _ in range(copies)
-    ]
-    said = [process.communicate()[0] for process in processes]
-    if any(process.returncode for process in processes):
-        raise SystemExit(f"{command[0]} failed")
-    return said
+        time.sleep(APART_SECONDS)
+    answers = [process.communicate() for process in processes]
+    if failed := [
+        error for process, (_, error) in zip(processes, answers, strict=True) if process.returncode
+    ]:
+        raise SystemExit(f"{command[0]} failed: {failed[0]}")
+    return [said for said, _ in answers]
 
 
 def slow_module(folder: Path) -> Path:

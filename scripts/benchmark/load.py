@@ -143,7 +143,8 @@ async def run(order: Order) -> dict[str, object]:
 
         async def frames() -> AsyncIterator[bytes]:
             for message in messages:
-                await room.acquire()
+                for _ in range(order.batch):
+                    await room.acquire()
                 if time.monotonic() >= until:
                     return
                 yield message
