@@ -332,6 +332,28 @@ async def test_another_deployments_store(scene: Scene) -> None:
     await scene.reopened("log/other-deployment")
 
 
+@pytest.mark.parametrize("kind", ["key-record", "caller-record"])
+async def test_an_edited_record_is_caught_by_the_next_claim_with_the_settings_of_production(
+    tmp_path: Path, kind: str
+) -> None:
+    """What was judged came from memory, so nothing but the claim's own look can see the edit in time."""
+    stand = await open_stand(
+        new_database(f"sqlite:///{tmp_path}/store.db"),
+        tmp_path,
+        first=True,
+        limits=Limits(look_over_seconds=3600),
+    )
+    scene = Scene(stand, f"sqlite:///{tmp_path}/store.db", tmp_path)
+    await stand.keys.change([KEY, CALLER])
+    for _ in range(3):
+        await scene.sign()
+    scene.sql(
+        "UPDATE record SET document = ? WHERE kind = ?", edited(scene, kind, system="another-system"), kind
+    )
+    await scene.caught("registry/record-not-in-log")
+    await stand.ledger.close()
+
+
 async def test_entries_and_proofs_are_never_given_out_over_edited_leaves(scene: Scene) -> None:
     size = (await scene.stand.ledger.head()).size
     scene.sql("UPDATE leaf SET entry = ? WHERE leaf_index = 1", b"{}")

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from itertools import islice
 
 from cryptosvc.adapters.store import records, tree
 from cryptosvc.adapters.store.anchor import Anchor
@@ -10,7 +9,7 @@ from cryptosvc.adapters.store.appending import Extension
 from cryptosvc.adapters.store.claims import Wanted, records_of
 from cryptosvc.adapters.store.heads import Head
 from cryptosvc.adapters.store.recording import Closing, Prepared, expired_leaf, openings
-from cryptosvc.adapters.store.session import Deployment, Session
+from cryptosvc.adapters.store.session import Deployment, RecordRow, Session
 from cryptosvc.adapters.store.writer import LogWriter, require_generation
 from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.merkle import EMPTY, leaf_hash
@@ -18,7 +17,7 @@ from cryptosvc.core.record import SALT_OCTETS, Scope, genesis_leaf
 from cryptosvc.core.registry_tree import EMPTY as EMPTY_REGISTRY
 
 _SWEEP_GROUPS = 16
-_RECORDS_LOOKED_OVER = 8
+_BELIEVED_AT_MOST = 20_000
 
 
 class Caretaker:
@@ -27,7 +26,7 @@ class Caretaker:
     Args:
         writer: the worker's writer.
         anchor: this host's memory; None where there is none.
-        look_over_seconds: how often a claim first looks over entries and records.
+        look_over_seconds: how often a claim first looks over entries.
         anchor_seconds: how often the anchor is written.
 
     """
@@ -42,6 +41,7 @@ class Caretaker:
         self._anchor_seconds = anchor_seconds
         self._looked_over_at = float("-inf")
         self._next_tile = 0
+        self._believed: dict[tuple[str, str], tuple[RecordRow | None, bytes]] = {}
         self._anchored: Head | None = None
         self._anchored_at = float("-inf")
 
@@ -95,15 +95,28 @@ class Caretaker:
         return len(swept)
 
     def look_over_where_due(self, session: Session, head: Head, items: Sequence[Wanted]) -> None:
-        """Look over what a claim rests on, now and then; that the newest entry is there, always."""
+        """Look over what a claim rests on: its records and the newest entry always, the entries before now and then.
+
+        What was judged came from memory; that the store still says the same is seen here, before the key moves.
+        """
+        for kind, record_id in records_of(items):
+            self._require_record(session, head, kind, record_id)
         now = time.monotonic()
         if now - self._looked_over_at >= self._look_over_seconds:
             self._looked_over_at = now
             self._look_over(session, head)
-            for kind, record_id in islice(records_of(items), _RECORDS_LOOKED_OVER):
-                records.verified(session, head, kind, record_id, session.record(kind, record_id))
         elif head.size and session.newest_leaf() < head.size - 1:
             raise Corrupt("the newest entries of the log were removed", rule="log/leaf-missing")
+
+    def _require_record(self, session: Session, head: Head, kind: str, record_id: str) -> None:
+        """Verify a record, unless it is octet for octet the one verified under the registry root in force."""
+        row = session.record(kind, record_id)
+        seen = (row, head.registry_root)
+        if self._believed.get((kind, record_id)) != seen:
+            records.verified(session, head, kind, record_id, row)
+            if len(self._believed) >= _BELIEVED_AT_MOST:
+                self._believed.clear()
+            self._believed[kind, record_id] = seen
 
     def _look_over(self, session: Session, head: Head) -> None:
         """Prove the newest entries, and one older tile in turn; write the tile where it has not been."""

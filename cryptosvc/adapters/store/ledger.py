@@ -45,8 +45,8 @@ class Limits:
     Args:
         group: items in one transaction, at most 256.
         queue: items that may wait before claims are turned away as Busy.
-        look_over_seconds: how often a claim first looks over the newest entries, one older tile, and records it rests
-            on (which are otherwise verified once in a generation).
+        look_over_seconds: how often a claim first looks over the newest entries and one older tile. The records it
+            rests on are looked at by every claim.
         anchor_seconds: how often the anchor file is written.
 
     """
