@@ -98,6 +98,8 @@ async def _serve(
     application, checkpointer, policy_digest = assemble(
         settings, hsm, clock, store, await service_principal(store)
     )
+    # Before the port is bound and the metrics are registered: where this cannot be written all of it is tried again.
+    await application.observer.happened("service-start", "serve", {"policy_digest": policy_digest}, {})
     server = Server(
         application,
         endpoint(settings, listen),
@@ -107,7 +109,6 @@ async def _serve(
         tracing=_tracing(settings),
         read_handshakes=True,
     )
-    await application.observer.happened("service-start", "serve", {"policy_digest": policy_digest}, {})
     await server.start()
     process.settle_collector()
     _log.info("worker serves", address=listen)
