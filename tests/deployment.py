@@ -207,6 +207,11 @@ class Deployment:
 
     def start(self, *command: str) -> None:
         """Start the service and wait until every worker serves; `command` instead of `cryptosvc serve --config …`."""
+        self.launch(*command)
+        self.ready()
+
+    def launch(self, *command: str) -> None:
+        """Start the service."""
         self.services += 1
         arguments = command or ("-m", "cryptosvc", "serve", "--config", str(self.config))
         with self.service_log.open("wb") as log:
@@ -218,6 +223,9 @@ class Deployment:
                 stdout=log,
                 stderr=log,
             )
+
+    def ready(self) -> None:
+        """Wait until every worker serves."""
         self.port = int(str(self.event("ready")["address"]).rpartition(":")[2])
 
     @property
