@@ -1,15 +1,17 @@
 """Gather: requests and what they turned out to be become cases. Reads only."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cryptosvc.core import supply
 from cryptosvc.core.assurance import AssuranceProfile
-from cryptosvc.core.case import Case, Facts, Principal, Request
+from cryptosvc.core.case import Case, Facts, ModuleFacts, Principal, Request
 from cryptosvc.core.content.base import Content
 from cryptosvc.core.errors import Forbidden, Refusal
-from cryptosvc.core.names import Environment, KeyId, Operation, UserRole
+from cryptosvc.core.names import ContentKind, Environment, Eui64, KeyId, Operation, UserRole
 from cryptosvc.core.registry import CallerRecord, KeyRecord
-from cryptosvc.flow.ports import Clock, Hsm, Keys, KeyView
+from cryptosvc.flow.ports import Clock, Hsm, Instant, Keys, KeyView
 
 UNITED_KINGDOM = "GB"
 
@@ -39,51 +41,87 @@ class Gatherer:
     ) -> list[Case | Refusal]:
         """Make a case of each item. Per item: Forbidden (unknown or not granted key, role not held), Unavailable."""
         view = await self._keys.keys({request.key_id for request, _ in items})
-        return [self._case(principal, operation, request, content, view) for request, content in items]
+        batch = _Batch(principal, operation, view, self._clock.now())
+        return [self._case(batch, request, content) for request, content in items]
 
-    def _case(
-        self, principal: Principal, operation: Operation, request: Request, content: Content, view: KeyView
-    ) -> Case | Refusal:
+    def _case(self, batch: "_Batch", request: Request, content: Content) -> Case | Refusal:
         try:
-            key = granted_key(principal.caller, operation, request.key_id, view)
-            module = self._hsm.facts(key.module)
-            instant = self._clock.now()
-            facts = Facts(
-                operation=operation,
+            ground = batch.grounds.get(request.key_id)
+            if ground is None:
+                ground = batch.grounds[request.key_id] = self._ground(batch, request.key_id)
+            facts = self._facts_of(batch, ground, request, content)
+        except Refusal as refusal:
+            return refusal
+        return Case(
+            request=request,
+            principal=batch.principal,
+            content=content,
+            key=ground.key,
+            module=ground.module,
+            facts=facts,
+            generation=batch.view.generation,
+            at=batch.instant.at,
+            time_quality=batch.instant.quality,
+        )
+
+    def _ground(self, batch: "_Batch", key_id: KeyId) -> "_Ground":
+        key = granted_key(batch.principal.caller, batch.operation, key_id, batch.view)
+        return _Ground(key, self._hsm.facts(key.module))
+
+    def _facts_of(self, batch: "_Batch", ground: "_Ground", request: Request, content: Content) -> Facts:
+        """The categorical facts; items of a batch that are alike in all of them share one value."""
+        caller = batch.principal.caller
+        role = _role_held(caller, request)
+        sensitive = supply.sensitive(content, self._supply)
+        checked = supply.check_attached(
+            request.supply_sensitive_check,
+            request.payload,
+            request.request_id,
+            caller.supply_sensitive_checker_key,
+        )
+        alike = (ground.key.key_id, content.kind, role, sensitive, checked)
+        facts = batch.facts.get(alike)
+        if facts is None:
+            key, module = ground.key, ground.module
+            facts = batch.facts[alike] = Facts(
+                operation=batch.operation,
                 key_class=key.key_class,
                 content_kind=content.kind,
                 state=key.state,
                 origin=key.origin,
                 environment=self._environment,
-                user_role=_role_held(principal.caller, request),
-                same_system=key.system == principal.caller.system,
+                user_role=role,
+                same_system=key.system == caller.system,
                 granted=True,
                 module_standard=module.standard,
                 module_level=module.level,
-                module_accepted=self._assurance.accepts(module.standard, instant.at),
+                module_accepted=self._assurance.accepts(module.standard, batch.instant.at),
                 in_united_kingdom=module.country == module.worker_country == UNITED_KINGDOM,
-                supply_sensitive=supply.sensitive(content, self._supply),
-                supply_sensitive_check=supply.check_attached(
-                    request.supply_sensitive_check,
-                    request.payload,
-                    request.request_id,
-                    principal.caller.supply_sensitive_checker_key,
-                ),
+                supply_sensitive=sensitive,
+                supply_sensitive_check=checked,
                 eligible_user_key=key.signs_for_eligible_user,
             )
-        except Refusal as refusal:
-            return refusal
-        return Case(
-            request=request,
-            principal=principal,
-            content=content,
-            key=key,
-            module=module,
-            facts=facts,
-            generation=view.generation,
-            at=instant.at,
-            time_quality=instant.quality,
-        )
+        return facts
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """A key the caller may ask for, and the module that holds it."""
+
+    key: KeyRecord
+    module: ModuleFacts
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What the items of one batch share: who asks, one reading of registry and clock, and what was found by then."""
+
+    principal: Principal
+    operation: Operation
+    view: KeyView
+    instant: Instant
+    grounds: dict[KeyId, _Ground] = field(default_factory=dict)
+    facts: dict[tuple[KeyId, ContentKind, UserRole | None, bool, bool], Facts] = field(default_factory=dict)
 
 
 def granted_key(caller: CallerRecord, operation: Operation, key_id: KeyId, view: KeyView) -> KeyRecord:
@@ -111,7 +149,7 @@ def _is_granted(caller: CallerRecord, operation: Operation, key: KeyRecord) -> b
 def _role_held(caller: CallerRecord, request: Request) -> UserRole | None:
     """Check the User Role and User ID stated against the caller's record."""
     stated = request.statement
-    if stated.user_id and stated.user_id not in {str(user_id) for user_id in caller.user_ids}:
+    if stated.user_id and stated.user_id not in _texts(caller.user_ids):
         raise Forbidden(
             "the User ID stated is not one of this caller's", rule="caller/user-id", field="user_id"
         )
@@ -123,3 +161,8 @@ def _role_held(caller: CallerRecord, request: Request) -> UserRole | None:
     raise Forbidden(
         "the User Role stated is not one of this caller's", rule="caller/user-role", field="user_role"
     )
+
+
+@lru_cache(maxsize=4096)
+def _texts(user_ids: frozenset[Eui64]) -> frozenset[str]:
+    return frozenset(map(str, user_ids))
