@@ -6,6 +6,7 @@ import pytest
 
 from cryptosvc.core.check import verify_p256
 from cryptosvc.core.errors import Corrupt
+from cryptosvc.core.names import Environment
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.sign import NotSigned, Signed
 from tests import certificates, corridor
@@ -76,3 +77,15 @@ async def test_what_cannot_be_assembled_after_the_key_was_used_costs_no_other_it
     assert isinstance(good, Signed)
     assert isinstance(bad, NotSigned)
     assert (type(bad.error), bad.error.rule) == (Corrupt, "check/artefact")
+
+
+async def test_a_key_without_a_certificate_signs_in_test_and_never_in_live() -> None:
+    walk = corridor.Corridor()
+    bare = replace(walk.keys.records[SUPPLIER_KEY], certificate=b"")
+    walk.keys.records[SUPPLIER_KEY] = bare
+    (answer,) = await walk.signer.sign(walk.principal, [corridor.pre_command_request()])
+    assert isinstance(answer, Signed)
+    walk.keys.records[SUPPLIER_KEY] = replace(bare, environment=Environment.LIVE)
+    (answer,) = await walk.signer.sign(walk.principal, [corridor.pre_command_request("again")])
+    assert isinstance(answer, NotSigned)
+    assert answer.error.rule == "key-certificate/none"

@@ -4,7 +4,7 @@ from cryptosvc.core.content.base import Statement
 from cryptosvc.core.content.x509.extensions import OCA_USAGES, KeyUsage
 from cryptosvc.core.content.x509.identity import CertificateFacts, read_certificate
 from cryptosvc.core.errors import Forbidden, Malformed
-from cryptosvc.core.names import ContentForm
+from cryptosvc.core.names import ContentForm, Environment
 from cryptosvc.core.registry import KeyRecord
 
 _FOR_SIGNATURES = frozenset({KeyUsage.DIGITAL_SIGNATURE})
@@ -26,17 +26,26 @@ def certificate_of(key: KeyRecord) -> CertificateFacts:
 
 
 def require_organisation(key: KeyRecord) -> None:
-    """Require that a key's certificate, where it has one, is an Organisation's and says what its record says.
+    """Require that a key's certificate is an Organisation's and says what its record says.
+
+    In environment `test` a key may be without a certificate, and then its record stands alone.
 
     Entity and role decide what a key may sign, and the record has them from the certificate; where the two have come
     apart, whoever relies on the certificate would be told another signer than was judged.
 
     Raises:
-        Forbidden: the certificate cannot be read, is of another key, entity or role, or is not for signatures.
+        Forbidden: there is none in `live`; it cannot be read, is of another key, entity or role, or is not for
+            signatures.
 
     """
-    if not key.certificate:
+    if not key.certificate and key.environment is Environment.TEST:
         return
+    if not key.certificate:
+        raise _forbidden(
+            "this key has no certificate yet, and in live nothing is signed under a name nobody certified; "
+            "a key custodian attaches it",
+            "key-certificate/none",
+        )
     facts = _own(key)
     if (facts.eui64, facts.role) != (key.eui64, key.role):
         raise _forbidden(
