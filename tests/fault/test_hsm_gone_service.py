@@ -1,0 +1,67 @@
+"""The module dies under the whole service (a p11-kit server killed) and comes back: nothing is lost, it recovers by itself."""
+
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from cryptosvc.client.errors import OutcomeUnknown, Unavailable
+from tests.deployment import ONCE, make_deployment
+from tests.hsm_fixtures import DyingHsm
+from tests.load import Load, until
+
+BACK_WITHIN_SECONDS = 10.0
+
+
+async def test_the_module_dies_under_load_and_comes_back(tmp_path_factory, tmp_path: Path):
+    deployment = make_deployment(tmp_path, claim_ttl=3)
+    # a socket's path must be short
+    own = deployment.token
+    module = DyingHsm(replace(own, folder=tmp_path_factory.mktemp("p")))
+    deployment.environment["P11_KIT_SERVER_ADDRESS"] = module.address
+    deployment.token = replace(own, config=module.token.config)
+    deployment.configure()
+    load = Load(deployment)
+    moments: list[float] = []
+
+    def script() -> None:
+        until(lambda: len(load.signed) > 100, 20, "the first hundred signatures")
+        module.kill()
+        moments.append(time.monotonic())
+        time.sleep(1.5)
+        moments.append(time.monotonic())
+        module.start()
+        until(
+            lambda: any(one.sent_at > moments[1] for one in load.signed),
+            BACK_WITHIN_SECONDS,
+            "a signature with the module back",
+        )
+        time.sleep(0.5)
+
+    module.start()
+    try:
+        with deployment.serving():
+            public_point = deployment.public_point()
+            workers = deployment.workers()
+            await load.run(script, retries=ONCE)
+            time.sleep(5)  # what was open is swept
+            assert deployment.workers() == workers
+            log = deployment.verified_log()
+    finally:
+        module.kill()
+
+    killed, back = moments
+    meanwhile = [one for one in load.asked if killed + 0.2 < one.sent_at and one.answered_at < back]
+    assert meanwhile
+    assert {type(one.answer) for one in meanwhile} == {Unavailable}
+    said = Counter(type(error) for _, error in load.errors)
+    assert set(said) <= {Unavailable, OutcomeUnknown}
+    load.require_logged(log, public_point)
+    # what was in the module when it died is unknown, in the answer and in the log; the rest was known not to be done
+    ended = {entry.fields["request_id"]: entry.fields["outcome"] for entry in log.uses()}
+    for one, error in load.errors:
+        outcome = ended.get(one.question.request_id, "unavailable")
+        assert outcome in {"unavailable", "outcome_unknown"}
+        if isinstance(error, OutcomeUnknown):
+            assert outcome == "outcome_unknown"
+    assert set(ended.values()) <= {"signed", "unavailable", "outcome_unknown"}
