@@ -134,6 +134,7 @@ class Deployment:
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
     services: int = 0
+    said: list[str] = field(default_factory=list)
 
     # Making
 
@@ -188,8 +189,8 @@ class Deployment:
         return os.environ | {"SOFTHSM2_CONF": self.token.conf} | self.environment
 
     def run(self, *arguments: str, module: str = "cryptosvc") -> subprocess.CompletedProcess[str]:
-        """Run a program of the project to its end."""
-        return subprocess.run(
+        """Run a program of the project to its end; `said` keeps what it wrote."""
+        done = subprocess.run(
             [sys.executable, "-m", module, *arguments],
             env=self.process_environment,
             cwd=REPOSITORY,
@@ -198,6 +199,8 @@ class Deployment:
             timeout=90,
             check=False,
         )
+        self.said += [done.stdout, done.stderr]
+        return done
 
     def json(self, *arguments: str) -> dict:
         """The JSON a command answers with; it must succeed."""
