@@ -137,9 +137,8 @@ async def run(order: Order) -> dict[str, object]:
             waits.append(time.monotonic() - sent)
 
     async def stream(worker: int) -> None:
-        room = asyncio.Semaphore(
-            FRAMES_UNDER_WAY
-        )  # what was sent by the end is little, so that the end is sharp
+        # little is under way at any time, so that the end is sharp; a frame back may answer several frames, or a part
+        room = asyncio.Semaphore(FRAMES_UNDER_WAY * order.batch)
 
         async def frames() -> AsyncIterator[bytes]:
             for message in messages:
