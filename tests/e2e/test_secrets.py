@@ -28,6 +28,8 @@ from tests import certificates, duis_documents, precommands
 from tests.deployment import Deployment
 from tests.smki import der, make_smki, now, provisioning, sign_hierarchy, sign_organisation
 
+pytestmark = pytest.mark.xdist_group("secrets")  # one deployment for all tests of the file
+
 MARKER = "Zq7MARKERw4"
 DOCUMENT_DEVICE = "00-00-5E-EF-7A-31-5C-2A"
 ADOPTED = """

@@ -22,6 +22,8 @@ from cryptosvc.core.merkle import EMPTY, leaf_hash
 from cryptosvc.core.registry_tree import Commitment, root_of
 from tests.deployment import KEY, ONCE, Deployment, make_deployment, pre_command_request
 
+pytestmark = pytest.mark.xdist_group("hostile-dba")  # one deployment for all tests of the file
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Deployment:
