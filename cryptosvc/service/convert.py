@@ -5,6 +5,7 @@ reads.
 """
 
 import re
+from functools import lru_cache
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
@@ -155,13 +156,14 @@ def request(message: crypto_pb2.SignRequest, payload_octets: int) -> Request:
         key_id=key_id(message.key_id),
         form=form,
         payload=payload,
-        statement=_statement(message),
+        statement=_statement(message.service_reference_variant, message.user_id, message.user_role),
         supply_sensitive_check=check,
     )
 
 
+@lru_cache(maxsize=1024)
 def key_id(text: str) -> KeyId:
-    """Take a key id, or raise Malformed."""
+    """Take a key id, or raise Malformed; what raises is not kept, so what is kept is short."""
     if _KEY_ID.fullmatch(text) is None:
         raise Malformed(
             "a key id is 1 to 64 letters, digits, dots, underscores and hyphens",
@@ -171,8 +173,9 @@ def key_id(text: str) -> KeyId:
     return KeyId(text)
 
 
-def _statement(message: crypto_pb2.SignRequest) -> Statement:
-    variant, user_id, user_role = message.service_reference_variant, message.user_id, message.user_role
+@lru_cache(maxsize=1024)
+def _statement(variant: str, user_id: str, user_role: str) -> Statement:
+    """Take what a caller states of itself; most of its requests state the same."""
     if not (variant or user_id or user_role):
         return _NO_STATEMENT
     for text, shape, field in (
