@@ -20,3 +20,15 @@ def gbcs_data() -> Path:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let `--dist loadgroup` work: pytest 9.2 no longer reads `_nodeid`, where pytest-xdist 3.8 puts a test's group.
+
+    Without it the tests of a group are spread over all processes, and each makes the group's deployment again.
+    """
+    for item in items:
+        grouped = getattr(item, "_nodeid", "")
+        if grouped.startswith(item.nodeid + "@"):
+            item._id = type(item._id).parse(grouped)  # type: ignore[attr-defined]
