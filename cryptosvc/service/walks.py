@@ -1,7 +1,8 @@
 """Walks: requests that are there at the same time walk the corridor as one batch, whichever connections brought them.
 
-Nothing waits for company: while the worker has fewer walks under way than it may have, a walk starts in the event-loop
-turn in which its first request came; what comes when it has as many forms the next one. Connections take turns, so
+Where no walk is under way, one starts in the event-loop turn in which its first request came. What comes while one is
+forms the next, since a walk of few costs nearly what a walk of many does: it starts when a walk ends, when it is a full
+turn, or after `PATIENCE_SECONDS`, so that a slow module does not hold up what is for another. Connections take turns, so
 one that sends much does not stand in the way of one that sends little. Once a walk has started it is nobody's to
 cancel: a caller that goes away does not undo a claim. Work that has not started when its deadline passes, or when its
 caller has gone, never does.
@@ -21,6 +22,9 @@ from cryptosvc.service.limits import Gate, Limits
 _T = TypeVar("_T")
 _Key = tuple[str, int, str]
 _Answer = Signed | NotSigned
+
+PATIENCE_SECONDS = 0.02
+"""How long requests wait for a walk under way before one of their own starts beside it, where there may be more."""
 
 
 @dataclass(slots=True)
@@ -59,6 +63,8 @@ class Walks:
         self._most_walks = limits.walks
         self._under_way = 0
         self._scheduled = False
+        self._waiting = 0
+        self._patience: asyncio.TimerHandle | None = None
         self._lines: dict[_Key, _Line] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._loop = asyncio.get_running_loop()
@@ -87,7 +93,8 @@ class Walks:
             line = self._lines[key] = _Line(principal)
         answer: asyncio.Future[_Answer] = self._loop.create_future()
         line.waiting.append(_Waiting(line.principal, request, answer, self._loop.time() + seconds))
-        self._schedule()
+        self._waiting += 1
+        self._consider()
         return answer
 
     async def room(self) -> None:
@@ -99,7 +106,17 @@ class Walks:
         self._gate.enter(len(requests))
         return await asyncio.shield(self._keep(self._whole(principal, requests)))
 
+    def _consider(self) -> None:
+        """Start what waits if nothing else is under way or it is a full turn; else in a while."""
+        if not self._under_way or self._waiting >= self._turn_items:
+            self._schedule()
+        elif self._patience is None and self._lines:
+            self._patience = self._loop.call_later(PATIENCE_SECONDS, self._schedule)
+
     def _schedule(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         if self._lines and not self._scheduled and self._under_way < self._most_walks:
             self._scheduled = True
             self._loop.call_soon(self._start)
@@ -110,7 +127,7 @@ class Walks:
         if batch:
             self._under_way += 1
             self._keep(self._walk(batch))
-        self._schedule()
+        self._consider()
 
     def _next_batch(self) -> list[_Waiting]:
         """Take what is waiting, a turn of each connection after the other."""
@@ -122,6 +139,7 @@ class Walks:
             most = min(self._turn_items, self._batch_items - len(batch))
             while line.waiting and most:
                 waiting = line.waiting.popleft()
+                self._waiting -= 1
                 if waiting.answer.cancelled():
                     self._gate.leave(1)
                 elif waiting.deadline <= now:

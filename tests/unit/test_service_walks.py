@@ -11,7 +11,7 @@ from cryptosvc.core.errors import Busy, Unavailable
 from cryptosvc.core.names import ContentForm, KeyId, RequestId
 from cryptosvc.flow.sign import NotSigned, Signed, Signer
 from cryptosvc.service.limits import Gate, Limits
-from cryptosvc.service.walks import Walks
+from cryptosvc.service.walks import PATIENCE_SECONDS, Walks
 from tests.pki import Authority
 from tests.service_stand import caller_record
 
@@ -32,6 +32,19 @@ class Recorder:
             raise self.gone.pop()
         if any(request.request_id == "bug" for _, request in items):
             raise ZeroDivisionError
+        return cast("list[Signed | NotSigned]", [request.request_id for _, request in items])
+
+
+class Holding:
+    """A signer that holds every batch until it is let go."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.free = asyncio.Event()
+
+    async def sign_each(self, items: Sequence[tuple[Principal, Request]]) -> list[Signed | NotSigned]:
+        self.batches.append([request.request_id for _, request in items])
+        await self.free.wait()
         return cast("list[Signed | NotSigned]", [request.request_id for _, request in items])
 
 
@@ -104,3 +117,49 @@ async def test_a_request_whose_caller_has_gone_before_it_started_is_not_walked()
     await kept
     assert signer.batches == [["kept"]]
     await asyncio.wait_for(gate.idle(), 1)
+
+
+async def test_what_comes_during_a_walk_is_walked_together_after_it():
+    signer = Holding()
+    walks = Walks(cast("Signer", signer), Gate(100), Limits(walks=4))
+    first = walks.one(_principal("a"), _request("first"), 10.0)
+    await asyncio.sleep(0)
+    later = []
+    for number in range(3):
+        later.append(walks.one(_principal("a"), _request(f"l{number}"), 10.0))
+        await asyncio.sleep(0)
+    assert signer.batches == [["first"]]
+    signer.free.set()
+    await asyncio.gather(first, *later)
+    assert signer.batches == [["first"], ["l0", "l1", "l2"]]
+
+
+async def test_a_walk_that_takes_long_does_not_hold_up_the_next():
+    signer = Holding()
+    walks = Walks(cast("Signer", signer), Gate(100), Limits(walks=3))
+    held = [walks.one(_principal("a"), _request("held"), 10.0)]
+    for number in range(2):
+        await asyncio.sleep(0)
+        held.append(walks.one(_principal("a"), _request(f"next{number}"), 10.0))
+        async with asyncio.timeout(10.0):
+            while len(signer.batches) < len(held):
+                await asyncio.sleep(0.005)
+    held.append(walks.one(_principal("a"), _request("last"), 10.0))
+    await asyncio.sleep(2 * PATIENCE_SECONDS)
+    assert signer.batches == [["held"], ["next0"], ["next1"]], "no more walks than there may be"
+    signer.free.set()
+    await asyncio.gather(*held)
+    assert signer.batches[-1] == ["last"]
+
+
+async def test_a_full_turn_starts_beside_a_walk_under_way_at_once():
+    signer = Holding()
+    walks = Walks(cast("Signer", signer), Gate(100), Limits(turn_items=2, walks=2))
+    held = [walks.one(_principal("a"), _request("held"), 10.0)]
+    await asyncio.sleep(0)
+    held += [walks.one(_principal("a"), _request(f"t{number}"), 10.0) for number in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert signer.batches == [["held"], ["t0", "t1"]]
+    signer.free.set()
+    await asyncio.gather(*held)
