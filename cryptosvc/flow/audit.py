@@ -4,8 +4,9 @@ A caller that is not an auditor may still ask for checkpoints and proofs (they d
 entries of its own requests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import orjson
 
@@ -15,6 +16,8 @@ from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.names import Operation
 from cryptosvc.core.record import Observed, Refused
 from cryptosvc.flow.ports import Clock, Ledger, StoredEntry
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,47 +39,63 @@ class Auditor:
 
     async def checkpoint(self, principal: Principal) -> bytes:
         """The newest signed checkpoint note; Unavailable before the first is made."""
+        return await self._answer(principal, {"what": "checkpoint"}, self._checkpoint())
+
+    async def entry(self, principal: Principal, leaf_index: int) -> StoredEntry:
+        """One entry. Forbidden for a caller that is no auditor and did not make the request; Malformed past the end."""
+        facts = {"what": "entry", "leaf_index": str(leaf_index)}
+        return await self._answer(principal, facts, self._entry_for(principal, leaf_index))
+
+    async def prove_inclusion(self, principal: Principal, leaf_index: int, tree_size: int) -> InclusionProof:
+        """Prove that a leaf is in the tree of `tree_size` leaves. Malformed where either is past the end."""
+        facts = {"what": "inclusion", "leaf_index": str(leaf_index), "size": str(tree_size)}
+        return await self._answer(principal, facts, self._inclusion(leaf_index, tree_size))
+
+    async def prove_consistency(
+        self, principal: Principal, first_size: int, second_size: int
+    ) -> Sequence[bytes]:
+        """Prove that the tree of `second_size` extends that of `first_size`; Malformed where sizes are out of order."""
+        facts = {"what": "consistency", "first": str(first_size), "second": str(second_size)}
+        return await self._answer(principal, facts, self._ledger.consistency_proof(first_size, second_size))
+
+    async def _checkpoint(self) -> bytes:
         note = await self._ledger.checkpoint()
-        await self._record(principal, {"what": "checkpoint"})
         if note is None:
             raise Unavailable(
                 "no checkpoint has been signed yet; try again shortly", rule="checkpoint/none-yet"
             )
         return note
 
-    async def entry(self, principal: Principal, leaf_index: int) -> StoredEntry:
-        """One entry. Forbidden for a caller that is no auditor and did not make the request; Malformed past the end."""
+    async def _stored(self, leaf_index: int) -> StoredEntry:
         stored = await self._ledger.entry(leaf_index)
         if stored is None:
             raise Malformed("the log has no entry at this index yet", rule="audit/index", field="leaf_index")
-        if not (principal.caller.auditor or _is_own(principal, stored)):
-            error = Forbidden(
-                "only an auditor may read entries of other callers", rule="audit/not-auditor", clause="G2.26"
-            )
-            await self._refuse(principal, error)
-            raise error
-        await self._record(principal, {"what": "entry", "leaf_index": str(leaf_index)})
         return stored
 
-    async def prove_inclusion(self, principal: Principal, leaf_index: int, tree_size: int) -> InclusionProof:
-        """Prove that a leaf is in the tree of `tree_size` leaves. Malformed where either is past the end."""
-        stored = await self._ledger.entry(leaf_index)
-        if stored is None:
-            raise Malformed("the log has no entry at this index yet", rule="audit/index", field="leaf_index")
+    async def _entry_for(self, principal: Principal, leaf_index: int) -> StoredEntry:
+        stored = await self._stored(leaf_index)
+        if not (principal.caller.auditor or _is_own(principal, stored)):
+            raise Forbidden(
+                "only an auditor may read entries of other callers", rule="audit/not-auditor", clause="G2.26"
+            )
+        return stored
+
+    async def _inclusion(self, leaf_index: int, tree_size: int) -> InclusionProof:
+        stored = await self._stored(leaf_index)
         hashes = await self._ledger.inclusion_proof(leaf_index, tree_size)
-        await self._record(
-            principal, {"what": "inclusion", "leaf_index": str(leaf_index), "size": str(tree_size)}
-        )
         return InclusionProof(leaf_index, leaf_hash(stored.entry), tree_size, hashes)
 
-    async def prove_consistency(
-        self, principal: Principal, first_size: int, second_size: int
-    ) -> Sequence[bytes]:
-        """Prove that the tree of `second_size` extends that of `first_size`."""
-        hashes = await self._ledger.consistency_proof(first_size, second_size)
-        facts = {"what": "consistency", "first": str(first_size), "second": str(second_size)}
+    async def _answer(
+        self, principal: Principal, facts: dict[str, str], reading: Awaitable[_Answer]
+    ) -> _Answer:
+        """Record the read, or why it was refused, before either leaves."""
+        try:
+            answer = await reading
+        except Refusal as refusal:
+            await self._refuse(principal, refusal)
+            raise
         await self._record(principal, facts)
-        return hashes
+        return answer
 
     async def _record(self, principal: Principal, facts: dict[str, str]) -> None:
         instant = self._clock.now()

@@ -206,11 +206,12 @@ async def test_an_auditor_reads_every_entry():
 
 async def test_past_the_end_there_is_nothing():
     corridor = Corridor(caller=replace(caller_record(), auditor=True))
-    audit, _ = auditor(corridor)
+    audit, ledger = auditor(corridor)
     for ask in (audit.entry(corridor.principal, 1), audit.prove_inclusion(corridor.principal, 1, 1)):
         with pytest.raises(Malformed) as refused:
             await ask
         assert refused.value.rule == "audit/index"
+    assert [type(one) for one in ledger.recorded] == [Refused, Refused]
 
 
 async def test_before_the_first_checkpoint_the_answer_is_to_wait():
