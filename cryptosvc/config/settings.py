@@ -256,6 +256,10 @@ class X509Settings(Section):
     this_update_age_seconds: int | None = None
     clock_tolerance_seconds: int | None = None
     revocation_reasons: frozenset[int] | None = None
+    certificate_octets: int | None = None
+    request_octets: int | None = None
+    crl_octets: int | None = None
+    crl_entries: int | None = None
     known_oca: tuple[FilePath, ...] = ()
 
 
