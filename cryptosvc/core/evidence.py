@@ -261,7 +261,9 @@ def _beside(index: int, entry: Mapping[str, JsonValue], withheld: bytes) -> Mapp
         }
     except (ValueError, TypeError, AttributeError, Internal):
         readable = False
-    if not readable or any(own.hex() != salt for own, salt, _ in committed.values()):
+    if not readable or not all(
+        own.hex() == salt and isinstance(value, str) for own, salt, value in committed.values()
+    ):
         raise Corrupt(f"what is kept beside entry {index} is not readable", rule="export/withheld")
     for name, (own, _, value) in committed.items():
         if not isinstance(commitments, Mapping) or commitments.get(name) != commitment(own, name, value):

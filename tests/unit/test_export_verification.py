@@ -198,6 +198,26 @@ def test_a_value_beside_an_entry_that_is_not_the_committed_one_is_named(tmp_path
     assert caught.value.rule == "export/commitment"
 
 
+@pytest.mark.parametrize(
+    "withheld",
+    [
+        b'{"principal":["00000000000000000000000000000000",5]}',
+        b'{"principal":[5,"caller-1"]}',
+        b'{"principal":"caller-1"}',
+        b'{"principal":[]}',
+        b"[]",
+        b"5",
+        b"null",
+    ],
+)
+def test_a_value_beside_an_entry_of_another_type_is_named(tmp_path: Path, withheld: bytes) -> None:
+    entries = small_log()
+    entries[5] = (entries[5][0], withheld)
+    with pytest.raises(Corrupt) as caught:
+        export.verify_export(written(tmp_path, entries, [note(entries)], records()), SPKI)
+    assert caught.value.rule == "export/withheld"
+
+
 def test_redacted_values_break_no_proof(tmp_path: Path) -> None:
     entries = [(entry, b"") for entry, _ in small_log()]
     assert export.verify_export(written(tmp_path, entries, [note(entries)], records()), SPKI).size == 22
