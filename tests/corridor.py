@@ -123,6 +123,7 @@ class RegistryKeys:
     records: dict[KeyId, KeyRecord]
     generation: int = 1
     moves: list[Callable[["RegistryKeys"], None]] = field(default_factory=list)
+    class_moves: list[Callable[["RegistryKeys"], None]] = field(default_factory=list)
     asked: list[frozenset[KeyId]] = field(default_factory=list)
 
     async def keys(self, key_ids: Collection[KeyId]) -> KeyView:
@@ -134,6 +135,13 @@ class RegistryKeys:
 
     async def keys_of(self, system: SystemName) -> Sequence[KeyRecord]:
         return [one for _, one in sorted(self.records.items()) if one.system == system]
+
+    async def keys_of_classes(self, key_classes: frozenset[str]) -> KeyView:
+        found = {k: one for k, one in self.records.items() if one.key_class in key_classes}
+        view = KeyView(self.generation, found)
+        if self.class_moves:
+            self.class_moves.pop(0)(self)
+        return view
 
     async def caller(self, certificate_sha256: bytes) -> CallerRecord | None:
         return caller_record() if certificate_sha256 == bytes(32) else None

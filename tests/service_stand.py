@@ -151,6 +151,9 @@ class StandKeys:
             (key for key in self._keys.values() if key.system == system), key=lambda key: key.key_id
         )
 
+    async def keys_of_classes(self, key_classes: frozenset[str]) -> KeyView:
+        return KeyView(1, {one: key for one, key in self._keys.items() if key.key_class in key_classes})
+
     async def caller(self, certificate_sha256: bytes) -> CallerRecord | None:
         return self.callers.get(certificate_sha256)
 

@@ -232,7 +232,7 @@ class X509Settings(Section):
     """Certificates, requests and revocation lists; what is not set keeps the default of `X509Profile`.
 
     Args:
-        known_oca: PEM files of OCA Certificates that an Organisation ARL may list.
+        known_oca: PEM files of OCA Certificates that an Organisation ARL may list beside those of the registered keys.
 
     The others are as `core/content/x509/profile.py` says.
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from cryptosvc.core.content.base import Content, Statement
+from cryptosvc.core.content.x509.profile import KnownOca
 from cryptosvc.core.names import (
     ContentForm,
     ContentKind,
@@ -152,6 +153,7 @@ class Case:
         generation: registry generation at which caller and key were read; `claim` checks that it still stands.
         at: when the case was gathered.
         time_quality: how good that time is, as the Clock port says (`synchronised`, `unsynchronised`).
+        registered_oca: OCA Certificates of the registered keys; gathered for an Organisation ARL, empty otherwise.
 
     """
 
@@ -164,3 +166,4 @@ class Case:
     generation: int
     at: UnixNanoseconds
     time_quality: str
+    registered_oca: frozenset[KnownOca] = frozenset()

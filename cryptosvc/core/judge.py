@@ -51,7 +51,8 @@ def judge(case: Case, answer: PolicyAnswer, profiles: forms.Profiles) -> Authori
     # 2 state
     lifecycle.require(facts.state, facts.operation, facts.content_kind)
     # 3 this very key
-    forms.bind(case.request.form, case.content, case.key, case.request.statement, profiles, case.at)
+    statement = case.request.statement
+    forms.bind(case.request.form, case.content, case.key, statement, profiles, case.at, case.registered_oca)
     # 4 policy
     if not answer.allowed:
         raise Forbidden(

@@ -206,6 +206,11 @@ _ROWS = (
 
 KEY_CLASSES: Mapping[str, KeyClass] = MappingProxyType({row.name: row for row in _ROWS})
 
+AUTHORITY_CLASSES = frozenset(
+    row.name for row in _ROWS if row.roles & {RemotePartyRole.ROOT, RemotePartyRole.ISSUING_AUTHORITY}
+)
+"""Classes whose keys have OCA Certificates."""
+
 
 def ceiling(name: str) -> KeyClass:
     """Find the row of a class by name; an unknown name is Forbidden, never a default row."""

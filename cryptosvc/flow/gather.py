@@ -8,12 +8,16 @@ from cryptosvc.core import supply
 from cryptosvc.core.assurance import AssuranceProfile
 from cryptosvc.core.case import Case, Facts, ModuleFacts, Principal, Request
 from cryptosvc.core.content.base import Content
+from cryptosvc.core.content.x509.identity import registered_oca
+from cryptosvc.core.content.x509.profile import KnownOca
 from cryptosvc.core.errors import Forbidden, Refusal
+from cryptosvc.core.keyclass import AUTHORITY_CLASSES
 from cryptosvc.core.names import ContentKind, Environment, Eui64, KeyId, Operation, UserRole
 from cryptosvc.core.registry import CallerRecord, KeyRecord
 from cryptosvc.flow.ports import Clock, Hsm, Instant, Keys, KeyView
 
 UNITED_KINGDOM = "GB"
+_NONE: frozenset[KnownOca] = frozenset()
 
 
 class Gatherer:
@@ -42,6 +46,10 @@ class Gatherer:
         """Make a case of each item. Per item: Forbidden (unknown or not granted key, role not held), Unavailable."""
         view = await self._keys.keys({request.key_id for request, _ in items})
         batch = _Batch(principal, operation, view, self._clock.now())
+        if any(content.kind is ContentKind.ORGANISATION_ARL for _, content in items):
+            authorities = await self._keys.keys_of_classes(AUTHORITY_CLASSES)
+            batch.registered_oca = registered_oca(authorities.keys.values())
+            batch.generation = min(batch.generation, authorities.generation)
         return [self._case(batch, request, content) for request, content in items]
 
     def _case(self, batch: "_Batch", request: Request, content: Content) -> Case | Refusal:
@@ -59,9 +67,10 @@ class Gatherer:
             key=ground.key,
             module=ground.module,
             facts=facts,
-            generation=batch.view.generation,
+            generation=batch.generation,
             at=batch.instant.at,
             time_quality=batch.instant.quality,
+            registered_oca=batch.registered_oca if content.kind is ContentKind.ORGANISATION_ARL else _NONE,
         )
 
     def _ground(self, batch: "_Batch", key_id: KeyId) -> "_Ground":
@@ -112,9 +121,12 @@ class _Ground:
     module: ModuleFacts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Batch:
-    """What the items of one batch share: who asks, one reading of registry and clock, and what was found by then."""
+    """What the items of one batch share: who asks, one reading of registry and clock, and what was found by then.
+
+    `generation` is the oldest at which any of it was read, so that the claim finds out if the registry moved between.
+    """
 
     principal: Principal
     operation: Operation
@@ -122,6 +134,11 @@ class _Batch:
     instant: Instant
     grounds: dict[KeyId, _Ground] = field(default_factory=dict)
     facts: dict[tuple[KeyId, ContentKind, UserRole | None, bool, bool], Facts] = field(default_factory=dict)
+    registered_oca: frozenset[KnownOca] = _NONE
+    generation: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.generation = self.view.generation
 
 
 def granted_key(caller: CallerRecord, operation: Operation, key_id: KeyId, view: KeyView) -> KeyRecord:

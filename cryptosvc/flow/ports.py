@@ -95,6 +95,9 @@ class Keys(Protocol):
     async def keys_of(self, system: SystemName) -> Sequence[KeyRecord]:
         """Every key of a system, sorted by key id."""
 
+    async def keys_of_classes(self, key_classes: frozenset[str]) -> KeyView:
+        """Every key of these classes, of whatever system and state, as of the latest generation. Corrupt: as `keys`."""
+
     async def caller(self, certificate_sha256: bytes) -> CallerRecord | None:
         """The caller registered with this client certificate; revoked ones too, None where there is none."""
 

@@ -122,3 +122,31 @@ async def test_keys_of_a_system_are_sorted_and_of_that_system(subject: Subject) 
     assert [one.key_id for one in await keys.keys_of(KEY.system)] == ["key-1", "key-2", "key-3"]
     assert await keys.keys_of(SystemName("elsewhere")) == [other]
     assert await keys.keys_of(SystemName("nowhere")) == []
+
+
+async def test_keys_of_classes_are_those_of_every_system_and_state_as_of_the_latest_generation(
+    subject: Subject,
+) -> None:
+    _, keys = subject
+    wanted = frozenset({"root-oca", "issuing-oca"})
+    assert (await keys.keys_of_classes(wanted)).keys == {}
+    root = replace(
+        KEY,
+        key_id=KeyId("root"),
+        key_class="root-oca",
+        system=SystemName("elsewhere"),
+        state=KeyState.DESTROYED,
+    )
+    await keys.change([KEY, CALLER, root])
+    found = await keys.keys_of_classes(wanted)
+    assert (found.generation, found.keys) == ((await keys.keys([])).generation, {root.key_id: root})
+    issuing = replace(KEY, key_id=KeyId("issuing"), key_class="issuing-oca")
+    changed = replace(root, version=2, certificate=b"another")
+    await keys.change([issuing, changed])
+    later = await keys.keys_of_classes(wanted)
+    assert (later.generation, later.keys) == (
+        found.generation + 1,
+        {issuing.key_id: issuing, root.key_id: changed},
+    )
+    assert await keys.keys_of_classes(wanted) == later
+    assert (await keys.keys_of_classes(frozenset({KEY.key_class}))).keys == {KEY.key_id: KEY}

@@ -210,6 +210,12 @@ class FakeKeys:
         every = [one for one in self.ledger.records.values() if isinstance(one, KeyRecord)]
         return sorted((one for one in every if one.system == system), key=lambda one: one.key_id)
 
+    async def keys_of_classes(self, key_classes: frozenset[str]) -> KeyView:
+        every = [one for one in self.ledger.records.values() if isinstance(one, KeyRecord)]
+        return KeyView(
+            self.ledger.generation, {one.key_id: one for one in every if one.key_class in key_classes}
+        )
+
     async def caller(self, certificate_sha256: bytes) -> CallerRecord | None:
         for one in self.ledger.records.values():
             if isinstance(one, CallerRecord) and one.certificate_sha256 == certificate_sha256:

@@ -42,6 +42,7 @@ class StoredRegistry:
         self._generation = -1
         self._keys: dict[KeyId, KeyRecord | None] = {}
         self._callers: dict[bytes, CallerRecord | None] = {}
+        self._of_classes: dict[frozenset[str], KeyView] = {}
 
     async def keys(self, key_ids: Collection[KeyId]) -> KeyView:
         """See `flow/ports.py`."""
@@ -59,6 +60,22 @@ class StoredRegistry:
             return [one for _, one in every if isinstance(one, KeyRecord) and one.system == system]
 
         return sorted(await self._ledger.read(look), key=lambda one: one.key_id)
+
+    async def keys_of_classes(self, key_classes: frozenset[str]) -> KeyView:
+        """See `flow/ports.py`. Every record is verified once per generation, so who asks again costs nothing."""
+        if self._is_old():
+            await self._load((), None)
+        view = self._of_classes.get(key_classes)
+        if view is None or view.generation < self._generation:
+
+            def look(session: Session, head: Head) -> KeyView:
+                every = (one for _, one in records.verified_all(session, head) if isinstance(one, KeyRecord))
+                return KeyView(
+                    head.generation, {one.key_id: one for one in every if one.key_class in key_classes}
+                )
+
+            view = self._of_classes[key_classes] = await self._ledger.read(look)
+        return view
 
     async def caller(self, certificate_sha256: bytes) -> CallerRecord | None:
         """See `flow/ports.py`."""

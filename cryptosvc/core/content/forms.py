@@ -11,7 +11,7 @@ from cryptosvc.core.content.duis.profile import DuisProfile
 from cryptosvc.core.content.gbcs import precommand
 from cryptosvc.core.content.gbcs.profile import GbcsProfile
 from cryptosvc.core.content.x509 import certificate, crl, csr
-from cryptosvc.core.content.x509.profile import X509Profile
+from cryptosvc.core.content.x509.profile import KnownOca, X509Profile
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.names import ContentForm, UnixNanoseconds
 from cryptosvc.core.registry import KeyRecord
@@ -61,15 +61,19 @@ def bind(
     statement: Statement,
     profiles: Profiles,
     at: UnixNanoseconds,
+    registered_oca: frozenset[KnownOca] = frozenset(),
 ) -> None:
-    """Raise Forbidden (or Malformed where the statement contradicts the bytes) unless `content` is for this key."""
+    """Raise Forbidden (or Malformed where the statement contradicts the bytes) unless `content` is for this key.
+
+    `registered_oca` are the OCA Certificates of the registered keys, which an Organisation ARL may list.
+    """
     match form:
         case ContentForm.GBCS_PRE_COMMAND:
             precommand.bind(content, key, statement, profiles.gbcs, at)
         case ContentForm.TBS_CERTIFICATE:
             certificate.bind(content, key, statement, profiles.x509, at)
         case ContentForm.TBS_CERT_LIST:
-            crl.bind(content, key, statement, profiles.x509, at)
+            crl.bind(content, key, statement, profiles.x509, at, registered_oca)
         case ContentForm.CERTIFICATION_REQUEST_INFO:
             csr.bind(content, key, statement, profiles.x509, at)
         case ContentForm.DUIS_DOCUMENT:

@@ -83,9 +83,16 @@ def parse(payload: bytes, profile: X509Profile) -> RevocationContent:
 
 
 def bind(
-    content: Content, key: KeyRecord, statement: Statement, profile: X509Profile, at: UnixNanoseconds
+    content: Content,
+    key: KeyRecord,
+    statement: Statement,
+    profile: X509Profile,
+    at: UnixNanoseconds,
+    registered: frozenset[KnownOca] = frozenset(),
 ) -> None:
     """Raise unless this list is this key's to sign, now.
+
+    An ARL may list the OCA Certificates of the profile, those that are `registered` with keys, and the key's own.
 
     Raises:
         Forbidden: another issuer, made at another time, or an ARL that lists what is not known as an OCA Certificate.
@@ -109,11 +116,11 @@ def bind(
     if content.next_update <= at:
         raise _forbidden("nextUpdate has passed", "crl/next-update", clause)
     if content.kind is ContentKind.ORGANISATION_ARL:
-        known = profile.known_oca | {KnownOca(own.issuer_der, own.serial)}
+        known = profile.known_oca | registered | {KnownOca(own.issuer_der, own.serial)}
         if any(KnownOca(content.issuer_der, serial) not in known for serial in content.serials):
             raise _forbidden(
                 "an Organisation ARL lists OCA Certificates only, and one listed is not known as one; "
-                "the operator configures known_oca",
+                "register it with its key, or let the operator name it in x509.known_oca",
                 "crl/unknown-oca",
                 clause,
             )

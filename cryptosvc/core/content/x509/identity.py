@@ -11,6 +11,8 @@ Example:
 Source: RFC 5280 4.1; published test certificates of the SMKI Organisation and Device hierarchies.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,7 +23,9 @@ from cryptosvc.core.content.x509.profile import KnownOca
 from cryptosvc.core.content.x509.public_key import key_identifier
 from cryptosvc.core.content.x509.tbs import TbsCertificate, read_tbs, require_algorithm
 from cryptosvc.core.errors import Malformed
+from cryptosvc.core.keyclass import AUTHORITY_CLASSES
 from cryptosvc.core.names import EUI64_OCTETS, Eui64, RemotePartyRole, UnixNanoseconds
+from cryptosvc.core.registry import KeyRecord
 
 LARGEST_OCTETS = 8 * 1024
 
@@ -120,6 +124,20 @@ def known_oca(encoded: bytes) -> KnownOca:
             "an Organisation ARL lists OCA Certificates; this one is not of a CA", rule="certificate/not-oca"
         )
     return KnownOca(facts.issuer_der, facts.serial)
+
+
+def registered_oca(keys: Iterable[KeyRecord]) -> frozenset[KnownOca]:
+    """Name the OCA Certificates that are registered with Root OCA and Issuing OCA keys, whatever the keys' state.
+
+    Its owner may be suspended or compromised when a certificate has to be revoked, so no state is left out. A key
+    without a certificate, or with one that is no OCA Certificate, adds nothing: nothing can be listed by it.
+    """
+    named = set()
+    for key in keys:
+        if key.certificate and key.key_class in AUTHORITY_CLASSES:
+            with suppress(Malformed):
+                named.add(known_oca(key.certificate))
+    return frozenset(named)
 
 
 def _whose(tbs: TbsCertificate) -> tuple[Eui64 | None, RemotePartyRole | None]:

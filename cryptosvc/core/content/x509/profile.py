@@ -64,7 +64,7 @@ class X509Profile:
         clock_tolerance_seconds: how far in the future thisUpdate may lie, for clocks that differ.
         revocation_reasons: CRLReason codes an entry may give. Default: without unspecified (RFC 5280 5.3.1 wants
             it left out), certificateHold (SMKI has no suspension), removeFromCRL and aACompromise.
-        known_oca: OCA Certificates that an Organisation ARL may list, beside the signing key's own.
+        known_oca: OCA Certificates that an Organisation ARL may list, beside those of the registered keys.
         certificate_octets, request_octets, crl_octets: largest payload of each form.
         crl_entries: most entries of a revocation list. An entry takes 35 microseconds to read, before anyone is
             judged, so the defaults of these two stay near what the hierarchy needs (some thousand Organisations).
