@@ -12,11 +12,21 @@ from cryptosvc.core.content.gbcs.profile import GbcsProfile
 from cryptosvc.core.content.x509 import identity
 from cryptosvc.core.content.x509.profile import X509Profile
 from cryptosvc.core.errors import Malformed
+from cryptosvc.core.names import Environment
 from cryptosvc.core.supply import SupplyProfile
+
+_CERTIFICATE_POLICIES = ("root_policies", "issuing_policies", "organisation_policies")
 
 
 def profiles(settings: Settings) -> Profiles:
-    """Read every file the profiles name. Malformed, by a rule `config/…`: a file or a value is not what it should be."""
+    """Read every file the profiles name.
+
+    Raises:
+        Malformed: by a rule `config/…`: a file or a value is not what it should be, or environment `live` leaves
+            certificate policies to the defaults, which are those of the test hierarchy.
+
+    """
+    _require_live_policies(settings)
     try:
         return Profiles(
             x509=_x509(settings.x509),
@@ -56,6 +66,20 @@ def read_certificate(path: Path, setting: str) -> bytes:
             f"{setting}: {path} is not one PEM certificate", rule="config/certificate", field=setting
         ) from None
     return certificate.public_bytes(Encoding.DER)
+
+
+def _require_live_policies(settings: Settings) -> None:
+    """Where the policies of a live hierarchy were left out, its OCA would issue certificates that say they are tests."""
+    if settings.deployment.environment is not Environment.LIVE:
+        return
+    for name in _CERTIFICATE_POLICIES:
+        if getattr(settings.x509, name) is None:
+            raise Malformed(
+                f"environment live: x509.{name} is not set, and its default is that of the test hierarchy; "
+                "set the policy OIDs of the certificate policy this deployment works under",
+                rule="config/live-policies",
+                field=f"x509.{name}",
+            )
 
 
 def _x509(settings: X509Settings) -> X509Profile:

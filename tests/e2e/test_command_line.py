@@ -220,6 +220,18 @@ def test_init_refuses_what_is_another(quickstart, file, old, new, code, rule):
     assert done.returncode == code
 
 
+def test_live_does_not_start_under_the_certificate_policies_of_the_test_hierarchy(quickstart):
+    live = quickstart.folder / "live.toml"
+    text = (quickstart.folder / "cryptosvc.toml").read_text()
+    live.write_text(text.replace('environment = "test"', 'environment = "live"', 1))
+
+    done = quickstart.run("serve", "--config", str(live))
+
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "config/live-policies" in done.stderr
+    assert "x509.root_policies" in done.stderr
+
+
 def test_a_dead_worker_is_replaced_and_nothing_is_lost(quickstart):
     victim = quickstart.workers()[0]
     os.kill(victim, signal.SIGKILL)
