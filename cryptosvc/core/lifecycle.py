@@ -1,28 +1,132 @@
-"""Which operations a key state allows. A missing entry is illegal.
+"""The life of a key as two tables: which event leads from which state to which, and what each state lets a key do.
 
-Source: NIST SP 800-57 Part 1 Rev 5, section 7 (key states); Smart Energy Code G5.13(b).
+A missing entry is illegal. `docs/lifecycle.md` draws both tables, and a test compares the drawing with them.
 
-The corridor issue needs the operations of a state only; events between states arrive with governed acts.
+Source: NIST SP 800-57 Part 1 Rev 5, section 7 (key states and transitions) and 5.3 (crypto-periods); Smart Energy
+Code G5.13(b) and G5.24 (registered, ordered, generated, labelled, distributed, installed, superseded, renewed).
+
+Some of it happens without anybody: a date that was approved comes, a crypto-period ends. `effective` says in which
+state a key is at a moment, whether or not somebody has written that down yet, and under which rule.
+
+Example:
+    >>> after(KeyState.ACTIVE, Event.SUSPEND)
+    <KeyState.SUSPENDED: 'suspended'>
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from types import MappingProxyType
 
 from cryptosvc.core.errors import WrongState
+from cryptosvc.core.keyclass import KEY_CLASSES
+from cryptosvc.core.life import DAY, Event, UnixSeconds
 from cryptosvc.core.names import ContentKind, Operation
-from cryptosvc.core.registry import KeyState
+from cryptosvc.core.registry import KeyRecord, KeyState
 
-_CSR = ContentKind.CERTIFICATION_REQUEST
-_SIGNED_WHEN_ACTIVE = frozenset(ContentKind)
+_CODE = "G5.13(b)"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One entry of the event table.
+
+    Args:
+        to: the state afterwards; the same one for an event that changes no state.
+        source: where it comes from.
+
+    """
+
+    to: KeyState
+    source: str
+
+
+def _rows() -> dict[tuple[KeyState | None, Event], Transition]:
+    ordered, before, active = KeyState.ORDERED, KeyState.PRE_ACTIVATION, KeyState.ACTIVE
+    suspended, over, compromised = KeyState.SUSPENDED, KeyState.DEACTIVATED, KeyState.COMPROMISED
+    destroyed = KeyState.DESTROYED
+    table: dict[tuple[KeyState | None, Event], Transition] = {}
+
+    def row(states: tuple[KeyState | None, ...], event: Event, to: KeyState | None, source: str) -> None:
+        for state in states:
+            stays = to if to is not None else state
+            assert stays is not None
+            table[state, event] = Transition(stays, source)
+
+    row((None,), Event.ORDER, ordered, f"{_CODE} ordered")
+    row((ordered,), Event.GENERATE, before, f"{_CODE} generated; SP 800-57 7.1")
+    row((None, ordered), Event.REGISTER, before, f"{_CODE} registered; SP 800-57 7.1")
+    alive = (before, active, suspended)
+    row((ordered, *alive, over, compromised), Event.LABEL, None, f"{_CODE} labelled")
+    row((before, active), Event.CERTIFY, None, f"{_CODE} registered; SP 800-57 8.1.5.1.1")
+    row((*alive, over), Event.DISTRIBUTE, None, f"{_CODE} distributed")
+    row((before, active), Event.INSTALL, None, f"{_CODE} installed")
+    row((before,), Event.ACTIVATE, active, "SP 800-57 7.1 to 7.2")
+    row((active,), Event.SUSPEND, suspended, "SP 800-57 7.2 to 7.3")
+    row((suspended,), Event.RESUME, active, "SP 800-57 7.3 to 7.2")
+    row((active, suspended), Event.SUPERSEDE, over, f"{_CODE} superseded; SP 800-57 7.4")
+    row((active,), Event.RENEW, None, f"{_CODE} renewed; SP 800-57 8.2.3")
+    row((active, suspended), Event.DEACTIVATE, over, "SP 800-57 7.2 and 7.3 to 7.4")
+    row((*alive, over), Event.COMPROMISE, compromised, "SP 800-57 7.5")
+    # found out later: what is destroyed stays destroyed, and its record says since when it was not to be trusted
+    row((compromised, destroyed), Event.COMPROMISE, None, "SP 800-57 7.5, 7.6")
+    row((ordered, before, over, compromised), Event.DESTROY, destroyed, "SP 800-57 7.6; G5.13(b)")
+    return table
+
+
+TRANSITIONS: Mapping[tuple[KeyState | None, Event], Transition] = MappingProxyType(_rows())
+"""(state, event) → transition; None is a key that has no record yet."""
+
+
+class Use(StrEnum):
+    """What a key is used for, as SP 800-57 divides it.
+
+    APPLY protects something new: sign, encrypt, make a MAC, wrap. PROCESS deals with what was protected before:
+    verify, decrypt, unwrap. OWN_REQUEST signs the key's own Certificate Signing Request.
+    """
+
+    APPLY = "apply"
+    PROCESS = "process"
+    OWN_REQUEST = "own-request"
+
+
+USES: Mapping[KeyState, Mapping[Use, str]] = MappingProxyType(
+    {
+        KeyState.ORDERED: {},
+        KeyState.PRE_ACTIVATION: {Use.OWN_REQUEST: "SP 800-57 7.1 (proof of possession); G2.60(b), G2.56(b)"},
+        KeyState.ACTIVE: {
+            Use.APPLY: "SP 800-57 7.2",
+            Use.PROCESS: "SP 800-57 7.2",
+            Use.OWN_REQUEST: "SP 800-57 7.2",
+        },
+        KeyState.SUSPENDED: {Use.PROCESS: "SP 800-57 7.3"},
+        KeyState.DEACTIVATED: {Use.PROCESS: "SP 800-57 7.4"},
+        KeyState.COMPROMISED: {},
+        KeyState.DESTROYED: {},
+    }
+)
+"""State → uses it allows, each with its source. SP 800-57 7.5 would let a compromised key process under conditions
+that somebody has to judge case by case; here it does not."""
+
+_NO_OBJECT_USED = frozenset({Operation.EXPLAIN, Operation.READ_KEYS, Operation.READ_LOG})
+
+
+def use_of(operation: Operation, kind: ContentKind) -> Use | None:
+    """Which use an operation on a kind of content is; None for one that uses no key."""
+    if operation in _NO_OBJECT_USED:
+        return None
+    return Use.OWN_REQUEST if kind is ContentKind.CERTIFICATION_REQUEST else Use.APPLY
+
 
 ALLOWED: Mapping[KeyState, frozenset[tuple[Operation, ContentKind]]] = MappingProxyType(
     {
-        KeyState.PRE_ACTIVATION: frozenset({(Operation.SIGN, _CSR)}),
-        KeyState.ACTIVE: frozenset((Operation.SIGN, kind) for kind in _SIGNED_WHEN_ACTIVE),
-        KeyState.SUSPENDED: frozenset(),
-        KeyState.DEACTIVATED: frozenset(),
-        KeyState.COMPROMISED: frozenset(),
-        KeyState.DESTROYED: frozenset(),
+        state: frozenset(
+            (operation, kind)
+            for operation in Operation
+            for kind in ContentKind
+            if use_of(operation, kind) in uses
+        )
+        for state, uses in USES.items()
     }
 )
 
@@ -38,6 +142,69 @@ def require(state: KeyState, operation: Operation, kind: ContentKind) -> None:
         raise WrongState(
             f"a key that is {state} may not {operation} {kind}; ask a key custodian to activate or replace it",
             rule="lifecycle/state",
-            clause="G5.13(b)",
+            clause=_CODE,
             field="key_id",
         )
+
+
+def after(state: KeyState | None, event: Event) -> KeyState:
+    """State that an event leads to; WrongState where the table has no such entry. None: no record yet."""
+    found = TRANSITIONS.get((state, event))
+    if found is None:
+        now = "does not exist" if state is None else f"is {state}"
+        may = ", ".join(sorted(one.value for known, one in TRANSITIONS if known is state)) or "nothing"
+        raise WrongState(
+            f"a key that {now} has no event {event}; what may happen to it now: {may}",
+            rule="lifecycle/event",
+            clause=_CODE,
+            field="act",
+        )
+    return found.to
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Something that happens to a key without anybody.
+
+    Args:
+        event: what.
+        at: when.
+        rule: the approved rule behind it: `schedule/activation-date`, `schedule/deactivation-date` (dates that were
+            approved with the key), `schedule/crypto-period` (the class table).
+
+    """
+
+    event: Event
+    at: UnixSeconds
+    rule: str
+
+
+def schedule(key: KeyRecord) -> tuple[Due, ...]:
+    """What is going to happen to the key without anybody, soonest first."""
+    life = key.life
+    due: list[Due] = []
+    begins = life.when(Event.ACTIVATE)
+    if key.state is KeyState.PRE_ACTIVATION and life.activate_on is not None:
+        begins = life.activate_on
+        due.append(Due(Event.ACTIVATE, begins, "schedule/activation-date"))
+    if key.state in (KeyState.ACTIVE, KeyState.SUSPENDED) or due:
+        if life.deactivate_on is not None:
+            due.append(Due(Event.DEACTIVATE, life.deactivate_on, "schedule/deactivation-date"))
+        if begins is not None:
+            ends = UnixSeconds(begins + KEY_CLASSES[key.key_class].crypto_period_days * DAY)
+            due.append(Due(Event.DEACTIVATE, ends, "schedule/crypto-period"))
+    return tuple(sorted(due, key=lambda one: (one.at, one.event is not Event.ACTIVATE)))
+
+
+def effective(key: KeyRecord, at: UnixSeconds) -> tuple[KeyState, str]:
+    """State of the key at a moment, and the rule that led there since its record was written.
+
+    The rule is empty where the record itself says the state. An event that the table does not have in the state
+    then reached is passed over: a key that was deactivated by its date is not activated by a later one.
+    """
+    state, rule = key.state, ""
+    for one in schedule(key):
+        found = TRANSITIONS.get((state, one.event))
+        if one.at <= at and found is not None:
+            state, rule = found.to, one.rule
+    return state, rule

@@ -6,11 +6,20 @@ would give: `key_from_document(key_document(record)) == record`, and any other d
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cryptosvc.core.canonical import JsonValue, digest
+from cryptosvc.core.documents import mapping, mappings, number, octets, text, texts, truth
 from cryptosvc.core.errors import Malformed
+from cryptosvc.core.life import (
+    Asset,
+    Life,
+    asset_document,
+    asset_from_document,
+    life_document,
+    life_from_document,
+)
 from cryptosvc.core.names import (
     CallerId,
     Environment,
@@ -24,8 +33,12 @@ from cryptosvc.core.names import (
 
 
 class KeyState(StrEnum):
-    """Key states. Source: NIST SP 800-57 Part 1 Rev 5, section 7."""
+    """Key states. Source: NIST SP 800-57 Part 1 Rev 5, section 7.
 
+    ORDERED stands before them: the record exists and no object does yet (G5.13(b), "ordered").
+    """
+
+    ORDERED = "ordered"
     PRE_ACTIVATION = "pre-activation"
     ACTIVE = "active"
     SUSPENDED = "suspended"
@@ -69,6 +82,8 @@ class KeyRecord:
         origin: generated on the module, or adopted.
         transferable: extractable under trusted wrapping, as fixed at generation.
         signs_for_eligible_user: signs Pre-Commands of an Eligible User: UK modules only (G3.25).
+        asset: its line in the asset register (G5.6, G5.21).
+        life: dates and limits that were approved, and what happened when.
 
     """
 
@@ -88,6 +103,8 @@ class KeyRecord:
     origin: Origin
     transferable: bool
     signs_for_eligible_user: bool
+    asset: Asset = field(default=Asset())
+    life: Life = field(default=Life())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +196,8 @@ def key_document(record: KeyRecord) -> dict[str, JsonValue]:
         "origin": record.origin.value,
         "transferable": record.transferable,
         "signs_for_eligible_user": record.signs_for_eligible_user,
+        "asset": asset_document(record.asset),
+        "life": life_document(record.life),
     }
 
 
@@ -187,22 +206,24 @@ def key_from_document(document: Mapping[str, JsonValue]) -> KeyRecord:
     try:
         eui64, role = document["eui64"], document["role"]
         found = KeyRecord(
-            key_id=KeyId(_text(document, "key_id")),
-            version=_number(document, "version"),
-            key_class=_text(document, "key_class"),
-            state=KeyState(_text(document, "state")),
-            system=SystemName(_text(document, "system")),
-            environment=Environment(_text(document, "environment")),
-            module=ModuleName(_text(document, "module")),
-            label=_text(document, "label"),
-            object_id=bytes.fromhex(_text(document, "object_id")),
-            public_point=bytes.fromhex(_text(document, "public_point")),
-            certificate=bytes.fromhex(_text(document, "certificate")),
-            eui64=None if eui64 is None else Eui64.parse(_text(document, "eui64")),
-            role=None if role is None else RemotePartyRole(_number(document, "role")),
-            origin=Origin(_text(document, "origin")),
-            transferable=document["transferable"] is True,
-            signs_for_eligible_user=document["signs_for_eligible_user"] is True,
+            key_id=KeyId(text(document, "key_id")),
+            version=number(document, "version"),
+            key_class=text(document, "key_class"),
+            state=KeyState(text(document, "state")),
+            system=SystemName(text(document, "system")),
+            environment=Environment(text(document, "environment")),
+            module=ModuleName(text(document, "module")),
+            label=text(document, "label"),
+            object_id=octets(document, "object_id"),
+            public_point=octets(document, "public_point"),
+            certificate=octets(document, "certificate"),
+            eui64=None if eui64 is None else Eui64.parse(text(document, "eui64")),
+            role=None if role is None else RemotePartyRole(number(document, "role")),
+            origin=Origin(text(document, "origin")),
+            transferable=truth(document, "transferable"),
+            signs_for_eligible_user=truth(document, "signs_for_eligible_user"),
+            asset=asset_from_document(mapping(document, "asset")),
+            life=life_from_document(mapping(document, "life")),
         )
     except (KeyError, ValueError, TypeError, Malformed):
         raise _not_a_record("key") from None
@@ -234,59 +255,29 @@ def caller_from_document(document: Mapping[str, JsonValue]) -> CallerRecord:
     """Read a caller record. Malformed: not what `caller_document` prints."""
     try:
         found = CallerRecord(
-            caller_id=CallerId(_text(document, "caller_id")),
-            version=_number(document, "version"),
-            state=CallerState(_text(document, "state")),
-            certificate_sha256=bytes.fromhex(_text(document, "certificate_sha256")),
-            system=SystemName(_text(document, "system")),
-            user_roles=frozenset(UserRole(text) for text in _texts(document, "user_roles")),
-            user_ids=frozenset(Eui64.parse(text) for text in _texts(document, "user_ids")),
+            caller_id=CallerId(text(document, "caller_id")),
+            version=number(document, "version"),
+            state=CallerState(text(document, "state")),
+            certificate_sha256=octets(document, "certificate_sha256"),
+            system=SystemName(text(document, "system")),
+            user_roles=frozenset(UserRole(role) for role in texts(document, "user_roles")),
+            user_ids=frozenset(Eui64.parse(user_id) for user_id in texts(document, "user_ids")),
             grants=tuple(
                 Grant(
-                    operation=_text(grant, "operation"),
-                    key_class=_text(grant, "key_class"),
-                    key_ids=frozenset(_texts(grant, "key_ids")),
+                    operation=text(grant, "operation"),
+                    key_class=text(grant, "key_class"),
+                    key_ids=frozenset(texts(grant, "key_ids")),
                 )
-                for grant in _mappings(document, "grants")
+                for grant in mappings(document, "grants")
             ),
-            auditor=document["auditor"] is True,
-            supply_sensitive_checker_key=bytes.fromhex(_text(document, "supply_sensitive_checker_key")),
+            auditor=truth(document, "auditor"),
+            supply_sensitive_checker_key=octets(document, "supply_sensitive_checker_key"),
         )
     except (KeyError, ValueError, TypeError, Malformed):
         raise _not_a_record("caller") from None
     if caller_document(found) != document:
         raise _not_a_record("caller")
     return found
-
-
-def _text(document: Mapping[str, JsonValue], name: str) -> str:
-    value = document[name]
-    if not isinstance(value, str):
-        raise TypeError(name)
-    return value
-
-
-def _number(document: Mapping[str, JsonValue], name: str) -> int:
-    value = document[name]
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(name)
-    return value
-
-
-def _texts(document: Mapping[str, JsonValue], name: str) -> list[str]:
-    value = document[name]
-    if not isinstance(value, list):
-        raise TypeError(name)
-    if not all(isinstance(item, str) for item in value):
-        raise TypeError(name)
-    return value
-
-
-def _mappings(document: Mapping[str, JsonValue], name: str) -> list[Mapping[str, JsonValue]]:
-    value = document[name]
-    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
-        raise TypeError(name)
-    return value
 
 
 def _not_a_record(what: str) -> Malformed:

@@ -1,0 +1,144 @@
+"""What a key record says of the key's life: its line in the asset register, its approved dates, its milestones.
+
+Source: Smart Energy Code G5.6 and G5.21 (an asset has a classification and a responsible person), G5.13(b) (the
+manner in which keys are registered, ordered, generated, labelled, distributed, installed, superseded and renewed).
+
+Dates are whole seconds since 1970-01-01T00:00:00Z.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import NewType, Self
+
+from cryptosvc.core.canonical import JsonValue
+from cryptosvc.core.documents import number, number_or_none, text
+
+UnixSeconds = NewType("UnixSeconds", int)
+
+NANOSECONDS = 1_000_000_000
+DAY = 86_400
+
+
+class Event(StrEnum):
+    """What happens to a key, in the Code's words and those of SP 800-57. `core/lifecycle.py` says when it may."""
+
+    ORDER = "order"
+    GENERATE = "generate"
+    REGISTER = "register"
+    LABEL = "label"
+    CERTIFY = "certify"
+    DISTRIBUTE = "distribute"
+    INSTALL = "install"
+    ACTIVATE = "activate"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    SUPERSEDE = "supersede"
+    RENEW = "renew"
+    DEACTIVATE = "deactivate"
+    COMPROMISE = "compromise"
+    DESTROY = "destroy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """A line of the asset register (G5.6, G5.21).
+
+    Args:
+        label: what the key is called among people; CKA_LABEL of the object never changes.
+        classification: of the asset, in the organisation's own words.
+        responsible: the person who answers for it.
+
+    """
+
+    label: str = ""
+    classification: str = ""
+    responsible: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """Dates and limits that were approved, and what happened when.
+
+    Args:
+        milestones: event → when it last happened; sorted by event.
+        activate_on: the key becomes active then without anybody; None where nobody approved that.
+        deactivate_on: the key is deactivated then without anybody.
+        compromised_since: not to be trusted for anything made since then.
+        usage_limit: how often it may be used at most.
+        replace_by: a key under G2.57 is replaced by then.
+        supersedes, superseded_by: key ids; empty where none.
+
+    """
+
+    milestones: tuple[tuple[Event, UnixSeconds], ...] = ()
+    activate_on: UnixSeconds | None = None
+    deactivate_on: UnixSeconds | None = None
+    compromised_since: UnixSeconds | None = None
+    usage_limit: int | None = None
+    replace_by: UnixSeconds | None = None
+    supersedes: str = ""
+    superseded_by: str = ""
+
+    def when(self, event: Event) -> UnixSeconds | None:
+        """When it last happened; None where it never did."""
+        return next((at for known, at in self.milestones if known is event), None)
+
+    def passed(self, event: Event, at: UnixSeconds) -> Self:
+        """The same life with one more milestone."""
+        others = [one for one in self.milestones if one[0] is not event]
+        return replace(self, milestones=tuple(sorted([*others, (event, at)])))
+
+
+def asset_document(asset: Asset) -> dict[str, JsonValue]:
+    """Print the register's line."""
+    return {
+        "label": asset.label,
+        "classification": asset.classification,
+        "responsible": asset.responsible,
+    }
+
+
+def asset_from_document(document: Mapping[str, JsonValue]) -> Asset:
+    """Read it; KeyError or TypeError where a field is missing or no text."""
+    return Asset(
+        label=text(document, "label"),
+        classification=text(document, "classification"),
+        responsible=text(document, "responsible"),
+    )
+
+
+def life_document(life: Life) -> dict[str, JsonValue]:
+    """Print a life."""
+    return {
+        "milestones": {event.value: at for event, at in life.milestones},
+        "activate_on": life.activate_on,
+        "deactivate_on": life.deactivate_on,
+        "compromised_since": life.compromised_since,
+        "usage_limit": life.usage_limit,
+        "replace_by": life.replace_by,
+        "supersedes": life.supersedes,
+        "superseded_by": life.superseded_by,
+    }
+
+
+def life_from_document(document: Mapping[str, JsonValue]) -> Life:
+    """Read it; KeyError, TypeError or ValueError where a field is missing or of another type."""
+    milestones = document["milestones"]
+    if not isinstance(milestones, Mapping):
+        raise TypeError("milestones")
+    return Life(
+        milestones=tuple(sorted((Event(name), UnixSeconds(number(milestones, name))) for name in milestones)),
+        activate_on=_date(document, "activate_on"),
+        deactivate_on=_date(document, "deactivate_on"),
+        compromised_since=_date(document, "compromised_since"),
+        usage_limit=number_or_none(document, "usage_limit"),
+        replace_by=_date(document, "replace_by"),
+        supersedes=text(document, "supersedes"),
+        superseded_by=text(document, "superseded_by"),
+    )
+
+
+def _date(document: Mapping[str, JsonValue], name: str) -> UnixSeconds | None:
+    value = number_or_none(document, name)
+    return None if value is None else UnixSeconds(value)
