@@ -101,7 +101,7 @@ def test_a_weakened_state_rule_names_the_state(policy_files, state: str) -> None
 @pytest.mark.parametrize(
     ("file", "part"),
     [
-        ("20-access.cedar", "in state pre-activation"),
+        ("20-access.cedar", "in state ordered"),
         ("21-separation.cedar", "with a key of another system"),
         ("22-modules.cedar", "with an adopted key in live"),
         ("23-supply.cedar", "Supply Sensitive without a check"),
