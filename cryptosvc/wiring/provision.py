@@ -20,7 +20,6 @@ from cryptosvc.adapters.store.engine import migrate
 from cryptosvc.cli.actions import Document, Progress
 from cryptosvc.config.provisioning import CallerEntry, KeyEntry, Provisioning, read_provisioning
 from cryptosvc.config.settings import Settings, read_settings
-from cryptosvc.core.content.x509.identity import read_certificate
 from cryptosvc.core.errors import Conflict, Forbidden, Malformed
 from cryptosvc.core.keyclass import ceiling
 from cryptosvc.core.names import CallerId, Environment, Eui64, KeyId, ModuleName, SystemName
@@ -34,6 +33,7 @@ from cryptosvc.core.registry import (
     caller_document,
 )
 from cryptosvc.wiring import logkeys, modules, ownership, profiles, stores, worker
+from cryptosvc.wiring.certifying import certificate_named, certified
 
 
 @dataclass(slots=True)
@@ -103,16 +103,30 @@ async def _provision(
     entries = [*_log_entries(settings), *provisioning.keys]
     if KeyId(settings.log.head_key) not in registered:
         plan.records.append(logkeys.head_key(settings))
+    # 1 whatever can be refused; an object generated before that would be in the way of the next run
     total = len(entries) + len(provisioning.callers)
-    for done, entry in enumerate(entries):
-        progress(f"key {entry.id}", done, total)
-        _plan_key(settings, entry, registered.get(KeyId(entry.id)), tokens, plan)
+    done = 0
+    to_generate = [entry for entry in entries if not entry.adopt and KeyId(entry.id) not in registered]
+    for entry in to_generate:
+        _require_can_be_generated(settings, entry, tokens)
+    for entry in entries:
+        if entry not in to_generate:
+            progress(f"key {entry.id}", done, total)
+            _plan_key(settings, entry, registered.get(KeyId(entry.id)), tokens, plan)
+            done += 1
     own = worker.service_caller(settings)
     if own.caller_id not in callers:
         plan.records.append(own)
-    for done, caller in enumerate(provisioning.callers, len(entries)):
+    for caller in provisioning.callers:
         progress(f"caller {caller.id}", done, total)
         _plan_caller(settings, caller, callers.get(CallerId(caller.id)), plan)
+        done += 1
+    # 2 the keys
+    for entry in to_generate:
+        progress(f"key {entry.id}", done, total)
+        plan.records.append(_make(settings, entry, tokens, plan))
+        done += 1
+    # 3 the registry
     if plan.records:
         await store.registry.change(plan.records)
     head = await store.ledger.head()
@@ -164,25 +178,36 @@ def _plan_key(
     tokens: dict[ModuleName, Provisioner],
     plan: _Plan,
 ) -> None:
-    certificate = _certificate(entry)
+    certificate = certificate_named(entry)
     if record is None:
         made = _make(settings, entry, tokens, plan)
-        plan.records.append(_certified(entry, made, certificate) if certificate else made)
+        plan.records.append(certified(entry, made, certificate) if certificate else made)
         return
     same = (entry.key_class, entry.system or settings.deployment.system)
     if (record.key_class, record.system) != same or (entry.module or record.module) != record.module:
         raise _differs(entry.id, "class, system or module")
     if certificate and not record.certificate:
         changed = replace(record, version=record.version + 1)
-        plan.records.append(_certified(entry, changed, certificate))
+        plan.records.append(certified(entry, changed, certificate))
         plan.certified.append(entry.id)
     elif certificate and certificate != record.certificate:
         raise _differs(entry.id, "certificate")
 
 
-def _make(
-    settings: Settings, entry: KeyEntry, tokens: dict[ModuleName, Provisioner], plan: _Plan
-) -> KeyRecord:
+def _require_can_be_generated(
+    settings: Settings, entry: KeyEntry, tokens: dict[ModuleName, Provisioner]
+) -> None:
+    _module_of(settings, entry, tokens)
+    if entry.certificate is not None:
+        raise Malformed(
+            f"key {entry.id}: its certificate is for another key: this one is only generated now. Leave the "
+            "certificate out, and give it once there is one; or adopt the object it is for",
+            rule="provisioning/certificate",
+            field=f"keys.{entry.id}",
+        )
+
+
+def _module_of(settings: Settings, entry: KeyEntry, tokens: dict[ModuleName, Provisioner]) -> ModuleName:
     module = ModuleName(entry.module or settings.modules[0].name)
     if module not in tokens:
         raise Malformed(
@@ -190,6 +215,13 @@ def _make(
             rule="provisioning/module",
             field="keys",
         )
+    return module
+
+
+def _make(
+    settings: Settings, entry: KeyEntry, tokens: dict[ModuleName, Provisioner], plan: _Plan
+) -> KeyRecord:
+    module = _module_of(settings, entry, tokens)
     label = entry.label or entry.id
     object_id = bytes.fromhex(entry.object_id) if entry.object_id else logkeys.object_id(entry.id)
     template = ceiling(entry.key_class).template
@@ -219,31 +251,6 @@ def _make(
         transferable=template.transferable and not entry.adopt,
         signs_for_eligible_user=entry.signs_for_eligible_user,
     )
-
-
-def _certificate(entry: KeyEntry) -> bytes:
-    return (
-        b"" if entry.certificate is None else profiles.read_certificate(entry.certificate, f"keys.{entry.id}")
-    )
-
-
-def _certified(entry: KeyEntry, record: KeyRecord, certificate: bytes) -> KeyRecord:
-    """Give a record its certificate. Malformed: it is of another key, of another party, or of a role not the class's."""
-    facts = read_certificate(certificate)
-    roles = ceiling(record.key_class).roles
-    for what, holds in (
-        ("is for another key", facts.public_point == record.public_point),
-        ("names another party than the file's eui64", entry.eui64 is None or str(facts.eui64) == entry.eui64),
-        ("carries another role than the file's", entry.role is None or facts.role == entry.role),
-        (f"carries a role that no {record.key_class} key has", facts.role in roles),
-    ):
-        if not holds:
-            raise Malformed(
-                f"key {entry.id}: its certificate {what}",
-                rule="provisioning/certificate",
-                field=f"keys.{entry.id}",
-            )
-    return replace(record, certificate=certificate, eui64=facts.eui64, role=facts.role)
 
 
 def _plan_caller(settings: Settings, entry: CallerEntry, record: CallerRecord | None, plan: _Plan) -> None:

@@ -4,10 +4,24 @@ from cryptosvc.core.content.base import Statement
 from cryptosvc.core.content.x509.extensions import OCA_USAGES, KeyUsage
 from cryptosvc.core.content.x509.identity import CertificateFacts, read_certificate
 from cryptosvc.core.errors import Forbidden, Malformed
+from cryptosvc.core.keyclass import AUTHORITY_CLASSES
 from cryptosvc.core.names import ContentForm, Environment
 from cryptosvc.core.registry import KeyRecord
 
 _FOR_SIGNATURES = frozenset({KeyUsage.DIGITAL_SIGNATURE})
+
+
+def require_own_certificate(key: KeyRecord) -> None:
+    """Require of a key's certificate what its class signs under: an OCA Certificate, or an Organisation's.
+
+    Raises:
+        Forbidden: as `certificate_of` for the classes of OCA keys, as `require_organisation` for all others.
+
+    """
+    if key.key_class in AUTHORITY_CLASSES:
+        certificate_of(key)
+    else:
+        require_organisation(key)
 
 
 def certificate_of(key: KeyRecord) -> CertificateFacts:
