@@ -95,7 +95,7 @@ class Facts:
         in_united_kingdom: module and worker both stand in the United Kingdom.
         supply_sensitive: the communication is of a configured Supply Sensitive Service Reference Variant.
         supply_sensitive_check: a Supply Sensitive Check over these very bytes was attached and verifies.
-        eligible_user_key: the key signs Pre-Commands of an Eligible User.
+        eligible_user_key: the key signs for an Eligible User, as its record or its Remote Party Role says.
 
     """
 

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from cryptosvc.core import dsse
 from cryptosvc.core.canonical import canonical
 from cryptosvc.core.content.base import Content
+from cryptosvc.core.content.gbcs.codes import ELIGIBLE_ROLES, USERS
 from cryptosvc.core.errors import Forbidden, Malformed
+from cryptosvc.core.registry import KeyRecord
 
 PAYLOAD_TYPE = "application/vnd.cryptosvc.supply-sensitive-check.v1+json"
 
@@ -35,6 +37,21 @@ class SupplyProfile:
 def sensitive(content: Content, profile: SupplyProfile) -> bool:
     """Whether the content can belong to a Supply Sensitive Service Reference Variant, whatever the caller states."""
     return not profile.sensitive_variants.isdisjoint(content.service_reference_variants)
+
+
+def of_eligible_user(key: KeyRecord, profile: SupplyProfile) -> bool:
+    """Whether a key signs for an Eligible User of anything Supply Sensitive, so that its place is the United Kingdom.
+
+    Its record may say so; and the Remote Party Role of a command-signing key says it of itself wherever one of its
+    User Roles may send a configured variant, so that nobody can forget to. The role of an xml-signing key does not tell
+    User Roles apart: of it only the record speaks.
+
+    Source: Smart Energy Code G3.23(a)(i) and (ii).
+    """
+    if key.signs_for_eligible_user:
+        return True
+    users = USERS.get(key.role, frozenset()) if key.role is not None else frozenset()
+    return any(users & ELIGIBLE_ROLES.get(variant, frozenset()) for variant in profile.sensitive_variants)
 
 
 def check_attached(envelope: bytes, payload: bytes, request_id: str, checker_key_spki: bytes) -> bool:

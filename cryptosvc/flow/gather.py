@@ -75,7 +75,7 @@ class Gatherer:
 
     def _ground(self, batch: "_Batch", key_id: KeyId) -> "_Ground":
         key = granted_key(batch.principal.caller, batch.operation, key_id, batch.view)
-        return _Ground(key, self._hsm.facts(key.module))
+        return _Ground(key, self._hsm.facts(key.module), supply.of_eligible_user(key, self._supply))
 
     def _facts_of(self, batch: "_Batch", ground: "_Ground", request: Request, content: Content) -> Facts:
         """The categorical facts; items of a batch that are alike in all of them share one value."""
@@ -108,17 +108,18 @@ class Gatherer:
                 in_united_kingdom=module.country == module.worker_country == UNITED_KINGDOM,
                 supply_sensitive=sensitive,
                 supply_sensitive_check=checked,
-                eligible_user_key=key.signs_for_eligible_user,
+                eligible_user_key=ground.for_eligible_user,
             )
         return facts
 
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """A key the caller may ask for, and the module that holds it."""
+    """A key the caller may ask for, the module that holds it, and whether it signs for an Eligible User (G3.23)."""
 
     key: KeyRecord
     module: ModuleFacts
+    for_eligible_user: bool
 
 
 @dataclass(slots=True)

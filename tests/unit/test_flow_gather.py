@@ -172,3 +172,26 @@ async def test_sensitivity_is_read_from_the_bytes_of_every_form():
         duis_request(), statement=replace(duis_request().statement, service_reference_variant="")
     )
     assert (await the_case(corridor, silent)).facts.supply_sensitive is True
+
+
+@pytest.mark.parametrize(
+    ("sensitive", "marked", "role", "wanted"),
+    [
+        (set(), False, 2, False),
+        (set(), True, 2, True),
+        ({"7.2"}, False, 2, True),
+        ({"7.2"}, False, 3, False),  # only suppliers may send 7.2
+        ({"6.15.1"}, False, 3, True),
+        ({"7.16"}, False, 8, True),
+        ({"7.16"}, False, 2, False),
+        ({"7.2"}, False, 4, False),  # the DCC is nobody's Eligible User
+        ({"12.2"}, False, 2, False),  # no Command belongs to it
+    ],
+)
+async def test_a_key_is_an_eligible_users_where_its_role_or_its_record_says_so(
+    sensitive, marked, role, wanted
+):
+    corridor = Corridor(sensitive=sensitive)
+    record = replace(corridor.keys.records[SUPPLIER_KEY], role=role, signs_for_eligible_user=marked)
+    corridor.keys.records[SUPPLIER_KEY] = record
+    assert (await the_case(corridor)).facts.eligible_user_key is wanted

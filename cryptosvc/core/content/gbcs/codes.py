@@ -215,3 +215,14 @@ ELIGIBLE_ROLES: Mapping[str, frozenset[UserRole]] = MappingProxyType(
     }
 )
 """Service Reference Variant of a signed Command → User Roles that may send it."""
+
+USERS: Mapping[RemotePartyRole, frozenset[UserRole]] = MappingProxyType(
+    {
+        RemotePartyRole.SUPPLIER: frozenset({UserRole.IMPORT_SUPPLIER, UserRole.GAS_SUPPLIER}),
+        RemotePartyRole.NETWORK_OPERATOR: frozenset(
+            {UserRole.ELECTRICITY_DISTRIBUTOR, UserRole.GAS_TRANSPORTER}
+        ),
+        RemotePartyRole.LOAD_CONTROLLER: frozenset({UserRole.LOAD_CONTROLLER}),
+    }
+)
+"""Remote Party Roles of Users → the User Roles in which their keys sign Commands; every other one is the DCC's."""

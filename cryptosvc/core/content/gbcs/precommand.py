@@ -20,13 +20,11 @@ Sources: GBCS 0.8.1 13.3.3.1 and 6.4.5; G2.56, G3.29; see `framing`, `codes`, `d
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from cryptosvc.core.content.base import Content, Once, Statement
 from cryptosvc.core.content.gbcs import asn1, codes, dlms, framing, gbz
-from cryptosvc.core.content.gbcs.codes import CODE_ONLY, WITH_SUPPLEMENTARY_PARTY, Code, Payload
+from cryptosvc.core.content.gbcs.codes import CODE_ONLY, USERS, WITH_SUPPLEMENTARY_PARTY, Code, Payload
 from cryptosvc.core.content.gbcs.items import ITEMS
 from cryptosvc.core.content.gbcs.profile import GbcsProfile
 from cryptosvc.core.content.gbcs.structures import CERTIFICATE, MODES, STRUCTURES
@@ -41,16 +39,6 @@ ONCE_SCOPE = "gbcs-counter"
 _NULL_SIGNATURE = b"\x00"
 _SIGNATURE_LENGTH = bytes((framing.SIGNATURE_OCTETS,))
 _TAG = bytes((framing.GENERAL_SIGNING,))
-_USERS: Mapping[RemotePartyRole, frozenset[UserRole]] = MappingProxyType(
-    {
-        RemotePartyRole.SUPPLIER: frozenset({UserRole.IMPORT_SUPPLIER, UserRole.GAS_SUPPLIER}),
-        RemotePartyRole.NETWORK_OPERATOR: frozenset(
-            {UserRole.ELECTRICITY_DISTRIBUTOR, UserRole.GAS_TRANSPORTER}
-        ),
-        RemotePartyRole.LOAD_CONTROLLER: frozenset({UserRole.LOAD_CONTROLLER}),
-    }
-)
-"""Remote Party Roles of Users → the User Roles in which their keys sign Commands; every other one is the DCC's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +220,7 @@ def _check_statement(message: PreCommand, role: RemotePartyRole | None, statemen
             field="user_id",
         )
     user_role = statement.user_role
-    users = _USERS.get(role) if role is not None else None
+    users = USERS.get(role) if role is not None else None
     if users is None:
         # The DCC may say that it is the DCC, or name the role of the User it acts for.
         holds = user_role in ("", UserRole.DCC) or user_role in codes.ELIGIBLE_ROLES.get(variant, ())
@@ -273,7 +261,7 @@ def _not_a_signer(code: Code, role: RemotePartyRole | None) -> Forbidden:
 
 def _clause(role: RemotePartyRole | None) -> str:
     """G3.29 limits the keys of Users, G2.56 those of the DCC."""
-    return "G3.29" if role in _USERS else "G2.56"
+    return "G3.29" if role in USERS else "G2.56"
 
 
 def _role_name(role: RemotePartyRole | None) -> str:
