@@ -215,9 +215,10 @@ class StandExplainer:
     async def explain(self, principal: Principal, request: Request) -> Explained:
         (made,) = await self._ledger.record([("explained", request.request_id)])
         error = ERRORS.get(request.key_id)
+        authorised = checked_of(principal, request, self._key).claim.authorised
         if error is not None:
-            return Explained(None, cast("Forbidden", error), made)
-        return Explained(checked_of(principal, request, self._key).claim.authorised, None, made)
+            return Explained(None, cast("Forbidden", error), made, authorised.case.content)
+        return Explained(authorised, None, made, authorised.case.content)
 
 
 def checked_of(principal: Principal, request: Request, key: ec.EllipticCurvePrivateKey) -> Checked:

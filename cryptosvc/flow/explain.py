@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cryptosvc.core.case import Case, Principal, Request
 from cryptosvc.core.content import forms
+from cryptosvc.core.content.base import Content
 from cryptosvc.core.errors import Refusal
 from cryptosvc.core.judge import Authorised, judge
 from cryptosvc.core.names import Operation
@@ -20,12 +21,14 @@ class Explained:
         authorised: what Sign would have gone on with; None where it would refuse.
         refusal: what Sign would have refused with; None where it would sign.
         receipt: the record of the question.
+        content: what the payload turned out to be, permitted or not; None where it could not be read.
 
     """
 
     authorised: Authorised | None
     refusal: Refusal | None
     receipt: Receipt
+    content: Content | None = None
 
 
 class Explainer:
@@ -43,10 +46,12 @@ class Explainer:
     async def explain(self, principal: Principal, request: Request) -> Explained:
         """Answer for one request. Raises Unavailable or Corrupt where store or log do not answer."""
         # 1 inspect, gather, judge, foresee
+        content: Content | None = None
         authorised: Authorised | None = None
         refusal: Refusal | None = None
         try:
-            authorised = await self._foreseen(principal, request)
+            content = forms.parse(request.form, request.payload, self._profiles)
+            authorised = await self._foreseen(principal, request, content)
         except Refusal as found:
             refusal = found
         # 2 record the question
@@ -63,10 +68,9 @@ class Explainer:
             facts=facts,
         )
         (receipt,) = await self._ledger.record([observed])
-        return Explained(authorised, refusal, receipt)
+        return Explained(authorised, refusal, receipt, content)
 
-    async def _foreseen(self, principal: Principal, request: Request) -> Authorised:
-        content = forms.parse(request.form, request.payload, self._profiles)
+    async def _foreseen(self, principal: Principal, request: Request, content: Content) -> Authorised:
         (case,) = await self._gatherer.gather(principal, Operation.SIGN, [(request, content)])
         if not isinstance(case, Case):
             raise case

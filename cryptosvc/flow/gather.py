@@ -169,7 +169,10 @@ def _role_held(caller: CallerRecord, request: Request) -> UserRole | None:
     stated = request.statement
     if stated.user_id and stated.user_id not in _texts(caller.user_ids):
         raise Forbidden(
-            "the User ID stated is not one of this caller's", rule="caller/user-id", field="user_id"
+            "the User ID stated is not one of this caller's",
+            rule="caller/user-id",
+            clause="G1.5",
+            field="user_id",
         )
     if not stated.user_role:
         return None
@@ -177,7 +180,10 @@ def _role_held(caller: CallerRecord, request: Request) -> UserRole | None:
         if role == stated.user_role:
             return role
     raise Forbidden(
-        "the User Role stated is not one of this caller's", rule="caller/user-role", field="user_role"
+        "the User Role stated is not one of this caller's",
+        rule="caller/user-role",
+        clause="G1.5",
+        field="user_role",
     )
 
 

@@ -225,14 +225,14 @@ def signed_into(message: crypto_pb2.SignResponse, checked: Checked, made: Receip
 
 
 def explained(found: Explained) -> crypto_pb2.ExplainResponse:
-    """Put the permitted part of an explanation on the wire; `refusal` is for the caller to fill in."""
+    """Put an explanation on the wire; `refusal` is for the caller to fill in."""
     answer = crypto_pb2.ExplainResponse(
         permitted=found.authorised is not None, receipt=receipt(found.receipt)
     )
+    if found.content is not None:
+        answer.content_kind = found.content.kind.value
+        answer.facts.update(found.content.facts)
     if found.authorised is not None:
-        content = found.authorised.case.content
-        answer.content_kind = content.kind.value
-        answer.facts.update(content.facts)
         answer.clause = found.authorised.clause
         answer.policies.extend(found.authorised.policies)
         answer.policy_digest = found.authorised.policy_digest

@@ -1,5 +1,6 @@
 """What is written beside the code is about this code: reasons, decision records, the assurance page."""
 
+import ast
 import re
 from collections import Counter
 from pathlib import Path
@@ -45,6 +46,38 @@ def test_each_test_the_assurance_page_names_exists() -> None:
         assert not function or re.search(rf"^(async )?def {function}\(", path.read_text(), re.MULTILINE), (
             f"{file}::{function}"
         )
+
+
+def test_each_row_of_the_assurance_page_names_a_test_and_a_table_that_exist() -> None:
+    rows = [
+        line.split("|")[1:-1]
+        for line in (REPOSITORY / "docs/assurance.md").read_text().splitlines()
+        if re.match(r"\| G\d", line)
+    ]
+    assert len(rows) > 20
+    for clauses, claim, argument, tests in rows:
+        assert all(
+            re.fullmatch(r"G\d+\.\d+[A-Z]?(\([a-z]+\))*", one.strip()) for one in clauses.split(",")
+        ), clauses
+        assert claim.strip(), clauses
+        assert argument.strip(), clauses
+        assert re.search(r"`tests/[\w/]+\.py(::\w+)?`", tests), clauses
+        for table in re.findall(r"`([\w-]+\.toml)`", tests):
+            assert (REPOSITORY / "policies/tests" / table).is_file(), table
+
+
+def test_whoever_is_forbidden_something_is_told_the_clause() -> None:
+    read_or_walk = [
+        path for path in MODULES if {"content", "flow"} & set(path.relative_to(PACKAGE).parent.parts[:2])
+    ]
+    forbidding = 0
+    for path in [*read_or_walk, PACKAGE / "core/judge.py", PACKAGE / "core/supply.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Forbidden":
+                forbidding += 1
+                given = {keyword.arg for keyword in node.keywords}
+                assert "clause" in given, f"{path.relative_to(PACKAGE)}:{node.lineno}"
+    assert forbidding > 15
 
 
 def test_each_policy_of_this_repository_cites_a_clause_the_assurance_page_has() -> None:

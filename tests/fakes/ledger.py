@@ -134,10 +134,10 @@ class FakeLedger:
                 found = self._once.get((case.key.key_id, promise.scope, promise.value), promise.digest)
                 if found != promise.digest:
                     return Conflict(
-                        "other bytes were signed under it", rule=f"once/{promise.scope}", clause="G2.56"
+                        "other bytes were signed under it", rule=f"once/{promise.scope}", clause=item.clause
                     )
             elif promise.number <= self._rising.get((case.key.key_id, promise.scope), -1):
-                return Conflict("the number must rise", rule=f"rising/{promise.scope}", clause="G2.56")
+                return Conflict("the number must rise", rule=f"rising/{promise.scope}", clause=item.clause)
         return None
 
     def _take(self, item: Authorised) -> None:

@@ -120,6 +120,7 @@ async def test_explain_gives_the_refusal_that_sign_would_give(request_made, kind
     (signed,) = await corridor.signer.sign(corridor.principal, [request_made])
     assert type(explained.refusal) is kind is type(signed.error)
     assert explained.refusal.rule == signed.error.rule
+    assert (explained.content is None) == (kind is Malformed)
     assert corridor.ledger.recorded[0].facts["rule"] == signed.error.rule
 
 

@@ -242,7 +242,7 @@ def test_a_code_without_a_variant_takes_none() -> None:
 def test_a_user_role_that_may_not_send_it_is_refused(user_role: str) -> None:
     forbidden(
         "gbcs/user-role",
-        "",
+        "G1.5",
         precommands.ecs43(),
         statement=replace(DISABLE, user_role=user_role),
     )

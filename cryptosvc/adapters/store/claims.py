@@ -167,16 +167,16 @@ class ClaimGroup:
         for fingerprint, promise in item.once:
             digest = promise.digest[: taking.DIGEST_OCTETS]
             if self._new.get(fingerprint, digest) != digest:
-                return _conflict(promise.scope)
+                return _conflict(promise.scope, item.authorised.clause)
             if self._hits and any(found != digest for _, _, found in self._earlier(fingerprint)):
-                return _conflict(promise.scope)
+                return _conflict(promise.scope, item.authorised.clause)
         for fingerprint, rising in item.rising:
             last = self._last(fingerprint)
             if last is not None and rising.number <= int.from_bytes(last):
                 return Conflict(
                     f"the number {rising.scope} must be greater than every one signed before with this key",
                     rule=f"rising/{rising.scope}",
-                    clause="G2.56",
+                    clause=item.authorised.clause,
                 )
         return None
 
@@ -227,9 +227,9 @@ class ClaimGroup:
         )
 
 
-def _conflict(scope: str) -> Conflict:
+def _conflict(scope: str, clause: str) -> Conflict:
     return Conflict(
         f"other bytes were signed with this key under the same {scope}; it is never used twice",
         rule=f"once/{scope}",
-        clause="G2.56",
+        clause=clause,
     )

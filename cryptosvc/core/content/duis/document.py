@@ -270,6 +270,7 @@ def _bind_request(document: DuisDocument, key: KeyRecord, statement: Statement, 
         raise Forbidden(
             "the originator of the RequestID is not the entity this key belongs to",
             rule="duis/originator",
+            clause="G3.29",
             field=_FIELD,
         )
     if key.role is RemotePartyRole.DSP_XML_SIGN:
@@ -285,6 +286,7 @@ def _bind_request(document: DuisDocument, key: KeyRecord, statement: Statement, 
         raise Forbidden(
             f"the User Role stated is not eligible for Service Reference Variant {document.variant}",
             rule="duis/eligible-user-role",
+            clause="G1.5",
             field="user_role",
         )
 
@@ -294,6 +296,7 @@ def _bind_response(key: KeyRecord, statement: Statement) -> None:
         raise Forbidden(
             "a Service Response is signed by the DCC, with a key of role 137",
             rule="duis/response-role",
+            clause="G3.29",
             field="key_id",
         )
     _require_dcc(statement)
@@ -302,7 +305,10 @@ def _bind_response(key: KeyRecord, statement: Statement) -> None:
 def _require_dcc(statement: Statement) -> None:
     if statement.user_role not in ("", UserRole.DCC):
         raise Forbidden(
-            "a key of role 137 signs for the DCC", rule="duis/eligible-user-role", field="user_role"
+            "a key of role 137 signs for the DCC",
+            rule="duis/eligible-user-role",
+            clause="G1.5",
+            field="user_role",
         )
 
 

@@ -238,6 +238,7 @@ def _check_statement(message: PreCommand, role: RemotePartyRole | None, statemen
         raise Forbidden(
             "no User in the role stated may send this Service Reference Variant",
             rule="gbcs/user-role",
+            clause="G1.5",
             field="user_role",
         )
 

@@ -4,7 +4,7 @@ from cryptosvc.core.content.base import Statement
 from cryptosvc.core.content.x509.extensions import OCA_USAGES, KeyUsage
 from cryptosvc.core.content.x509.identity import CertificateFacts, read_certificate
 from cryptosvc.core.errors import Forbidden, Malformed
-from cryptosvc.core.keyclass import AUTHORITY_CLASSES
+from cryptosvc.core.keyclass import AUTHORITY_CLASSES, ceiling
 from cryptosvc.core.names import ContentForm, Environment
 from cryptosvc.core.registry import KeyRecord
 
@@ -32,10 +32,12 @@ def certificate_of(key: KeyRecord) -> CertificateFacts:
 
     """
     if not key.certificate:
-        raise _forbidden("this key has no certificate yet, so it can issue nothing", "key-certificate/none")
+        raise _forbidden(
+            key, "this key has no certificate yet, so it can issue nothing", "key-certificate/none"
+        )
     facts = _own(key)
     if not facts.is_ca or facts.usages != OCA_USAGES:
-        raise _forbidden("this key's certificate is not an OCA Certificate", "key-certificate/not-oca")
+        raise _forbidden(key, "this key's certificate is not an OCA Certificate", "key-certificate/not-oca")
     return facts
 
 
@@ -56,6 +58,7 @@ def require_organisation(key: KeyRecord) -> None:
         return
     if not key.certificate:
         raise _forbidden(
+            key,
             "this key has no certificate yet, and in live nothing is signed under a name nobody certified; "
             "a key custodian attaches it",
             "key-certificate/none",
@@ -63,12 +66,13 @@ def require_organisation(key: KeyRecord) -> None:
     facts = _own(key)
     if (facts.eui64, facts.role) != (key.eui64, key.role):
         raise _forbidden(
+            key,
             "this key's certificate names another entity or role than its record",
             "key-certificate/other-party",
         )
     if facts.is_ca or facts.usages != _FOR_SIGNATURES:
         raise _forbidden(
-            "this key's certificate is not for digital signatures alone", "key-certificate/key-usage"
+            key, "this key's certificate is not for digital signatures alone", "key-certificate/key-usage"
         )
 
 
@@ -77,11 +81,12 @@ def _own(key: KeyRecord) -> CertificateFacts:
         facts = read_certificate(key.certificate)
     except Malformed:
         raise _forbidden(
+            key,
             "this key's own certificate cannot be read; a key custodian must replace it",
             "key-certificate/malformed",
         ) from None
     if facts.public_point != key.public_point:
-        raise _forbidden("this key's certificate is for another key", "key-certificate/other-key")
+        raise _forbidden(key, "this key's certificate is for another key", "key-certificate/other-key")
     return facts
 
 
@@ -95,5 +100,5 @@ def require_no_statement(statement: Statement, form: ContentForm) -> None:
         )
 
 
-def _forbidden(message: str, rule: str) -> Forbidden:
-    return Forbidden(message, rule=rule, field="key_id")
+def _forbidden(key: KeyRecord, message: str, rule: str) -> Forbidden:
+    return Forbidden(message, rule=rule, clause=ceiling(key.key_class).clause, field="key_id")
