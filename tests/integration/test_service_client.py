@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
@@ -17,12 +18,13 @@ from cryptography.x509.oid import NameOID
 from cryptosvc.client import errors
 from cryptosvc.client.asynchronous import AsyncClient
 from cryptosvc.client.calls import Client
-from cryptosvc.client.channels import Pool
+from cryptosvc.client.channels import Pool, Target
 from cryptosvc.client.keys import RemotePrivateKey
 from cryptosvc.client.messages import request
 from cryptosvc.client.retries import Retries
 from cryptosvc.core.errors import Busy, OutcomeUnknown, Unavailable
 from cryptosvc.pb.v1 import crypto_pb2
+from tests.pki import Authority
 from tests.service_stand import Stand, stand, until
 
 TBS = b"\x30\x82" + b"t" * 300
@@ -222,3 +224,24 @@ async def test_a_remote_key_raises_what_the_service_said(service: Stand):
         assert caught.value.clause == "G2.60"
 
     await _blocking(service, work)
+
+
+def test_a_slow_handshake_is_waited_for():
+    """A busy machine takes long over TLS; the caller is not told that nobody is there while somebody is."""
+    authority = Authority()
+    caller = authority.client()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        target = Target(
+            f"127.0.0.1:{silent.getsockname()[1]}",
+            authority.certificate,
+            caller.certificate,
+            caller.key,
+            connections=1,
+        )
+        with (
+            Client(target, retries=Retries(attempts=1), seconds=1.5) as client,
+            pytest.raises(errors.TimedOut),
+        ):
+            client.list_keys()
