@@ -14,15 +14,17 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
+import psycopg
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -321,6 +323,26 @@ class Deployment:
         return self.public_points[key_id]
 
     # The log
+
+    def claims(self) -> tuple[list[int], int]:
+        """Leaf indexes of closed claims, and how many are open, as the database has them."""
+        sql = "SELECT leaves FROM claim"
+        if self.store.startswith("sqlite"):
+            with closing(sqlite3.connect(self.database, timeout=10)) as connection:
+                rows = connection.execute(sql).fetchall()
+        else:
+            with psycopg.connect(self.store.replace("+psycopg", "")) as connection:
+                rows = connection.execute(sql).fetchall()
+        slots = [leaves[at : at + 8] for (leaves,) in rows for at in range(0, len(leaves), 8)]
+        closed = [int.from_bytes(slot) for slot in slots if slot != b"\xff" * 8]
+        return closed, len(slots) - len(closed)
+
+    def wait_swept(self, seconds: float = 30.0) -> None:
+        """Wait until every claim has its end in the log; the service must be running."""
+        end = time.monotonic() + seconds
+        while self.claims()[1]:
+            assert time.monotonic() < end, f"claims are still open after {seconds} s"
+            time.sleep(0.1)
 
     def verified_log(self) -> Log:
         """Export the log and have `cryptosvc audit verify` verify it, as an auditor would: by two commands."""

@@ -61,7 +61,7 @@ class Load:
         batch_items: int = 8,
         pause: float = 0.01,
         retries: Retries | None = None,
-        seconds: float = 10.0,
+        seconds: float = 30.0,
     ) -> None:
         """Ask with so many unary callers and so many that send batches, while `script` runs in a thread."""
         async with self.deployment.async_client(retries=retries, seconds=seconds) as client:

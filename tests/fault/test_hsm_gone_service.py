@@ -10,11 +10,16 @@ from tests.deployment import ONCE, make_deployment
 from tests.hsm_fixtures import DyingHsm
 from tests.load import Load, until
 
-BACK_WITHIN_SECONDS = 10.0
+BACK_WITHIN_SECONDS = 20.0
+"""Back-off while it is away may have reached 5 s; the rest is for a busy machine."""
+SETTLED_SECONDS = 0.3
+CALL_SECONDS = 2.0
+"""A call into the module that does not return is answered then, long before the callers' deadlines: so that no caller
+has to say of a call that its time ran out."""
 
 
 async def test_the_module_dies_under_load_and_comes_back(tmp_path_factory, tmp_path: Path):
-    deployment = make_deployment(tmp_path, claim_ttl=3)
+    deployment = make_deployment(tmp_path, claim_ttl=3, call_seconds=CALL_SECONDS)
     # a socket's path must be short
     own = deployment.token
     module = DyingHsm(replace(own, folder=tmp_path_factory.mktemp("p")))
@@ -24,15 +29,22 @@ async def test_the_module_dies_under_load_and_comes_back(tmp_path_factory, tmp_p
     load = Load(deployment)
     moments: list[float] = []
 
+    def known_to_be_gone() -> bool:
+        """Every answer of late says so: each worker has met the loss."""
+        newest = load.since(time.monotonic() - SETTLED_SECONDS)
+        return len(newest) > 5 and all(isinstance(one.answer, Unavailable) for one in newest)
+
     def script() -> None:
-        until(lambda: len(load.signed) > 100, 20, "the first hundred signatures")
+        until(lambda: len(load.signed) > 100, 60, "the first hundred signatures")
         module.kill()
         moments.append(time.monotonic())
-        time.sleep(1.5)
+        until(known_to_be_gone, 20, "nothing but Unavailable")
+        moments.append(time.monotonic())
+        time.sleep(1)
         moments.append(time.monotonic())
         module.start()
         until(
-            lambda: any(one.sent_at > moments[1] for one in load.signed),
+            lambda: any(one.sent_at > moments[2] for one in load.signed),
             BACK_WITHIN_SECONDS,
             "a signature with the module back",
         )
@@ -44,18 +56,19 @@ async def test_the_module_dies_under_load_and_comes_back(tmp_path_factory, tmp_p
             public_point = deployment.public_point()
             workers = deployment.workers()
             await load.run(script, retries=ONCE)
-            time.sleep(5)  # what was open is swept
+            deployment.wait_swept()
             assert deployment.workers() == workers
             log = deployment.verified_log()
     finally:
         module.kill()
 
-    killed, back = moments
-    meanwhile = [one for one in load.asked if killed + 0.2 < one.sent_at and one.answered_at < back]
+    killed, noticed, back = moments
+    assert not [one for one in load.signed if killed < one.sent_at and one.answered_at < back]
+    meanwhile = [one for one in load.asked if noticed < one.sent_at and one.answered_at < back]
     assert meanwhile
     assert {type(one.answer) for one in meanwhile} == {Unavailable}
     said = Counter(type(error) for _, error in load.errors)
-    assert set(said) <= {Unavailable, OutcomeUnknown}
+    assert set(said) <= {Unavailable, OutcomeUnknown}, said
     load.require_logged(log, public_point)
     # what was in the module when it died is unknown, in the answer and in the log; the rest was known not to be done
     ended = {entry.fields["request_id"]: entry.fields["outcome"] for entry in log.uses()}

@@ -37,10 +37,10 @@ async def test_nothing_is_signed_after_the_suspension(deployment: Deployment):
         ) as administrator:
             assert administrator.stdout is not None
             assert json.loads(administrator.stdout.readline()) == {"ready": "active"}
-            until(lambda: len(load.signed) > 200, 20, "two hundred signatures")
-            out, _ = administrator.communicate(b"\n", timeout=20)
+            until(lambda: len(load.signed) > 200, 60, "two hundred signatures")
+            out, _ = administrator.communicate(b"\n", timeout=60)
         said.update(json.loads(out))
-        until(lambda: len(load.since(said["committed"])) > 50, 20, "fifty answers after it")
+        until(lambda: len(load.since(said["committed"])) > 50, 60, "fifty answers after it")
 
     with deployment.serving():
         public_point = deployment.public_point()
