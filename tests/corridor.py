@@ -4,7 +4,7 @@ For tests of the flow itself. What an adapter must hold to is tested in tests/co
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives import hashes
@@ -157,6 +157,7 @@ class SoftwareHsm:
     """Signs with keys in memory; `spoil` may change a signature, `fail` may fail a claim."""
 
     module: ModuleFacts
+    private: Mapping[KeyId, ec.EllipticCurvePrivateKey] = field(default_factory=lambda: PRIVATE)
     signed: list[Claim] = field(default_factory=list)
     spoil: Callable[[bytes, Claim], bytes] = lambda signature, _: signature
     fail: Callable[[Claim], bool] = lambda _: False
@@ -175,7 +176,7 @@ class SoftwareHsm:
             return Failed(claim, OutcomeUnknown("the module fell silent", rule="hsm/silent"))
         self.signed.append(claim)
         case = claim.authorised.case
-        der = PRIVATE[case.key.key_id].sign(case.content.signed_bytes, ec.ECDSA(hashes.SHA256()))
+        der = self.private[case.key.key_id].sign(case.content.signed_bytes, ec.ECDSA(hashes.SHA256()))
         r, s = decode_dss_signature(der)
         return Produced(claim, self.spoil(r.to_bytes(32) + s.to_bytes(32), claim))
 
