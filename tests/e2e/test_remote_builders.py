@@ -39,6 +39,23 @@ def test_a_hierarchy_is_signed_through_pyca(tmp_path):
             again.sign(issuing_key, hashes.SHA256())
         assert refused.value.rule == "rising/crl-number"
 
+        # the Issuing OCA's certificate was registered while the workers ran; no configuration names it
+        root_key = RemotePrivateKey.of(operator, "root-oca")
+
+        def authority_revocations(serial: int) -> x509.CertificateRevocationList:
+            return certificates.crl_builder(
+                der(root),
+                this_update=now(),
+                lasting=timedelta(days=30),
+                revoked=[(serial, now(), x509.ReasonFlags.ca_compromise)],
+                only_ca=True,
+            ).sign(root_key, hashes.SHA256())
+
+        with pytest.raises(NotPermitted) as forbidden:
+            authority_revocations(organisation.serial_number)
+        assert (forbidden.value.rule, forbidden.value.clause) == ("crl/unknown-oca", "G2.60(c)")
+        assert authority_revocations(issuing.serial_number).is_signature_valid(root.public_key())
+
         supplier_key = RemotePrivateKey.of(supplier, "supplier-signing")
         subject = certificates.organisation_name(2, str(precommands.SUPPLIER))
         asked = certificates.csr_builder(subject).sign(supplier_key, hashes.SHA256())
@@ -64,5 +81,6 @@ def test_a_hierarchy_is_signed_through_pyca(tmp_path):
         "oca-certificate",
         "organisation-certificate",
         "organisation-crl",
+        "organisation-arl",
         "certification-request",
     ]
