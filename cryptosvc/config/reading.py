@@ -7,7 +7,7 @@ import difflib
 import tomllib
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -31,18 +31,28 @@ def read_toml(path: Path, model: type[FileModel]) -> FileModel:
             `field` is the dotted name of the first setting at fault and the message names them all.
 
     """
+    _, document = read_document(path)
+    try:
+        return model.model_validate(document, context={"folder": path.resolve().parent})
+    except ValidationError as error:
+        raise _malformed(path, model, error) from None
+
+
+def read_document(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Read the TOML file `path`: its octets, and the mapping they hold.
+
+    Raises:
+        Malformed: `config/unreadable`, `config/toml`.
+
+    """
     try:
         octets = path.read_bytes()
     except OSError as error:
         raise Malformed(f"cannot read {path}: {error.strerror}", rule="config/unreadable") from None
     try:
-        document = tomllib.loads(octets.decode())
+        return octets, tomllib.loads(octets.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Malformed(f"{path} is not TOML: {error}", rule="config/toml") from None
-    try:
-        return model.model_validate(document, context={"folder": path.resolve().parent})
-    except ValidationError as error:
-        raise _malformed(path, model, error) from None
 
 
 def _malformed(path: Path, model: type[Section], error: ValidationError) -> Malformed:
