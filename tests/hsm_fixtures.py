@@ -8,11 +8,14 @@ import ctypes
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import pytest
 
 from cryptosvc.adapters.hsm import provision
 from cryptosvc.adapters.hsm.assurance import Assurance, ModuleConfig, Reported
@@ -131,6 +134,21 @@ def plant_pair(token: TestToken, label: str, object_id: bytes) -> None:
             provision._wanted_public(label, object_id, template),
             provision._wanted(label, object_id, template),
         )
+
+
+def build_slow_module(folder: Path) -> Path:
+    """Compile the bench's slow module, which can also hang: see `scripts/bench_native/slow_module.c`."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        if os.environ.get("CI"):
+            pytest.fail("no C compiler")
+        pytest.skip("no C compiler to build the slow module with")
+    built = folder / "slow_module.so"
+    source = REPOSITORY / "scripts" / "bench_native" / "slow_module.c"
+    subprocess.run(
+        [compiler, "-O2", "-shared", "-fPIC", "-o", built, source, "-ldl", "-lpthread"], check=True
+    )
+    return built
 
 
 class DyingHsm:

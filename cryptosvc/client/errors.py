@@ -135,10 +135,12 @@ _BY_REASON: Mapping[str, type[CallError]] = {
 
 _BY_CODE: Mapping[grpc.StatusCode, type[CallError]] = {
     grpc.StatusCode.UNAVAILABLE: Unreachable,
+    grpc.StatusCode.CANCELLED: Unreachable,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
     grpc.StatusCode.RESOURCE_EXHAUSTED: InvalidRequest,
 }
-"""Without details it was not the service that spoke but gRPC; RESOURCE_EXHAUSTED is then a message too long."""
+"""Without details it was not the service that spoke but gRPC. CANCELLED is then a call that met a server about to stop,
+or a channel being closed; RESOURCE_EXHAUSTED a message too long."""
 
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 

@@ -24,6 +24,10 @@ _log = structlog.get_logger("cryptosvc.supervisor")
 WORKER_VARIABLE = "CRYPTOSVC_WORKER"
 """Environment variable with the worker's number, from 0."""
 
+LEFT_TO_BE_REPLACED = os.EX_TEMPFAIL
+"""Exit status of a worker that cannot go on through no fault of its own, as when a call into a module hangs. It is
+replaced, ever more slowly too, but however often that happens it is no reason to give up."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -157,6 +161,8 @@ class Supervisor:
             dead.cancel()
 
     def _count_failure(self, status: int, *, lived: bool) -> None:
+        if status == LEFT_TO_BE_REPLACED:
+            return
         self._failures = 0 if lived else self._failures + 1
         if self._failures >= self._plan.give_up_after:
             self._gave_up = f"workers die as soon as they start; the last one ended with status {status}"

@@ -1,9 +1,13 @@
-"""One worker process: every floor put together, served until it is told to stop, drained, and taken apart again."""
+"""One worker process: every floor put together, served until it is told to stop, drained, and taken apart again.
+
+A worker one of whose calls into a module never returns cannot use that module again. It drains and leaves with
+`LEFT_TO_BE_REPLACED`; the supervisor starts another, and what it had claimed is swept as outcome unknown.
+"""
 
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from prometheus_client import REGISTRY
 
 import cryptosvc
 from cryptosvc.adapters.clock import SystemClock
+from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.config.settings import Settings, read_settings
@@ -32,19 +37,23 @@ from cryptosvc.service.application import Application
 from cryptosvc.service.limits import Limits
 from cryptosvc.service.metrics import Metrics
 from cryptosvc.service.server import Endpoint, Server
-from cryptosvc.service.supervisor import supervisor_gone
+from cryptosvc.service.supervisor import LEFT_TO_BE_REPLACED, supervisor_gone
 from cryptosvc.service.tracing import Tracing, configured
 from cryptosvc.wiring import journal, logkeys, modules, ownership, process, profiles, review, stores
 from cryptosvc.wiring.chores import Lead, every
 
 _MAINTAIN_EVERY_SECONDS = 1.0
 _TRY_AGAIN_SECONDS = 1.0
+_LOOK_EVERY_SECONDS = 0.2
 _NO_CERTIFICATE = bytes(32)
 _log = structlog.get_logger("cryptosvc.worker")
 
 
 def run(config: Path, index: int, listen: str, ready: Path | None) -> None:
-    """Be worker `index`: serve on `listen`, say so by the file `ready`, stop on SIGTERM or SIGINT."""
+    """Be worker `index`: serve on `listen`, say so by the file `ready`, stop on SIGTERM or SIGINT.
+
+    Does not return where a call into a module hangs: the process ends with status `LEFT_TO_BE_REPLACED`.
+    """
     process.protect_memory()
     name = f"{os.uname().nodename}/{index}"
     journal.set_up(part="worker", worker=name)
@@ -63,14 +72,16 @@ async def _work(settings: Settings, name: str, listen: str, ready: Path | None) 
     configs = modules.module_configs(settings)
     hsm = Pkcs11Hsm(configs, clock, stores.lock_folder(settings))
     hsm.start()
+    hanging = asyncio.create_task(_until_stuck(hsm, stop))
     said = ""
     try:
         while not stop.is_set():
             try:
                 for config in configs:
                     hsm.facts(config.name)
-                    with Provisioner(config, stores.lock_folder(settings)) as token:
-                        ownership.require_own(token, settings, config.name)
+                owned = asyncio.create_task(asyncio.to_thread(_require_own, settings, configs))
+                if not await _before(stop, owned):
+                    break
                 async with stores.opened(settings, hsm, clock, scope(settings, name)) as store:
                     await _serve(settings, listen, ready, hsm, clock, store, stop)
             except (
@@ -83,7 +94,38 @@ async def _work(settings: Settings, name: str, listen: str, ready: Path | None) 
                     await asyncio.wait_for(stop.wait(), _TRY_AGAIN_SECONDS)
     finally:
         orphaned.cancel()
+        hanging.cancel()
         hsm.close()
+        if hsm.stuck is not None:
+            process.leave(LEFT_TO_BE_REPLACED)
+
+
+async def _until_stuck(hsm: Pkcs11Hsm, stop: asyncio.Event) -> None:
+    """Have the worker drain once a call into a module is taken never to return."""
+    while (why := hsm.stuck) is None:  # noqa: ASYNC110 - it is other threads that are waited for
+        await asyncio.sleep(_LOOK_EVERY_SECONDS)
+    _log.critical("worker leaves", rule=why.rule, message=why.message)
+    stop.set()
+
+
+async def _before(stop: asyncio.Event, work: "asyncio.Task[None]") -> bool:
+    """Wait for a task or for `stop`; whether the task was done first. Raises what it raises."""
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+    if work.done():
+        work.result()
+        return True
+    return False
+
+
+def _require_own(settings: Settings, configs: Sequence[ModuleConfig]) -> None:
+    """Refuse a token that belongs to another deployment; in a thread, since a module may hang."""
+    for config in configs:
+        with Provisioner(config, stores.lock_folder(settings)) as token:
+            ownership.require_own(token, settings, config.name)
 
 
 async def _serve(

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from cryptosvc.service.supervisor import WORKER_VARIABLE, GaveUp, Plan, Supervisor, reserve_port
+from cryptosvc.service.supervisor import (
+    LEFT_TO_BE_REPLACED,
+    WORKER_VARIABLE,
+    GaveUp,
+    Plan,
+    Supervisor,
+    reserve_port,
+)
 from tests.service_stand import until
 
 WORKER = f"""
@@ -91,6 +98,20 @@ async def test_workers_that_never_live_end_the_supervisor_with_their_status(tmp_
     )
     with pytest.raises(GaveUp, match="7"):
         await asyncio.wait_for(Supervisor(plan).run(), 20)
+
+
+async def test_workers_that_leave_to_be_replaced_are_however_often(tmp_path: Path):
+    code = (
+        "import os, pathlib, sys\n"
+        "(pathlib.Path(sys.argv[1]) / f'started-{os.getpid()}').touch()\n"
+        f"raise SystemExit({LEFT_TO_BE_REPLACED})\n"
+    )
+    plan = _plan(tmp_path, code, first_wait_seconds=0.01, most_wait_seconds=0.02, give_up_after=2)
+    supervisor = Supervisor(plan)
+    running = asyncio.ensure_future(supervisor.run())
+    await until(lambda: len(_names(tmp_path, "started")) > 6)
+    supervisor.stop()
+    await asyncio.wait_for(running, 10)
 
 
 async def test_workers_notice_that_the_supervisor_was_killed(tmp_path: Path):

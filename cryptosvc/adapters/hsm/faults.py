@@ -145,6 +145,15 @@ def stuck(module: str, seconds: float) -> OutcomeUnknown:
     )
 
 
+def never_returned(module: str, seconds: float) -> Unavailable:
+    """Why a module is not used any more by this process: a call is inside its library and does not come back."""
+    return Unavailable(
+        f"module {module}: a call has not come back for {seconds:g} s, so its library cannot be initialised again here; "
+        "this worker leaves and another takes its place",
+        rule="hsm/call-stuck",
+    )
+
+
 def gone(module: str, detail: str = "") -> Unavailable:
     """The module is out of reach."""
     return Unavailable(

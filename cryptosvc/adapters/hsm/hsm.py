@@ -96,6 +96,11 @@ class Pkcs11Hsm:
             if name not in self._unloadable:
                 pool.close()
 
+    @property
+    def stuck(self) -> Unavailable | None:
+        """Set once a call into a module is taken never to return; then only another process can use that module."""
+        return next((pool.stuck for pool in self._pools.values() if pool.stuck is not None), None)
+
     def facts(self, module: ModuleName) -> ModuleFacts:
         """What is known of a module.
 

@@ -5,6 +5,9 @@ watch thread, which never enters the module, gives up calls that do not return.
 
     closed ──keeper opens──▶ opened ──a call says the module is gone──▶ closed, tried again with back-off
 
+A call that does not return even after it was given up is the end: its library cannot be initialised again in this
+process. The pool then says so in `stuck`, answers everything as Unavailable, and the process has to leave.
+
 Nothing here repeats a key operation or a refused PIN.
 """
 
@@ -19,7 +22,7 @@ from cryptosvc.adapters.hsm.constants import CKS_RO_USER_FUNCTIONS, CKS_RW_USER_
 from cryptosvc.adapters.hsm.cryptoki import CryptokiError
 from cryptosvc.adapters.hsm.lane import Lane, Tickets
 from cryptosvc.adapters.hsm.library import Library, acquire
-from cryptosvc.adapters.hsm.token import OpenToken
+from cryptosvc.adapters.hsm.token import LOCK_SECONDS, OpenToken
 from cryptosvc.adapters.hsm.work import Work
 from cryptosvc.core.errors import CryptosvcError, Unavailable
 
@@ -29,6 +32,8 @@ HEARTBEAT_SECONDS = 1.0
 _SETTLED_SECONDS = 5.0
 """A module that stayed open this long starts again with the first delay when it is lost."""
 _CLOSE_SECONDS = 2.0
+_STUCK_AFTER_CALLS = 2
+"""A call that takes this many times `call_seconds` is not expected to return."""
 
 
 class Pool:
@@ -43,6 +48,8 @@ class Pool:
     def __init__(self, config: ModuleConfig, lock_folder: Path) -> None:
         self.config = config
         self.opened: OpenToken | None = None
+        self.stuck: Unavailable | None = None
+        """Set once a call is taken never to return: this process cannot use the module again."""
         self._why: CryptosvcError = faults.gone(config.name, "it was not opened yet")
         self.library: Library
         self._lock_folder = lock_folder
@@ -57,6 +64,7 @@ class Pool:
         self._seen_generation = 0
         self._refused_stamp: str | None = None
         self._looking = 0.0
+        self._opening = 0.0
         self._keeper = threading.Thread(target=self._keep, name=f"hsm-{config.name}-keeper", daemon=True)
 
     def start(self) -> None:
@@ -143,6 +151,19 @@ class Pool:
         looking, opened = self._looking, self.opened
         if opened is not None and looking and now - looking > limit:
             self.lost(opened, "it does not answer")
+        if self.stuck is None and self._never_returns(now):
+            with self._changing:
+                self.stuck = self._why = faults.never_returned(self.config.name, _STUCK_AFTER_CALLS * limit)
+                self.opened = None  # what is queued is answered at once
+
+    def _never_returns(self, now: float) -> bool:
+        """Whether a lane, the heartbeat or an attempt to open the token has been inside the module for too long."""
+        longest = _STUCK_AFTER_CALLS * self.config.call_seconds
+        entered = [lane.started for lane in (*self._lanes, *self._given_up)]
+        if any(since and now - since > longest for since in (*entered, self._looking)):
+            return True
+        # an attempt waits for its turn among the processes of the host first
+        return bool(self._opening) and now - self._opening > LOCK_SECONDS + longest
 
     def close(self) -> None:
         """Fail what is queued, let calls under way end, close sessions, leave the library."""
@@ -183,15 +204,19 @@ class Pool:
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
             opened_at = 0.0
             try:
+                self._opening = time.monotonic()
                 self._open()
                 opened_at = time.monotonic()
             except CryptosvcError as error:
                 self._why = error
             except Exception as error:  # noqa: BLE001 - the keeper outlives whatever a module does to it
                 self._why = faults.gone(self.config.name, f"opening it failed with {type(error).__name__}")
+            self._opening = 0.0
             self._tried.set()
 
     def _open(self) -> None:
+        if self.stuck is not None:
+            raise Unavailable(self.stuck.message, rule=self.stuck.rule)
         stamp = self.config.pin.stamp()
         if self._refused_stamp == stamp:
             raise faults.pin_refused(self.config.name)
@@ -210,8 +235,12 @@ class Pool:
             raise
         self._refused_stamp = None
         with self._changing:
-            if not self._closing.is_set() and opened.generation == self.library.live:
+            if not self._over() and opened.generation == self.library.live:
                 self.opened = self._last = opened
+
+    def _over(self) -> bool:
+        """Whether the token is not to be used any more, whatever comes."""
+        return self._closing.is_set() or self.stuck is not None
 
     def _look(self) -> None:
         """Heartbeat: is it still logged in, and is it still the same token?"""
