@@ -154,6 +154,6 @@ def held(plan: Script, mode: Mode = Mode.REAL, start: int = 1_800_000_000, prefi
     return signed(entries(plan, mode, start, prefix), people(plan, prefix))
 
 
-def changed(found: list[Entry], at: int, **fields: object) -> list[Entry]:
-    """The same entries with fields of one replaced; `at` counts from 0, the header."""
-    return [*found[:at], replace(found[at], **fields), *found[at + 1 :]]
+def changed(found: list[Entry], position: int, /, **fields: object) -> list[Entry]:
+    """The same entries with fields of one replaced; positions count from 0, the header."""
+    return [*found[:position], replace(found[position], **fields), *found[position + 1 :]]

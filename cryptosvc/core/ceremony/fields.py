@@ -87,7 +87,8 @@ def table(value: JsonValue, path: str, names: Sequence[str]) -> Mapping[str, Jso
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; keys here are {', '.join(sorted(names))}"
-            where = f"{path}.{key}" if path else key
+            spelt = key if _NAME.fullmatch(key) else ascii(key)
+            where = f"{path}.{spelt}" if path else spelt
             raise Malformed(
                 f"{where}: there is no such key in a ceremony{hint}", rule="ceremony/unknown-key", field=where
             )

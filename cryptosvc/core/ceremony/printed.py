@@ -18,6 +18,9 @@ from cryptosvc.core.ceremony.transcript import Transcript, lines, link
 from cryptosvc.core.life import UnixSeconds
 
 
+_GIVEN = ("name", "what", "class", "state", "split", "of the key", "fingerprint")
+
+
 def markdown(transcript: Transcript) -> str:
     """Print a transcript, whole or interrupted.
 
@@ -52,7 +55,18 @@ def markdown(transcript: Transcript) -> str:
 def script_markdown(script: Script) -> str:
     """Print a plan for those who review it: who must come, what is there, each act in its words."""
     people = [(role.value, number) for role, number in script.people]
-    given = [(one.name, one.thing.value, one.key_class, one.fingerprint) for one in script.given]
+    given = [
+        (
+            one.name,
+            one.thing.value,
+            one.key_class,
+            one.state,
+            "in parts" if one.split else "",
+            one.key,
+            one.fingerprint,
+        )
+        for one in script.given
+    ]
     parts = [
         f"# {script.title}",
         "",
@@ -64,7 +78,7 @@ def script_markdown(script: Script) -> str:
         *_table(("role", "number"), people),
     ]
     if given:
-        parts += ["## What is there before", "", *_table(("name", "what", "class", "fingerprint"), given)]
+        parts += ["## What is there before", "", *_table(_GIVEN, given)]
     parts += ["## Acts", ""]
     for act in script.acts:
         parts += [f"{act.number}. {act.sentence}", f"   - typed to confirm: `{act.confirmation}`"]
