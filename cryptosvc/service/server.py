@@ -87,7 +87,7 @@ class Server:
         self._background: list[asyncio.Task[None]] = []
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # exported conditionally
         self.probe = Probe(self._health.set, checks)
-        self._server = grpc.aio.server(options=_options(limits))
+        self._server = grpc.aio.server(options=transport_options(limits))
         desk = Desk(application, limits, metrics, self._overload, tracing)
         walks = Walks(application.signer, self._gate, limits)
         self._server.add_generic_rpc_handlers(
@@ -159,7 +159,8 @@ class Server:
             await asyncio.sleep(1.0)
 
 
-def _options(limits: Limits) -> tuple[tuple[str, int], ...]:
+def transport_options(limits: Limits) -> tuple[tuple[str, int], ...]:
+    """GRPC channel arguments that keep a server within its limits."""
     return (
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", limits.message_octets),

@@ -39,6 +39,7 @@ from cryptosvc.service.metrics import Metrics
 from cryptosvc.service.server import Endpoint, Server
 from cryptosvc.service.supervisor import LEFT_TO_BE_REPLACED, supervisor_gone
 from cryptosvc.service.tracing import Tracing, configured
+from cryptosvc.service.waiting import WaitingRoom
 from cryptosvc.wiring import journal, logkeys, modules, ownership, process, profiles, review, stores
 from cryptosvc.wiring.chores import Lead, every
 
@@ -73,6 +74,7 @@ async def _work(settings: Settings, name: str, listen: str, ready: Path | None) 
     hsm = Pkcs11Hsm(configs, clock, stores.lock_folder(settings))
     hsm.start()
     hanging = asyncio.create_task(_until_stuck(hsm, stop))
+    waiting = WaitingRoom(endpoint(settings, listen), limits(settings))
     said = ""
     try:
         while not stop.is_set():
@@ -83,18 +85,20 @@ async def _work(settings: Settings, name: str, listen: str, ready: Path | None) 
                 if not await _before(stop, owned):
                     break
                 async with stores.opened(settings, hsm, clock, scope(settings, name)) as store:
-                    await _serve(settings, listen, ready, hsm, clock, store, stop)
+                    await _serve(settings, listen, ready, hsm, clock, store, stop, waiting)
             except (
                 Unavailable
             ) as error:  # module or store are away: wait for them, they come back by themselves
                 if error.rule != said:
                     said = error.rule
                     _log.error("worker cannot start yet", rule=error.rule, message=error.message)
+                await waiting.tell(error)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), _TRY_AGAIN_SECONDS)
     finally:
         orphaned.cancel()
         hanging.cancel()
+        await waiting.close()
         hsm.close()
         if hsm.stuck is not None:
             process.leave(LEFT_TO_BE_REPLACED)
@@ -136,6 +140,7 @@ async def _serve(
     clock: SystemClock,
     store: stores.Opened,
     stop: asyncio.Event,
+    waiting: WaitingRoom,
 ) -> None:
     application, checkpointer, policy_digest = assemble(
         settings, hsm, clock, store, await service_principal(store)
@@ -151,6 +156,7 @@ async def _serve(
         tracing=_tracing(settings),
         read_handshakes=True,
     )
+    await waiting.close()
     await server.start()
     process.settle_collector()
     _log.info("worker serves", address=listen)

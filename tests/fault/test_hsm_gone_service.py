@@ -5,8 +5,13 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
 from cryptosvc.client.errors import OutcomeUnknown, Unavailable
-from tests.deployment import ONCE, make_deployment
+from cryptosvc.service.crypto import SERVICE
+from tests.deployment import ONCE, Deployment, make_deployment, pre_command_request
 from tests.hsm_fixtures import DyingHsm
 from tests.load import Load, until
 
@@ -78,3 +83,60 @@ async def test_the_module_dies_under_load_and_comes_back(tmp_path_factory, tmp_p
         if isinstance(error, OutcomeUnknown):
             assert outcome == "outcome_unknown"
     assert set(ended.values()) <= {"signed", "unavailable", "outcome_unknown"}
+
+
+def test_a_service_that_starts_while_the_module_is_away_says_so_and_recovers(
+    tmp_path_factory, tmp_path: Path
+):
+    deployment = make_deployment(tmp_path, call_seconds=CALL_SECONDS)
+    own = deployment.token
+    module = DyingHsm(replace(own, folder=tmp_path_factory.mktemp("p")))
+    deployment.environment["P11_KIT_SERVER_ADDRESS"] = module.address
+    deployment.token = replace(own, config=module.token.config)
+    deployment.configure()
+    try:
+        deployment.launch()
+        said = deployment.event("worker cannot start yet")
+        assert str(said["rule"]).startswith("hsm/")
+        deployment.port = int(str(deployment.event("serving")["address"]).rpartition(":")[2])
+        until(lambda: health(deployment) == {HealthCheckResponse.NOT_SERVING}, 20, "an answer")
+        with deployment.client(retries=ONCE) as client:
+            with pytest.raises(Unavailable) as caught:
+                client.sign(pre_command_request(1))
+            assert caught.value.rule.startswith("hsm/")
+            with pytest.raises(Unavailable):
+                list(client.sign_stream([pre_command_request(2)]))
+        module.start()
+        deployment.ready()
+        until(lambda: health(deployment) == {HealthCheckResponse.SERVING}, 20, "health")
+        with deployment.client() as client:
+            answer = client.sign(pre_command_request(1))
+        assert b"worker-died" not in deployment.service_log.read_bytes()
+        log = deployment.verified_log()
+        log.require_holds(
+            pre_command_request(1, request_id=answer.request_id), answer, deployment.public_point()
+        )
+        # what was answered meanwhile used no key
+        assert [entry.fields["request_id"] for entry in log.uses()] == [answer.request_id]
+    finally:
+        deployment.stop()
+        module.kill()
+
+
+def health(deployment: Deployment) -> set[int]:
+    """What health says of signing, on connections enough to meet every worker; empty where nobody answers."""
+    found = set()
+    target = deployment.target("auditor")
+    for number in range(8):
+        options = [*target.options(), ("test.channel", number)]
+        with grpc.secure_channel(target.address, target.credentials(), options) as channel:
+            ask = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                HealthCheckRequest.SerializeToString,
+                HealthCheckResponse.FromString,
+            )
+            try:
+                found.add(ask(HealthCheckRequest(service=SERVICE), timeout=5).status)
+            except grpc.RpcError:
+                return set()
+    return found
