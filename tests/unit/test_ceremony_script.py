@@ -239,6 +239,16 @@ def test_a_key_in_parts_signs_nothing_until_it_is_put_together():
     assert read(changed)
 
 
+@pytest.mark.parametrize(("file", "position"), [("destruction", 3), ("recovery-key-split", 8)])
+def test_what_is_no_whole_key_is_not_backed_up(file, position):
+    changed = raw(file)
+    key = next(act["key"] for act in changed["acts"] if "key" in act)
+    changed["acts"].insert(position, {"act": "back-up", "key": key, "place": "the safe"})
+    assert refused(changed).field == f"acts.{position}.key"
+    changed["acts"].insert(position - 1, changed["acts"].pop(position))
+    assert read(changed)
+
+
 @pytest.mark.parametrize("order", [(4, 3), (3, 2)])
 def test_nothing_is_used_before_it_is_made_or_allowed(order):
     changed = raw("root-oca")
@@ -254,12 +264,30 @@ def test_fewer_custodians_than_the_class_asks_for_cannot_meet(name):
         **dict.fromkeys(("title", "purpose", "location"), "x"),
         "clause": "G5.13(b)",
         "parameters": {"party": "dcc", "environment": "test", "system": "s", "module": "m"},
-        "people": [{"role": "key-custodian", "number": quorum}],
-        "acts": [{"act": "generate-key", "key": "k", "class": name, "label": "k"}],
+        "people": [{"role": "key-custodian", "number": quorum + 1}],
+        "acts": [
+            {
+                "act": "generate-key",
+                "key": "k",
+                "class": name,
+                "label": "k",
+                "classification": "secret",
+                "responsible": "somebody",
+            }
+        ],
     }
-    assert read(plan).people[0][1] == quorum
+    assert read(plan)
+    plan["people"] = [{"role": "key-custodian", "number": quorum}]
+    assert refused(plan).rule == "ceremony/quorum"  # nobody approves their own proposal
+    plan["people"].append({"role": "ceremony-administrator", "number": 1})
+    assert read(plan)
+    plan["people"][1]["role"] = "witness"
+    assert refused(plan).rule == "ceremony/quorum"
+    plan["people"] = [
+        {"role": "key-custodian", "number": quorum - 1 or 1},
+        {"role": "ceremony-administrator", "number": 5},
+    ]
     if quorum > 1:
-        plan["people"][0]["number"] = quorum - 1
         assert refused(plan).rule == "ceremony/quorum"
 
 

@@ -297,6 +297,13 @@ def test_an_interrupted_transcript_reads_back_to_go_on_from():
     assert emit(transcript) == octets
     begun, done = transcript.steps()[-1]
     assert (begun.number, done) == (4, None)
+    assert (transcript.open_step(), transcript.done()) == (begun, 3)
+    for entry in found[8:]:
+        transcript = transcript.then(entry)
+    assert verify(emit(signed(list(transcript.entries), THERE)), KEYS, LOG).script_sha256 == sha(PLAN.title)
+    assert transcript.open_step() is None
+    with pytest.raises(Malformed, match="has ended"):
+        transcript.then(found[8])
 
 
 # --- paper --------------------------------------------------------------------------------------------------------

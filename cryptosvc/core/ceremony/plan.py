@@ -19,6 +19,7 @@ from cryptosvc.core.names import ContentKind, Operation, RemotePartyRole
 from cryptosvc.core.registry import KeyState
 
 _SPLIT_CLAUSES = {"recovery": "G2.44B(a)", "contingency": "G2.44B(b)"}
+_NO_OBJECT = frozenset({KeyState.ORDERED, KeyState.DESTROYED})
 _DCC, _USER = "G5.13", "G5.24"  # the same duties; G5.24 binds Users
 
 
@@ -167,6 +168,13 @@ def _done(act: Act, there: dict[str, Given], path: str, system: str) -> dict[str
                 raise _refused(f"{path}.certificate", f"{certificate.name} is revoked already", "state")
             there[certificate.name] = replace(certificate, revoked=True)
             return {"revoked": True}
+        case ActKind.BACK_UP:
+            key = there[act.text("key")]
+            if key.split or key.state in _NO_OBJECT:
+                raise _refused(
+                    f"{path}.key", f"there is no whole key {key.name} by then", "state", "G5.13(b)"
+                )
+            return {}
         case ActKind.DECOMMISSION_SYSTEM:
             return _decommissioned(act, there, path, system)
         case _:
@@ -209,7 +217,7 @@ def _require_successor(key: Given, by: Given, path: str) -> None:
 def _split(act: Act, there: dict[str, Given], path: str) -> dict[str, Setting]:
     key = there[act.text("key")]
     splits = act.kind is ActKind.SPLIT_KEY
-    if key.split is splits or key.state in {KeyState.ORDERED, KeyState.DESTROYED}:
+    if key.split is splits or key.state in _NO_OBJECT:
         why = f"the key {key.name} is {'' if key.split else 'not '}in parts, or does not exist"
         raise _refused(f"{path}.key", why, "split", "G2.44B")
     there[key.name] = replace(key, split=splits)

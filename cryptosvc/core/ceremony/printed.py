@@ -17,7 +17,6 @@ from cryptosvc.core.ceremony.script import Script
 from cryptosvc.core.ceremony.transcript import Transcript, lines, link
 from cryptosvc.core.life import UnixSeconds
 
-
 _GIVEN = ("name", "what", "class", "state", "split", "of the key", "fingerprint")
 
 

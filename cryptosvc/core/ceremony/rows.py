@@ -28,6 +28,7 @@ class Role(StrEnum):
     CUSTODIAN = "key-custodian"
     OPERATOR = "operator"
     PART_HOLDER = "part-holder"
+    SECURITY_OFFICER = "security-officer"
     WITNESS = "witness"
     AUDITOR = "auditor"
 
@@ -180,12 +181,15 @@ ROWS: Mapping[ActKind, ActRow] = MappingProxyType(
                 " for Remote Party Role {role}",
                 " and entity {eui64}",
                 " under the label {label}",
+                ", {classification}, for which {responsible} answers",
                 ".",
             ),
             makes={"key": Thing.KEY},
             others=(
                 Field("class", fields.key_class),
-                Field("label", fields.name),
+                Field("label", fields.sentence),
+                Field("classification", fields.sentence),
+                Field("responsible", fields.sentence),
                 Field("role", fields.party_role, required=False),
                 Field("eui64", fields.eui64, required=False),
             ),

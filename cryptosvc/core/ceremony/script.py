@@ -5,8 +5,8 @@ fault; `document` prints a script as the mapping it is read from, so that a tran
 anyone can read it back from there. `plan.py` then walks the acts on paper: what is not possible in this order is
 refused before anybody meets.
 
-Rules of their own: the people required are at least the quorum of every key class touched, the parts of a split key
-have a holder each, and no two names are equal.
+Rules of their own: there are key custodians for the quorum of every key class touched, and one person more who
+proposes, since nobody approves their own proposal; the parts of a split key have a holder each; no two names are equal.
 """
 
 from collections.abc import Mapping
@@ -50,6 +50,7 @@ _GIVEN = (
     Field("key", fields.name, required=False),
     Field("fingerprint", fields.sha256, required=False),
 )
+_PROPOSERS = (Role.CUSTODIAN, Role.ADMINISTRATOR, Role.OPERATOR, Role.SECURITY_OFFICER)
 _TOP = ("parameters", "people", "given", "acts", *(field.name for field in _HEAD))
 
 
@@ -233,9 +234,10 @@ def _require_people(script: Script) -> None:
     classes |= {act.text("class") for act in script.acts if act.kind is ActKind.GENERATE_KEY}
     quorum = max((ceiling(name).quorum for name in classes), default=1)
     custodians = number_of(script, Role.CUSTODIAN)
-    if custodians < quorum:
+    if custodians < quorum or sum(number_of(script, role) for role in _PROPOSERS) < quorum + 1:
         raise Malformed(
-            f"people: {custodians} key custodians cannot make the quorum of {quorum} that the key classes ask for",
+            f"people: the key classes ask for {quorum} key custodians who approve what somebody else proposes, and "
+            f"{custodians} are required to be present",
             rule="ceremony/quorum",
             field="people",
         )

@@ -63,6 +63,20 @@ class Transcript:
         begun = {entry.number: entry for entry in self.entries if isinstance(entry, Begun)}
         return tuple((entry, done.get(number)) for number, entry in begun.items())
 
+    def then(self, entry: Entry) -> Self:
+        """Give the transcript with one entry more; Malformed `transcript/ended` after the footer."""
+        if self.footer is not None:
+            raise Malformed("the ceremony has ended; nothing is added to it", rule="transcript/ended")
+        return replace(self, entries=(*self.entries, entry))
+
+    def open_step(self) -> Begun | None:
+        """Find the act that was begun and is not known to be done: what whoever resumes looks at first."""
+        return next((begun for begun, done in self.steps() if done is None), None)
+
+    def done(self) -> int:
+        """How many acts are done."""
+        return sum(done is not None for _, done in self.steps())
+
     def signed(self, envelope: dsse.Envelope) -> Self:
         """Give the transcript with its signatures."""
         return replace(self, envelope=envelope)

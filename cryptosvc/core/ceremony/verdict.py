@@ -46,6 +46,7 @@ class Verdict:
 
     Args:
         script: the ceremony.
+        script_sha256: of the file it was read from, lower-case hex; compare it with the file that was reviewed.
         mode: rehearsal or real.
         outcome: completed or stopped.
         steps: how many acts were done.
@@ -57,6 +58,7 @@ class Verdict:
     """
 
     script: Script
+    script_sha256: str
     mode: Mode
     outcome: Outcome
     steps: int
@@ -99,9 +101,10 @@ def verify(octets: bytes, keys: Mapping[str, bytes], log: LogKey | None = None) 
     _require_signatures(transcript, keys)
     return Verdict(
         script=script,
+        script_sha256=transcript.header.script_sha256,
         mode=transcript.header.mode,
         outcome=footer.outcome,
-        steps=sum(done is not None for _, done in transcript.steps()),
+        steps=transcript.done(),
         interruptions=sum(isinstance(entry, Resumed) for entry in transcript.entries),
         signed_by=tuple(one.person for one in transcript.header.present),
         head=link(lines(transcript.entries)[-1]),
