@@ -18,7 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 _HEAD = {"format", "origin", "size", "version"}
 _RECORD = {"document", "kind", "leaf_index", "record_id"}
-_RECORD_KINDS = {"key-record": "key", "caller-record": "caller"}
+_RECORD_KINDS = {
+    "key-record": "key",
+    "caller-record": "caller",
+    "custodian-record": "custodian",
+    "proposal-record": "proposal",
+    "module-record": "module",
+}
+_WITHHELD_IDS = {"caller-record", "custodian-record"}
 _LONGEST_NOTE = 8192
 
 
@@ -159,7 +166,7 @@ def _versions(entries: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str
     for index, (entry, values) in enumerate(zip(entries, beside, strict=True)):
         if entry["kind"] not in _RECORD_KINDS:
             continue
-        where: Mapping[str, Any] = entry if entry["kind"] == "key-record" else values
+        where: Mapping[str, Any] = values if entry["kind"] in _WITHHELD_IDS else entry
         name = _RECORD_KINDS[entry["kind"]]
         _require(name in where, "export/redacted")
         versions = found.setdefault((entry["kind"], where[name]), [])

@@ -24,7 +24,7 @@ from cryptosvc.core.errors import Corrupt, Internal, Malformed
 from cryptosvc.core.merkle import leaf_hash, root_of
 from cryptosvc.core.names import ContentKind, Operation
 from cryptosvc.core.record import ENTRY_VERSION, commitment
-from cryptosvc.core.registry import KeyState
+from cryptosvc.core.registry import RECORD_KINDS, KeyState
 
 CHUNK_ENTRIES = 4096
 SEPARATOR = b"\t"
@@ -33,7 +33,8 @@ SEPARATOR = b"\t"
 FORMAT = "cryptosvc-log-export"
 FORMAT_VERSION = 1
 
-RECORD_KINDS = frozenset({"key-record", "caller-record"})
+_OPEN_IDS = {"key-record": "key", "proposal-record": "proposal", "module-record": "module"}
+"""Kinds of record whose id stands open in the leaf, and under which name; ids of people are withheld."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,10 +298,11 @@ def _integer(index: int, entry: Mapping[str, JsonValue], name: str) -> int:
 
 
 def _change(index: int, kind: str, entry: Mapping[str, JsonValue], beside: Mapping[str, str]) -> RecordChange:
-    record_id = entry.get("key") if kind == "key-record" else beside.get("caller")
+    name = _OPEN_IDS.get(kind)
+    record_id = beside.get(kind.removesuffix("-record")) if name is None else entry.get(name)
     if record_id is None:
         raise Malformed(
-            f"entry {index}: the caller's id was redacted, so its record cannot be compared",
+            f"entry {index}: the id of its record was redacted, so the record cannot be compared",
             rule="export/redacted",
         )
     return RecordChange(

@@ -14,7 +14,7 @@ Example:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -108,7 +108,7 @@ USES: Mapping[KeyState, Mapping[Use, str]] = MappingProxyType(
 """State → uses it allows, each with its source. SP 800-57 7.5 would let a compromised key process under conditions
 that somebody has to judge case by case; here it does not."""
 
-_NO_OBJECT_USED = frozenset({Operation.EXPLAIN, Operation.READ_KEYS, Operation.READ_LOG})
+_NO_OBJECT_USED = frozenset({Operation.EXPLAIN, Operation.READ_KEYS, Operation.READ_LOG, Operation.GOVERN})
 
 
 def use_of(operation: Operation, kind: ContentKind) -> Use | None:
@@ -208,3 +208,19 @@ def effective(key: KeyRecord, at: UnixSeconds) -> tuple[KeyState, str]:
         if one.at <= at and found is not None:
             state, rule = found.to, one.rule
     return state, rule
+
+
+def materialised(key: KeyRecord, at: UnixSeconds, rule: str) -> KeyRecord | None:
+    """The record with what has come about by `at` written down, where the last of it came by `rule`; else None.
+
+    Each event is in the milestones with the moment it was due, not the one it was written.
+    """
+    state, found = effective(key, at)
+    if not found or found != rule:
+        return None
+    life, now = key.life, key.state
+    for one in schedule(key):
+        following = TRANSITIONS.get((now, one.event))
+        if one.at <= at and following is not None:
+            now, life = following.to, life.passed(one.event, one.at)
+    return replace(key, version=key.version + 1, state=state, life=life)

@@ -103,6 +103,7 @@ class Operation(StrEnum):
     EXPLAIN = "explain"
     READ_KEYS = "read-keys"
     READ_LOG = "read-log"
+    GOVERN = "govern"
 
 
 class ContentForm(StrEnum):

@@ -10,13 +10,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cryptosvc.core.canonical import JsonValue, canonical
+from cryptosvc.core.asset import ModuleRecord
+from cryptosvc.core.canonical import JsonValue, canonical, digest
 from cryptosvc.core.case import Principal, Request
 from cryptosvc.core.content.base import Content
 from cryptosvc.core.errors import CryptosvcError, Refusal
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import UnixNanoseconds
-from cryptosvc.core.registry import KeyRecord, Record, record_digest, record_kind
+from cryptosvc.core.proposal import ProposalRecord
+from cryptosvc.core.registry import KeyRecord, Record, record_document, record_id, record_kind
 
 ENTRY_VERSION = 1
 
@@ -310,13 +312,36 @@ def observed_leaf(observed: Observed, scope: Scope, salt: bytes) -> Leaf:
     return sealed(entry, withheld, salt)
 
 
-def registered_leaf(
-    record: Record, scope: Scope, at: UnixNanoseconds, time_quality: str, salt: bytes
-) -> Leaf:
-    """The leaf of a new version of a key or caller record; it commits to the record's document.
+@dataclass(frozen=True, slots=True)
+class Because:
+    """Why a record changed.
 
-    A caller's id enters as a commitment under the name `caller`; a key's id, version, state and class stand open.
+    Args:
+        kind: `proposal` (approved under dual control), `rule` (an approved date or limit came), `genesis` (named in the
+            signed genesis file), `init` (the shortcut of environment test).
+        reference: proposal id, name of the rule, digest of the genesis file, or empty.
+        approvals: key ids of the custodians whose approval counted, sorted.
+
     """
+
+    kind: str
+    reference: str = ""
+    approvals: tuple[str, ...] = ()
+
+
+INIT = Because("init")
+"""The shortcut of environment test: no approval stands behind it, and the log says so."""
+
+
+def registered_leaf(
+    record: Record, scope: Scope, at: UnixNanoseconds, time_quality: str, salt: bytes, because: Because = INIT
+) -> Leaf:
+    """The leaf of a new version of a record; it commits to the record's document, which is kept beside it.
+
+    Ids of people (callers, custodians) enter as commitments under the name of the record's kind; those of keys,
+    proposals and modules stand open. With the documents beside, the log alone tells every version of every record.
+    """
+    document = record_document(record)
     entry: dict[str, JsonValue] = {
         "v": ENTRY_VERSION,
         "kind": record_kind(record),
@@ -324,21 +349,27 @@ def registered_leaf(
         "time_quality": time_quality,
         "operation": "register" if record.version == 1 else "change",
         "record_version": record.version,
-        "record_digest": record_digest(record).hex(),
-        "state": record.state.value,
-        "approvals": (),
+        "record_digest": digest(document).hex(),
+        "because": {because.kind: because.reference},
+        "approvals": because.approvals,
         "system": scope.system,
         "environment": scope.environment,
         "worker": scope.worker,
         "software": scope.software,
     }
+    withheld = {"document": canonical(document).decode()}
     if isinstance(record, KeyRecord):
         entry["key"] = record.key_id
         entry["key_class"] = record.key_class
         entry["key_system"] = record.system
         entry["origin"] = record.origin.value
-        return sealed(entry, {}, salt)
-    return sealed(entry, {"caller": record.caller_id}, salt)
+    elif isinstance(record, ProposalRecord | ModuleRecord):
+        entry[record_kind(record).removesuffix("-record")] = record_id(record)
+    else:
+        withheld[record_kind(record).removesuffix("-record")] = record_id(record)
+    if not isinstance(record, ModuleRecord):
+        entry["state"] = record.state.value
+    return sealed(entry, withheld, salt)
 
 
 def genesis_leaf(origin: str, scope: Scope, at: UnixNanoseconds, time_quality: str) -> Leaf:

@@ -5,11 +5,14 @@ worker refuses a record whose digest is not the one in the leaf it names (G2.27)
 would give: `key_from_document(key_document(record)) == record`, and any other document is Malformed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
+from cryptosvc.core.asset import ModuleRecord, module_document, module_from_document
 from cryptosvc.core.canonical import JsonValue, digest
+from cryptosvc.core.custodian import CustodianRecord, custodian_document, custodian_from_document
 from cryptosvc.core.documents import mapping, mappings, number, octets, text, texts, truth
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.life import (
@@ -30,6 +33,7 @@ from cryptosvc.core.names import (
     SystemName,
     UserRole,
 )
+from cryptosvc.core.proposal import ProposalRecord, proposal_document, proposal_from_document
 
 
 class KeyState(StrEnum):
@@ -154,22 +158,70 @@ class CallerRecord:
     supply_sensitive_checker_key: bytes = b""
 
 
-Record = KeyRecord | CallerRecord
+Record = KeyRecord | CallerRecord | CustodianRecord | ProposalRecord | ModuleRecord
+"""Everything the registry holds, proven in one way."""
+
+
+_KINDS: Mapping[type, str] = MappingProxyType(
+    {
+        KeyRecord: "key-record",
+        CallerRecord: "caller-record",
+        CustodianRecord: "custodian-record",
+        ProposalRecord: "proposal-record",
+        ModuleRecord: "module-record",
+    }
+)
+RECORD_KINDS = frozenset(_KINDS.values())
+"""Kinds of leaf that commit to a record."""
 
 
 def record_kind(record: Record) -> str:
-    """Kind of the leaf that commits to the record: `key-record` or `caller-record`."""
-    return "key-record" if isinstance(record, KeyRecord) else "caller-record"
+    """Kind of the leaf that commits to the record, as `key-record`."""
+    return _KINDS[type(record)]
 
 
 def record_id(record: Record) -> str:
-    """The key id or caller id."""
-    return record.key_id if isinstance(record, KeyRecord) else record.caller_id
+    """Its id, unique among records of its kind."""
+    match record:
+        case KeyRecord():
+            return record.key_id
+        case CallerRecord():
+            return record.caller_id
+        case CustodianRecord():
+            return record.custodian_id
+        case ProposalRecord():
+            return record.proposal_id
+        case ModuleRecord():
+            return record.module
 
 
 def record_document(record: Record) -> dict[str, JsonValue]:
     """What is stored and committed to: octets in lower-case hex, sets sorted."""
-    return key_document(record) if isinstance(record, KeyRecord) else caller_document(record)
+    match record:
+        case KeyRecord():
+            return key_document(record)
+        case CallerRecord():
+            return caller_document(record)
+        case CustodianRecord():
+            return custodian_document(record)
+        case ProposalRecord():
+            return proposal_document(record)
+        case ModuleRecord():
+            return module_document(record)
+
+
+def record_from_document(kind: str, document: Mapping[str, JsonValue]) -> Record:
+    """Read a record of a kind; Malformed where there is no such kind, or it is not what its kind prints."""
+    readers: Mapping[str, Callable[[Mapping[str, JsonValue]], Record]] = {
+        "key-record": key_from_document,
+        "caller-record": caller_from_document,
+        "custodian-record": custodian_from_document,
+        "proposal-record": proposal_from_document,
+        "module-record": module_from_document,
+    }
+    if kind not in readers:
+        raise Malformed("there is no such kind of record", rule="registry/kind")
+    return readers[kind](document)
 
 
 def record_digest(record: Record) -> bytes:

@@ -1,4 +1,4 @@
-"""What a use case needs from the world: six ports, each cut to what its callers need. One more needs an ADR.
+"""What a use case needs from the world: eight ports, each cut to what its callers need. One more needs an ADR.
 
 Every adapter has a fake in tests/fakes and both run the same suite in tests/contract.
 Coroutines may wait on a disk or a module; plain functions answer from memory.
@@ -8,13 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cryptosvc.core.acts.base import Made
 from cryptosvc.core.case import Facts, ModuleFacts, PolicyAnswer
 from cryptosvc.core.check import Checked
 from cryptosvc.core.errors import Refusal
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import KeyId, ModuleName, SystemName, UnixNanoseconds
-from cryptosvc.core.record import Claim, Failed, Observed, Produced, Receipt, Refused
-from cryptosvc.core.registry import CallerRecord, KeyRecord
+from cryptosvc.core.record import INIT, Because, Claim, Failed, Observed, Produced, Receipt, Refused
+from cryptosvc.core.registry import CallerRecord, KeyRecord, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,24 @@ class TreeHead:
     root: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class HeldObject:
+    """A key object as it lies on a module.
+
+    Args:
+        kind: `private-key`, `public-key` or `secret-key`.
+        label: CKA_LABEL.
+        object_id: CKA_ID.
+        public_point: of an EC public key, 65 octets; else empty.
+
+    """
+
+    kind: str
+    label: str
+    object_id: bytes
+    public_point: bytes
+
+
 class Clock(Protocol):
     """The time, and how good it is."""
 
@@ -100,6 +119,52 @@ class Keys(Protocol):
 
     async def caller(self, certificate_sha256: bytes) -> CallerRecord | None:
         """The caller registered with this client certificate; revoked ones too, None where there is none."""
+
+
+class Records(Protocol):
+    """Every record of the registry, and the one way one changes. Verified before believed, as `Keys`."""
+
+    async def record(self, kind: str, record_id: str) -> Record | None:
+        """One record of a kind, or None. Corrupt: it is not what the log proves."""
+
+    async def of_kind(self, kind: str) -> Sequence[Record]:
+        """Every record of a kind, sorted by id. Corrupt: one is not what the log proves."""
+
+    async def change(self, changed: Sequence[Record], because: Because = INIT) -> Sequence[Receipt]:
+        """Register or change records: one transaction, one leaf each, in order.
+
+        Args:
+            changed: new versions; version 1 registers, any other must be one more than the version there is.
+            because: what stands behind it, for the leaves.
+
+        Raises:
+            Conflict: a record has moved (`registry/version`), or a certificate is taken (`registry/certificate`).
+            Forbidden: the shortcut of `init` outside environment test.
+            Unavailable, Corrupt: as `Ledger.record`.
+
+        """
+
+
+class Vault(Protocol):
+    """Keys made, found and destroyed on the modules. Refusal: known not done. OutcomeUnknown: it may have been done."""
+
+    async def generate(self, key: KeyRecord) -> Made:
+        """Make the key of this record on its module and read it back. Conflict: such an object is there already."""
+
+    async def adopt(self, key: KeyRecord) -> Made:
+        """Find the object of this record. Unavailable: there is none."""
+
+    async def destroy(self, key: KeyRecord) -> Made:
+        """Destroy every object of the key, and ask again whether any is left. Corrupt: one is."""
+
+    async def objects(self, module: ModuleName) -> Sequence[HeldObject]:
+        """Every key object on a module."""
+
+    async def differences(self, key: KeyRecord) -> Sequence[str]:
+        """How the key's object differs from its class's template, a sentence each."""
+
+    async def identity(self, module: ModuleName) -> Mapping[str, str]:
+        """What the module reports of itself, by the names of `core/asset.IDENTITY`."""
 
 
 class Hsm(Protocol):

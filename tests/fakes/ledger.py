@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from cryptosvc.core import checkpoint
 from cryptosvc.core.check import Checked
 from cryptosvc.core.content.base import Once
-from cryptosvc.core.errors import Conflict, Malformed, OutcomeUnknown, Refusal, Repeated
+from cryptosvc.core.errors import Conflict, Forbidden, Malformed, OutcomeUnknown, Refusal, Repeated
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.merkle import consistency_proof, inclusion_proof, leaf_hash, root_of
 from cryptosvc.core.names import KeyId, SystemName, UnixNanoseconds
 from cryptosvc.core.record import (
+    INIT,
+    Because,
     Claim,
     Failed,
     Leaf,
@@ -222,8 +224,18 @@ class FakeKeys:
                 return one
         return None
 
-    async def change(self, changed: Sequence[Record]) -> None:
+    async def record(self, kind: str, wanted: str) -> Record | None:
+        """One record."""
+        return self.ledger.records.get((kind, wanted))
+
+    async def of_kind(self, kind: str) -> Sequence[Record]:
+        """Every record of a kind, sorted by id."""
+        return [one for name, one in sorted(self.ledger.records.items()) if name[0] == kind]
+
+    async def change(self, changed: Sequence[Record], because: Because = INIT) -> Sequence[Receipt]:
         """Register or change records, all or none."""
+        if because == INIT and self.ledger.scope.environment != "test":
+            raise Forbidden("propose the change", rule="init/live", clause="G5.13(b)")
         after = dict(self.ledger.records)
         for one in changed:
             name = (record_kind(one), record_id(one))
@@ -242,7 +254,17 @@ class FakeKeys:
         instant = self.ledger.clock.now()
         for one in changed:
             self.ledger.leaves.append(
-                registered_leaf(one, self.ledger.scope, instant.at, instant.quality, bytes(16))
+                registered_leaf(one, self.ledger.scope, instant.at, instant.quality, bytes(16), because)
             )
         self.ledger.records = after
         self.ledger.generation += 1
+        start = len(self.ledger.leaves) - len(changed)
+        return [
+            Receipt(
+                origin=self.ledger.origin,
+                leaf_index=index,
+                leaf_hash=leaf_hash(self.ledger.leaves[index].entry),
+                recorded_at=instant.at,
+            )
+            for index in range(start, len(self.ledger.leaves))
+        ]

@@ -17,16 +17,18 @@ from cryptosvc.core.errors import Corrupt, Malformed, OutcomeUnknown, Unavailabl
 from cryptosvc.core.judge import Authorised, judge
 from cryptosvc.core.names import Operation, UnixNanoseconds
 from cryptosvc.core.record import Claim, Failed, Leaf, Observed, Refused, Scope
+from cryptosvc.core.registry import RECORD_KINDS
 from tests.claims import caller_record
 from tests.corridor import ALLOWED, SUPPLIER_KEY, Corridor, duis_request, pre_command_request
+from tests.governance import CUSTODIAN, MODULE, PROPOSAL
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = (REPOSITORY / "docs/log-format.md").read_text()
 SCOPE = Scope(system="test-system", environment="test", worker="w0", software="1")
 SALT = bytes(range(16))
 AT = UnixNanoseconds(2**60)
-EVENTS = {"explain", "read", "handshake-failed", "overloaded", "service-start"}
-KINDS = {"genesis", "key-record", "caller-record", "use", "refusal"}
+EVENTS = {"explain", "read", "handshake-failed", "overloaded", "service-start", "governed"}
+KINDS = {"genesis", "use", "refusal"} | RECORD_KINDS
 
 
 def rows(heading: str) -> Iterator[list[str]]:
@@ -92,7 +94,7 @@ async def every_leaf() -> list[Leaf]:
             found.append(record.observed_leaf(observed, SCOPE, SALT))
             observed = replace(observed, principal=corridor.principal, facts={"a": "b"})
             found.append(record.observed_leaf(observed, SCOPE, SALT))
-        registered = (corridor.keys.records[SUPPLIER_KEY], caller_record())
+        registered = (corridor.keys.records[SUPPLIER_KEY], caller_record(), CUSTODIAN, PROPOSAL, MODULE)
         found += [record.registered_leaf(one, SCOPE, AT, "synchronised", SALT) for one in registered]
     found.append(record.genesis_leaf("a/log", SCOPE, AT, "synchronised"))
     return found
@@ -120,7 +122,14 @@ def test_the_kinds_are_those_the_service_writes() -> None:
 
 async def test_what_is_withheld_is_on_the_page() -> None:
     described = {name for cells in rows("name") for name in named(cells[0])}
-    assert described == record.WITHHELD_FACTS | {"principal", "peer", "user_id", "caller"}
+    assert described == record.WITHHELD_FACTS | {
+        "principal",
+        "peer",
+        "user_id",
+        "caller",
+        "custodian",
+        "document",
+    }
     leaves = await every_leaf()
     seen = {name for leaf in leaves if leaf.withheld for name in json.loads(leaf.withheld)}
     assert described - {"duis_response_id"} == seen

@@ -115,7 +115,11 @@ def test_the_leaf_of_a_key_names_it_and_commits_to_its_document() -> None:
         "suspended",
     )
     assert entry["record_digest"] == digest(key_document(KEY)).hex() == record_digest(KEY).hex()
-    assert leaf.withheld == b""
+    assert entry["because"] == {"init": ""}
+    assert entry["approvals"] == []
+    beside = orjson.loads(leaf.withheld)
+    assert list(beside) == ["document"]
+    assert orjson.loads(beside["document"][1]) == reread(key_document(KEY))
 
 
 def test_the_leaf_of_a_caller_withholds_its_id() -> None:
@@ -124,7 +128,8 @@ def test_the_leaf_of_a_caller_withholds_its_id() -> None:
     salt, value = beside["caller"]
     assert value == "supplier"
     assert b"supplier" not in leaf.entry
-    assert entry["commitments"] == {"caller": commitment(bytes.fromhex(salt), "caller", value)}
+    assert entry["commitments"]["caller"] == commitment(bytes.fromhex(salt), "caller", value)
+    assert set(entry["commitments"]) == {"caller", "document"}
     assert canonical(entry) == leaf.entry
 
 

@@ -6,6 +6,7 @@ tree (`core/registry_tree.py`), whose root is in the authenticated head.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import orjson
 
@@ -17,9 +18,8 @@ from cryptosvc.core.errors import Corrupt, Malformed
 from cryptosvc.core.registry import (
     CallerRecord,
     Record,
-    caller_from_document,
-    key_from_document,
     record_document,
+    record_from_document,
     record_id,
     record_kind,
 )
@@ -41,13 +41,12 @@ def verified(session: Session, head: Head, kind: str, wanted: str, row: RecordRo
 
 def verified_all(session: Session, head: Head) -> list[tuple[RecordRow, Record]]:
     """Every record there is, believed at once: the whole tree is computed, no leaf is read."""
-    rows = session.records()
-    if root_of([commitment(row) for row in rows]) != head.registry_root:
-        raise Corrupt(
-            "key or caller records are not those the log's head vouches for: the database was edited",
-            rule="registry/record-rolled-back",
-        )
-    return [(row, parsed(row)) for row in rows]
+    return [(row, parsed(row)) for row in _all_rows(session, head)]
+
+
+def verified_of_kind(session: Session, head: Head, kind: str) -> list[Record]:
+    """Every record of a kind, none hidden: believed as by `verified_all`, but only those of the kind are read."""
+    return [parsed(row) for row in _all_rows(session, head) if row.kind == kind]
 
 
 def row_of(record: Record, leaf_index: int) -> RecordRow:
@@ -76,9 +75,7 @@ def parsed(row: RecordRow) -> Record:
     """Read a row's document; Corrupt where it is not one, or does not match the row's columns."""
     try:
         document = orjson.loads(row.document)
-        record: Record = (
-            key_from_document(document) if row.kind == "key-record" else caller_from_document(document)
-        )
+        record = record_from_document(row.kind, document)
     except (ValueError, TypeError, Malformed):
         raise _edited(row.record_id) from None
     if row_of(record, row.leaf_index) != row:
@@ -108,6 +105,16 @@ def _as_logged(session: Session, head: Head, kind: str, wanted: str, row: Record
     ):
         raise _edited(wanted)
     return record
+
+
+def _all_rows(session: Session, head: Head) -> Sequence[RecordRow]:
+    rows = session.records()
+    if root_of([commitment(row) for row in rows]) != head.registry_root:
+        raise Corrupt(
+            "the registry's records are not those the log's head vouches for: the database was edited",
+            rule="registry/record-rolled-back",
+        )
+    return rows
 
 
 def _edited(wanted: str) -> Corrupt:

@@ -14,10 +14,11 @@ from cryptosvc.adapters.store.appending import Extension, Registry
 from cryptosvc.adapters.store.heads import Head
 from cryptosvc.adapters.store.ledger import Ledger
 from cryptosvc.adapters.store.session import Session
-from cryptosvc.core.errors import Conflict, Corrupt
+from cryptosvc.core.errors import Conflict, Corrupt, Forbidden
 from cryptosvc.core.evidence import RecordBeside
 from cryptosvc.core.merkle import leaf_hash
-from cryptosvc.core.names import KeyId, SystemName
+from cryptosvc.core.names import Environment, KeyId, SystemName
+from cryptosvc.core.record import INIT, Because, Receipt
 from cryptosvc.core.registry import CallerRecord, KeyRecord, Record, record_document, record_id, record_kind
 from cryptosvc.core.registry_tree import bucket_hash, path, root_above, with_bucket
 from cryptosvc.flow.ports import KeyView
@@ -102,29 +103,46 @@ class StoredRegistry:
 
         return await self._ledger.read(look)
 
-    async def change(self, changed: Sequence[Record]) -> None:
-        """Register or change records: one transaction, one leaf each, one generation on.
+    async def record(self, kind: str, wanted: str) -> Record | None:
+        """See `flow/ports.py`."""
 
-        Args:
-            changed: new versions; version 1 registers, any other must be one more than the version there is.
+        def look(session: Session, head: Head) -> Record | None:
+            return records.verified(session, head, kind, wanted, session.record(kind, wanted))
 
-        Raises:
-            Conflict: `registry/version`, or `registry/certificate` where another caller has the client certificate.
-            Unavailable, Corrupt: as `Ledger.record`.
+        return await self._ledger.read(look)
 
-        """
-        leaves = [self._ledger.writer.registered(one) for one in changed]
+    async def of_kind(self, kind: str) -> Sequence[Record]:
+        """See `flow/ports.py`."""
+
+        def look(session: Session, head: Head) -> list[Record]:
+            return records.verified_of_kind(session, head, kind)
+
+        return sorted(await self._ledger.read(look), key=record_id)
+
+    async def change(self, changed: Sequence[Record], because: Because = INIT) -> Sequence[Receipt]:
+        """See `flow/ports.py`; one generation on."""
+        writer = self._ledger.writer
+        if because == INIT and writer.worker.scope.environment != Environment.TEST:
+            raise Forbidden(
+                "records change without approval in environment test only; propose the change",
+                rule="init/live",
+                clause="G5.13(b)",
+            )
+        leaves = [writer.registered(one, because) for one in changed]
         hashes = [leaf_hash(leaf.entry) for leaf in leaves]
+        starts: list[int] = []
 
         def write(session: Session, head: Head) -> Extension:
+            starts.append(head.size)
             root = head.registry_root
             for leaf_index, one in enumerate(changed, head.size):
                 root = _put(session, root, one, leaf_index)
             registry = Registry(head.generation + 1, root)
-            return self._ledger.writer.appender.append(session, leaves, hashes, registry=registry)
+            return writer.appender.append(session, leaves, hashes, registry=registry)
 
         await self._ledger.job(lambda: self._ledger.change(write))
         self._read_at = float("-inf")
+        return writer.receipts(starts[-1], hashes)
 
     def _is_old(self) -> bool:
         return (

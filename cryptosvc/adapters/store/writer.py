@@ -14,7 +14,7 @@ from cryptosvc.adapters.store.heads import Head, HeadKeeper
 from cryptosvc.adapters.store.recording import Closing, Ended, Prepared, Preparer
 from cryptosvc.adapters.store.session import Session, Store
 from cryptosvc.core.errors import Corrupt, Refusal, Unavailable
-from cryptosvc.core.record import SALT_OCTETS, Claim, Leaf, Receipt, Scope, registered_leaf
+from cryptosvc.core.record import SALT_OCTETS, Because, Claim, Leaf, Receipt, Scope, registered_leaf
 from cryptosvc.core.registry import Record
 from cryptosvc.flow.ports import Clock, Stale
 
@@ -193,11 +193,19 @@ class LogWriter:
         self.appender.committed(extension)
         return extension.head
 
-    def registered(self, record: Record) -> Leaf:
+    def registered(self, record: Record, because: Because) -> Leaf:
         """Make the leaf of a record, now, in this worker's scope."""
         instant = self.worker.clock.now()
         salt = self.worker.salts(SALT_OCTETS)
-        return registered_leaf(record, self.worker.scope, instant.at, instant.quality, salt)
+        return registered_leaf(record, self.worker.scope, instant.at, instant.quality, salt, because)
+
+    def receipts(self, start: int, hashes: Sequence[bytes]) -> list[Receipt]:
+        """Receipts of leaves that were appended from `start` on."""
+        origin, at = self.worker.origin, self.worker.clock.now().at
+        return [
+            Receipt(origin=origin, leaf_index=index, leaf_hash=found, recorded_at=at)
+            for index, found in enumerate(hashes, start)
+        ]
 
 
 def require_generation(generation: int, head: Head) -> None:

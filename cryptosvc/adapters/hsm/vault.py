@@ -1,0 +1,150 @@
+"""The Vault port: keys made, found and destroyed on a module, each in a session of its own, and looked at afterwards.
+
+These are acts of people, a few a day: each opens the token, does one thing and closes it. The sessions that sign are
+not touched.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported
+from cryptosvc.adapters.hsm.constants import Cko
+from cryptosvc.adapters.hsm.provision import Provisioner
+from cryptosvc.core.acts.base import Made
+from cryptosvc.core.errors import Corrupt, Malformed
+from cryptosvc.core.keyclass import ceiling
+from cryptosvc.core.names import ModuleName
+from cryptosvc.core.registry import KeyRecord
+from cryptosvc.flow.ports import HeldObject
+
+_Answer = TypeVar("_Answer")
+
+
+class Pkcs11Vault:
+    """Keys on the configured modules.
+
+    Args:
+        configs: the modules.
+        lock_folder: shared by all processes of the host that use the library.
+
+    """
+
+    def __init__(self, configs: Sequence[ModuleConfig], lock_folder: Path) -> None:
+        self._configs = {config.name: config for config in configs}
+        self._lock_folder = lock_folder
+
+    async def generate(self, key: KeyRecord) -> Made:
+        """See `flow/ports.py`."""
+
+        def work(token: Provisioner) -> Made:
+            point = token.generate(key.label, key.object_id, ceiling(key.key_class).template)
+            return Made(point, _facts(key, token.reported))
+
+        return await self._with(key.module, work)
+
+    async def adopt(self, key: KeyRecord) -> Made:
+        """See `flow/ports.py`."""
+
+        def work(token: Provisioner) -> Made:
+            found = token.adopt(key.label, key.object_id, ceiling(key.key_class).template)
+            differences = {f"differs_{number}": str(one) for number, one in enumerate(found.differences, 1)}
+            return Made(found.public_point, _facts(key, token.reported, differences))
+
+        return await self._with(key.module, work)
+
+    async def destroy(self, key: KeyRecord) -> Made:
+        """See `flow/ports.py`."""
+
+        def work(token: Provisioner) -> int:
+            return token.destroy(key.label, key.object_id)
+
+        def look(token: Provisioner) -> Made:
+            left = _matching(token, key)
+            if left:
+                raise Corrupt(
+                    f"module {key.module} still has {len(left)} objects of key {key.key_id} after they were destroyed",
+                    rule="hsm/not-destroyed",
+                    clause="G5.13(b)",
+                )
+            facts = {"objects_destroyed": str(count), "objects_left": "0"}
+            return Made(b"", _facts(key, token.reported, facts))
+
+        count = await self._with(key.module, work)
+        # asked again in a new session: what the first one still sees is no evidence
+        return await self._with(key.module, look)
+
+    async def objects(self, module: ModuleName) -> Sequence[HeldObject]:
+        """See `flow/ports.py`."""
+
+        def work(token: Provisioner) -> list[HeldObject]:
+            return [
+                HeldObject(
+                    Cko(seen.object_class).name.lower().replace("_", "-"),
+                    seen.label,
+                    seen.object_id,
+                    seen.public_point,
+                )
+                for seen in token.objects()
+                if seen.object_class in (Cko.PRIVATE_KEY, Cko.PUBLIC_KEY, Cko.SECRET_KEY)
+            ]
+
+        return await self._with(module, work)
+
+    async def identity(self, module: ModuleName) -> Mapping[str, str]:
+        """See `flow/ports.py`."""
+        return await self._with(module, lambda token: identity(token.reported))
+
+    async def differences(self, key: KeyRecord) -> Sequence[str]:
+        """See `flow/ports.py`."""
+
+        def work(token: Provisioner) -> list[str]:
+            found = token.adopt(key.label, key.object_id, ceiling(key.key_class).template)
+            return [str(one) for one in found.differences]
+
+        return await self._with(key.module, work)
+
+    async def _with(self, module: ModuleName, work: Callable[[Provisioner], _Answer]) -> _Answer:
+        config = self._configs.get(module)
+        if config is None:
+            raise Malformed(
+                f"there is no module {module!r} in the configuration",
+                rule="hsm/unknown-module",
+                field="module",
+            )
+
+        def opened() -> _Answer:
+            with Provisioner(config, self._lock_folder) as token:
+                return work(token)
+
+        return await asyncio.to_thread(opened)
+
+
+def identity(reported: Reported) -> Mapping[str, str]:
+    """What a module reports, by the names of `core/asset.IDENTITY`."""
+    return {
+        "manufacturer": reported.manufacturer,
+        "model": reported.model,
+        "serial": reported.serial,
+        "firmware": reported.firmware,
+    }
+
+
+def _facts(
+    key: KeyRecord, reported: Reported, more: Mapping[str, str] | None = None
+) -> tuple[tuple[str, str], ...]:
+    facts = {
+        "module": str(key.module),
+        "object_label": key.label,
+        "object_id": key.object_id.hex(),
+        **identity(reported),
+        **(more or {}),
+    }
+    return tuple(sorted(facts.items()))
+
+
+def _matching(token: Provisioner, key: KeyRecord) -> list[str]:
+    return [
+        seen.label for seen in token.objects() if (seen.label, seen.object_id) == (key.label, key.object_id)
+    ]

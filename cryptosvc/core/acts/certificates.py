@@ -1,0 +1,124 @@
+"""Attaching a certificate to a key: checked against the key, its class, its issuer and the ECoS rules.
+
+Source: Smart Energy Code G2.57 to G2.59, G2.60, G2.61, G5.13(b); RFC 5280 4.1, 6.1.3.
+"""
+
+from dataclasses import replace
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from cryptosvc.core.acts.base import Kind, Parameter, Turn, text_of
+from cryptosvc.core.content.x509.identity import CertificateFacts, read_certificate
+from cryptosvc.core.content.x509.signer import require_own_certificate
+from cryptosvc.core.errors import Forbidden, Malformed
+from cryptosvc.core.keyclass import ceiling
+from cryptosvc.core.life import NANOSECONDS, UnixSeconds
+from cryptosvc.core.names import RemotePartyRole
+from cryptosvc.core.registry import KeyRecord
+from cryptosvc.core.statement import Statement
+
+PARAMETERS = (
+    Parameter("certificate", Kind.HEX, "DER of the certificate, in hex"),
+    Parameter("issuer", Kind.NAME, "key id of the OCA key that issued it; the key's own for a root"),
+    Parameter(
+        "other_purposes",
+        Kind.TRUTH,
+        "the key also serves purposes that GBCS does not describe (G2.57)",
+        required=False,
+    ),
+    Parameter(
+        "replaces_recovered",
+        Kind.TEXT,
+        "serial of the certificate revoked under the SMKI Recovery Procedure that this one replaces (G2.59)",
+        required=False,
+    ),
+)
+
+GBCS_ROLES = frozenset(role for role in RemotePartyRole if role <= RemotePartyRole.OTHER)
+"""Remote Party Roles that the GB Companion Specification knows; those above are Section L's (Annex A, Table 1)."""
+
+
+def issuers(statement: Statement) -> tuple[tuple[str, str], ...]:
+    """The issuing key's record is looked at."""
+    return (("key-record", text_of(statement, "issuer")),)
+
+
+def certified(turn: Turn, key: KeyRecord) -> KeyRecord:
+    """Give a key record its certificate and what the certificate says of entity and role.
+
+    Raises:
+        Forbidden: `certificate/…`: of another key, party, role, use or validity, not issued by the key named, or not
+            to be enrolled any more (G2.58).
+        Malformed: it cannot be read.
+
+    """
+    statement = turn.statement
+    der = bytes.fromhex(text_of(statement, "certificate"))
+    facts = read_certificate(der)
+    row = ceiling(key.key_class)
+    for what, holds in (
+        ("is for another key", facts.public_point == key.public_point),
+        ("names another entity than was ordered", key.eui64 is None or facts.eui64 == key.eui64),
+        ("carries another role than was ordered", key.role is None or facts.role == key.role),
+        (f"carries a role that no {row.name} key has", facts.role in row.roles),
+        ("is not valid now", facts.not_before <= turn.at * NANOSECONDS <= facts.not_after),
+    ):
+        if not holds:
+            raise _refused(what, row.clause)
+    made = replace(key, certificate=der, eui64=facts.eui64, role=facts.role)
+    require_own_certificate(made)
+    _require_issued(turn, made, facts)
+    return _flagged(turn, made, facts)
+
+
+def _require_issued(turn: Turn, made: KeyRecord, facts: CertificateFacts) -> None:
+    """The issuer is a registered OCA key whose certificate stands above this one, and its signature verifies."""
+    name = text_of(turn.statement, "issuer")
+    issuer = made if name == made.key_id else turn.records.get(("key-record", name))
+    if not isinstance(issuer, KeyRecord) or not issuer.certificate:
+        raise _refused("names an issuer that is no registered OCA key with a certificate", "G2.61")
+    above = read_certificate(issuer.certificate)
+    wanted = "root-oca" if made.key_class in ("root-oca", "issuing-oca") else "issuing-oca"
+    inside = above.not_before <= facts.not_before and facts.not_after <= above.not_after
+    if issuer.key_class != wanted or above.subject_der != facts.issuer_der or not inside:
+        raise _refused(
+            f"is not one that {name} can have issued: its issuer is a {wanted} key of that name, and it is valid "
+            "within its issuer's validity",
+            "G2.60(a)" if wanted == "root-oca" else "G2.61(a)",
+        )
+    _require_signature(made.certificate, issuer.public_point)
+
+
+def _require_signature(der: bytes, public_point: bytes) -> None:
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_point)
+        key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(hashes.SHA256()))
+    except (ValueError, InvalidSignature):
+        raise _refused("is not signed by the issuer it names", "G2.61(a)") from None
+
+
+def _flagged(turn: Turn, made: KeyRecord, facts: CertificateFacts) -> KeyRecord:
+    """G2.57 to G2.59: a GBCS role on a key that also serves other purposes."""
+    if turn.statement.parameters.get("other_purposes") is not True or facts.role not in GBCS_ROLES:
+        return made
+    live = turn.ecos_service_live
+    if live is not None and turn.at >= live and not text_of(turn.statement, "replaces_recovered"):
+        raise Forbidden(
+            "since the ECoS Service Live Date no certificate with a GBCS Remote Party Role is enrolled for a key that "
+            "serves other purposes, save to replace one revoked under the SMKI Recovery Procedure (G2.59)",
+            rule="certificate/ecos",
+            clause="G2.58",
+            field="certificate",
+        )
+    ends = UnixSeconds(facts.not_after // NANOSECONDS)
+    return replace(made, life=replace(made.life, replace_by=ends))
+
+
+def _refused(what: str, clause: str) -> Forbidden | Malformed:
+    return Forbidden(
+        f"the certificate {what}", rule="certificate/not-this-keys", clause=clause, field="certificate"
+    )

@@ -1,0 +1,217 @@
+"""Who may be a custodian, and who may approve now: the rules on people, each by its clause.
+
+Source: Smart Energy Code G2.22A to G2.22B(d), G2.23, G2.24, G3.12, G3.13, G4.1 to G4.8.
+"""
+
+from calendar import monthrange
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptosvc.core.custodian import (
+    CustodianRecord,
+    CustodianState,
+    Engagement,
+    Privilege,
+    Side,
+)
+from cryptosvc.core.errors import Conflict, Forbidden
+from cryptosvc.core.life import DAY, UnixSeconds
+from cryptosvc.core.names import SystemName
+
+SIX_MONTHS = 6
+_FOR_EVER = UnixSeconds(2**62)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the deployment configures; the six months of G2.22B(d) are the Code's and are not here.
+
+    Args:
+        separated: pairs of systems that must be Separated (G4.8), each sorted.
+        relevant: pairs of systems that are each other's relevant system (G2.22A), each sorted.
+        screening_standards: accepted in the United Kingdom (G4.3(a), G4.6(a)).
+        clearance_days: a clearance is reviewed at least so often (G4.1(b), G4.4(b)).
+        engagement_gap_days: time between engagements on DCC and User systems (G2.24(b), G3.13(b)).
+        security_check: whether a Security Check is required to approve (G4.7): for the DCC's systems.
+
+    """
+
+    separated: frozenset[tuple[str, str]] = frozenset()
+    relevant: frozenset[tuple[str, str]] = frozenset()
+    screening_standards: frozenset[str] = frozenset({"BS 7858:2012", "BS 7858:2019"})
+    clearance_days: int = 365
+    engagement_gap_days: int = 183
+    security_check: bool = True
+
+
+def require_may_be_registered(
+    record: CustodianRecord, others: Iterable[CustodianRecord], rules: Rules
+) -> None:
+    """Require that a custodian record may stand in the register.
+
+    Raises:
+        Conflict: the person, the key or the certificate is registered under another id.
+        Forbidden: `custody/separated-systems` (G4.8), `custody/six-months` (G2.22B(d)), `custody/engagement`
+            (G2.24, G3.13).
+
+    """
+    _require_distinct(record, others)
+    _require_apart(record, rules)
+    _require_engagements(record, rules)
+
+
+def require_change(before: CustodianRecord, after: CustodianRecord, at: UnixSeconds) -> None:
+    """Require that a change keeps history: the person stays, and no privilege or engagement is dropped or shortened.
+
+    What lasted ends at the moment of the change at the earliest: a cooling-off period cannot be begun in the past.
+    """
+    if before.state is CustodianState.REMOVED:
+        raise Forbidden(
+            "a custodian that was removed stays so; register another id",
+            rule="custody/removed",
+            clause="G4.7",
+        )
+    if before.person != after.person:
+        raise Forbidden(
+            "a custodian record stays with one person; register another", rule="custody/person", clause="G4.7"
+        )
+    _require_grown(before.privileges, after.privileges, at)
+    _require_grown(before.engagements, after.engagements, at)
+
+
+def require_may_approve(record: CustodianRecord, system: str, rules: Rules, at: UnixSeconds) -> None:
+    """Require that a custodian may propose or approve for a system at a moment.
+
+    Raises:
+        Forbidden: `custody/removed`, `custody/not-privileged`, `custody/security-check` (G4.7), `custody/screening`
+            (G4.3, G4.6), `custody/clearance` (G4.1, G4.4), and as `require_may_be_registered` for what time changes.
+
+    """
+    if record.state is not CustodianState.REGISTERED:
+        raise _may_not("is no registered custodian any more", "removed", "G4.7")
+    if not any(one.system == system and _lasts(one, at) for one in record.privileges):
+        raise _may_not(f"is not a Privileged Person for {system} at this time", "not-privileged", "G4.7")
+    if rules.security_check and (record.security_check_on is None or record.security_check_on > at):
+        raise _may_not("has not passed a Security Check", "security-check", "G4.7")
+    screened = record.screened_on is not None and record.screened_on <= at
+    if not screened or not _screening_accepted(record, rules):
+        raise _may_not("has not been screened to an accepted standard", "screening", "G4.6")
+    reviewed = record.clearance_reviewed_on
+    if not record.clearance or reviewed is None or not 0 <= at - reviewed <= rules.clearance_days * DAY:
+        raise _may_not("has no security clearance that was reviewed within the year", "clearance", "G4.4(b)")
+    _require_apart(record, rules)
+
+
+def months_later(moment: UnixSeconds, months: int) -> UnixSeconds:
+    """The same day and time so many calendar months on; the last day of a month that has no such day."""
+    start = datetime.fromtimestamp(moment, UTC)
+    count = start.month - 1 + months
+    year, month = start.year + count // 12, count % 12 + 1
+    day = min(start.day, monthrange(year, month)[1])
+    return UnixSeconds(int(start.replace(year=year, month=month, day=day).timestamp()))
+
+
+def _screening_accepted(record: CustodianRecord, rules: Rules) -> bool:
+    if record.in_united_kingdom:
+        return record.screening_standard in rules.screening_standards
+    return bool(record.screening_standard)
+
+
+def _require_distinct(record: CustodianRecord, others: Iterable[CustodianRecord]) -> None:
+    for other in others:
+        if other.custodian_id == record.custodian_id:
+            continue
+        if other.key == record.key or (record.certificate and other.certificate == record.certificate):
+            raise Conflict(
+                "another custodian has this key or certificate", rule="custody/key-twice", clause="G4.7"
+            )
+        if other.person == record.person and other.state is CustodianState.REGISTERED:
+            raise Conflict(
+                f"this person is registered already, as {other.custodian_id}; each person has one record",
+                rule="custody/person-twice",
+                clause="G4.7",
+            )
+
+
+def _require_apart(record: CustodianRecord, rules: Rules) -> None:
+    """Separated systems, and six months between relevant ones."""
+    controlled = {one.systems for one in record.additional_controls if one.control}
+    for first in record.privileges:
+        for second in record.privileges:
+            pair = _pair(first.system, second.system)
+            if first.system >= second.system:
+                continue
+            if pair in rules.relevant and not _six_months_apart(first, second):
+                raise Forbidden(
+                    f"nobody is a Privileged Person for {pair[0]} and for {pair[1]} within six months of each other",
+                    rule="custody/six-months",
+                    clause="G2.22B(d)",
+                )
+            if pair in rules.separated and pair not in controlled and _overlap(first, second):
+                raise Forbidden(
+                    f"{pair[0]} and {pair[1]} are Separated: nobody is privileged on both, unless additional "
+                    "controls are established and named in the record (G4.8(b))",
+                    rule="custody/separated-systems",
+                    clause="G4.8(a)",
+                )
+
+
+def _require_engagements(record: CustodianRecord, rules: Rules) -> None:
+    gap = rules.engagement_gap_days * DAY
+    for first in record.engagements:
+        for second in record.engagements:
+            if first.side is Side.DCC and second.side is Side.USER and not _apart(first, second, gap):
+                raise Forbidden(
+                    f"nobody is engaged on DCC and on User systems within {rules.engagement_gap_days} days of each other",
+                    rule="custody/engagement",
+                    clause="G2.24",
+                )
+
+
+def _require_grown(
+    before: Sequence[Privilege | Engagement], after: Sequence[Privilege | Engagement], at: UnixSeconds
+) -> None:
+    """What was there is there still, in its place; one that lasted may have got an end, and new ones may follow."""
+    for number, old in enumerate(before):
+        new = after[number] if number < len(after) else None
+        same = new is not None and _begins(new) == _begins(old)
+        ended = new is not None and new.until is not None and new.until < at
+        if new is None or not same or (new.until != old.until if old.until is not None else ended):
+            raise Forbidden(
+                "a custodian's history only grows: past privileges and engagements keep their dates",
+                rule="custody/history",
+                clause="G2.22B(d)",
+            )
+
+
+def _begins(one: Privilege | Engagement) -> tuple[str, UnixSeconds]:
+    return (one.system if isinstance(one, Privilege) else one.side.value, one.since)
+
+
+def _six_months_apart(first: Privilege, second: Privilege) -> bool:
+    earlier, later = sorted((first, second), key=lambda one: one.since)
+    if earlier.until is None:
+        return False
+    return later.since >= months_later(earlier.until, SIX_MONTHS)
+
+
+def _apart(first: Engagement, second: Engagement, gap: int) -> bool:
+    earlier, later = sorted((first, second), key=lambda one: one.since)
+    return earlier.until is not None and later.since >= earlier.until + gap
+
+
+def _overlap(first: Privilege, second: Privilege) -> bool:
+    return max(first.since, second.since) < min(first.until or _FOR_EVER, second.until or _FOR_EVER)
+
+
+def _lasts(one: Privilege, at: UnixSeconds) -> bool:
+    return one.since <= at and (one.until is None or at < one.until)
+
+
+def _pair(first: SystemName, second: SystemName) -> tuple[str, str]:
+    return (first, second) if first < second else (second, first)
+
+
+def _may_not(what: str, rule: str, clause: str) -> Forbidden:
+    return Forbidden(f"this custodian {what}", rule=f"custody/{rule}", clause=clause)

@@ -1,0 +1,292 @@
+"""Replay: from the first entry on, every change of every record is derived again from what was approved.
+
+What the service did with `core/acts` is done once more, by the same pure functions, on what the log alone says. So
+nothing has to be believed: a state that nobody approved, a quorum that was not there, a signature that is not the
+custodian's, a record that came out otherwise than the statement says, each is found and named (G2.27, G5.13(b)).
+
+Why a record changed is in its leaf: a proposal, a rule of the schedule, the signed genesis, or the shortcut of
+environment test. There is no fifth.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from cryptosvc.core import dsse, lifecycle
+from cryptosvc.core import statement as statements
+from cryptosvc.core.acts.base import Made, Turn, key_class_of
+from cryptosvc.core.acts.table import act as act_named
+from cryptosvc.core.canonical import JsonValue
+from cryptosvc.core.custodian import CustodianRecord
+from cryptosvc.core.errors import Corrupt, CryptosvcError, Malformed
+from cryptosvc.core.keyclass import KEY_CLASSES
+from cryptosvc.core.life import UnixSeconds
+from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
+from cryptosvc.core.quorum import EMERGENCY, withdrawal_payload
+from cryptosvc.core.registry import (
+    KeyRecord,
+    Record,
+    record_document,
+    record_from_document,
+    record_id,
+    record_kind,
+)
+from cryptosvc.core.statement import STATEMENT_TYPE, WITHDRAWAL_TYPE
+
+_Name = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One leaf that commits to a version of a record.
+
+    Args:
+        leaf_index: which.
+        at: when, by the leaf's own time, whole seconds.
+        kind: of the record.
+        document: the record's document as kept beside the leaf.
+        reason: `proposal`, `rule`, `genesis` or `init`.
+        reference: proposal id, rule, digest of the genesis file, or empty.
+        approvals: key ids whose approval counted, as the leaf says.
+
+    """
+
+    leaf_index: int
+    at: UnixSeconds
+    kind: str
+    document: Mapping[str, JsonValue]
+    reason: str
+    reference: str
+    approvals: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Replay:
+    """The registry as it stands after so many leaves.
+
+    Args:
+        environment: of the genesis entry; the shortcut of `init` is for `test` alone.
+        genesis: (kind, id) → document of every record the signed genesis names.
+
+    """
+
+    environment: str
+    genesis: Mapping[_Name, Mapping[str, JsonValue]] = field(default_factory=dict)
+    records: dict[_Name, Record] = field(default_factory=dict)
+    governed: int = 0
+    _open: dict[str, ProposalRecord] = field(default_factory=dict)
+    """Done proposals whose records have yet to follow."""
+    _awaited: dict[str, set[_Name]] = field(default_factory=dict)
+    _kept: dict[str, dict[_Name, Record | None]] = field(default_factory=dict)
+    """Per proposal being replayed: the records it has changed, as they were before it."""
+
+    def take(self, change: Change) -> None:
+        """Derive one change again; Corrupt, naming the entry, where it does not come out as recorded."""
+        try:
+            record = record_from_document(change.kind, change.document)
+        except Malformed:
+            raise _refused(change, "its document is not a record", "document") from None
+        if change.reason == "init":
+            if self.environment != "test":
+                raise _refused(change, "the shortcut of init is for environment test", "init-in-live")
+        elif change.reason == "genesis":
+            if self.genesis.get(_name(record)) != change.document or record.version != 1:
+                raise _refused(change, "the signed genesis does not name it", "genesis")
+        elif change.reason == "rule":
+            self._scheduled(change, record)
+        elif change.reason == "proposal":
+            self._proposed(change, record)
+        else:
+            raise _refused(change, "nothing says why", "no-reason")
+        self.records[_name(record)] = record
+
+    def require_nothing_awaited(self) -> None:
+        """Corrupt where a proposal was carried out and a record it changes did not follow."""
+        for proposal, names in self._awaited.items():
+            for kind, name in names:
+                raise Corrupt(
+                    f"proposal {proposal} was carried out, but the {kind} of {name!r} did not change",
+                    rule="replay/record-missing",
+                )
+
+    def _scheduled(self, change: Change, record: Record) -> None:
+        """A date came: for a key its own, for a proposal its end."""
+        before = self.records.get(_name(record))
+        expected: Record | None = None
+        if isinstance(before, KeyRecord):
+            expected = lifecycle.materialised(before, change.at, change.reference)
+        elif isinstance(before, ProposalRecord) and before.state is ProposalState.OPEN:
+            expected = expired(before, change.at) if change.at >= before.statement.expires_at else None
+        if expected is None or record_document(expected) != change.document:
+            raise _refused(change, f"rule {change.reference!r} does not lead there", "rule")
+
+    def _proposed(self, change: Change, record: Record) -> None:
+        if isinstance(record, ProposalRecord) and record.proposal_id == change.reference:
+            self._advance(change, record)
+        else:
+            self._carried_out(change, record)
+
+    def _advance(self, change: Change, record: ProposalRecord) -> None:
+        """The proposal itself moved: every signature that is new is verified, and the quorum where it was carried out."""
+        before = self.records.get(_name(record))
+        statement = record.statement
+        if before is None:
+            fresh = record.endorsements
+            if record.state is not ProposalState.OPEN or len(fresh) != 1:
+                raise _refused(change, "a proposal begins open, with its proposer's signature", "proposal")
+            if fresh[0].custodian_id != statement.proposed_by:
+                raise _refused(change, "another than the proposer signed it", "proposer")
+        else:
+            assert isinstance(before, ProposalRecord)
+            if record.statement != before.statement or not _may_follow(before.state, record.state):
+                raise _refused(change, "a proposal does not go that way", "proposal")
+            known = len(before.endorsements)
+            if record.endorsements[:known] != before.endorsements:
+                raise _refused(change, "earlier signatures were changed", "endorsements")
+            fresh = record.endorsements[known:]
+        payload = statements.emit(statement)
+        for one in fresh:
+            self._require_signature(change, one, STATEMENT_TYPE, payload)
+        if record.state is ProposalState.WITHDRAWN:
+            self._require_withdrawal(change, record)
+        if record.state in (ProposalState.EXECUTING, ProposalState.DONE):
+            self._require_quorum(change, record)
+        if record.state is ProposalState.DONE:
+            self._expect(record)
+
+    def _require_signature(self, change: Change, one: Endorsement, payload_type: str, payload: bytes) -> None:
+        signer = self.records.get(("custodian-record", one.custodian_id))
+        if not isinstance(signer, CustodianRecord):
+            raise _refused(change, f"{one.custodian_id!r} was no custodian then", "custodian")
+        envelope = dsse.Envelope(payload_type, payload, (dsse.Signature(one.key_id, one.signature),))
+        try:
+            dsse.verify(envelope, {dsse.key_id(signer.key): signer.key})
+        except CryptosvcError:
+            raise _refused(
+                change, f"the signature of {one.custodian_id!r} does not verify", "signature"
+            ) from None
+
+    def _require_withdrawal(self, change: Change, record: ProposalRecord) -> None:
+        reason = dict(record.outcome).get("reason", "")
+        payload = withdrawal_payload(record.proposal_id, reason)
+        if record.withdrawal is None:
+            raise _refused(change, "nobody signed the withdrawal", "withdrawal")
+        self._require_signature(change, record.withdrawal, WITHDRAWAL_TYPE, payload)
+
+    def _require_quorum(self, change: Change, record: ProposalRecord) -> None:
+        """As many different people as the class table asks at least, the proposer not among them."""
+        statement = record.statement
+        act = act_named(statement.act)
+        subject = self.records.get((act.kind, statement.subject))
+        key_class = key_class_of(act, statement, subject)
+        floor = 1 if act.event in EMERGENCY or not key_class else KEY_CLASSES[key_class].quorum
+        asked = dict(record.outcome).get("needed_people", "0")
+        wanted = max(floor, int(asked) if asked.isdecimal() else 0)
+        roles = {role for role in dict(record.outcome).get("needed_roles", "").split(",") if role}
+        people = self._people(record, roles)
+        if len(people) < wanted:
+            raise _refused(change, f"{len(people)} people approved it, {wanted} must", "quorum")
+        if change.at >= statement.expires_at and record.state is ProposalState.EXECUTING:
+            raise _refused(change, "it had expired", "expired")
+
+    def _people(self, record: ProposalRecord, roles: set[str]) -> set[str]:
+        found: set[str] = set()
+        for one in record.endorsements[1:]:
+            signer = self.records.get(("custodian-record", one.custodian_id))
+            if isinstance(signer, CustodianRecord) and (
+                not roles or not roles.isdisjoint(role.value for role in signer.roles)
+            ):
+                found.add(signer.person)
+        first = self.records.get(("custodian-record", record.statement.proposed_by))
+        return found - ({first.person} if isinstance(first, CustodianRecord) else set())
+
+    def _expect(self, record: ProposalRecord) -> None:
+        statement = record.statement
+        act = act_named(statement.act)
+        self._open[record.proposal_id] = record
+        self._awaited[record.proposal_id] = {(act.kind, statement.subject)}
+
+    def _carried_out(self, change: Change, record: Record) -> None:
+        """A record that a proposal changed: the act is done again, and must make this very document."""
+        proposal = self._open.get(change.reference)
+        if proposal is None or proposal.ended_on is None:
+            raise _refused(change, "the proposal it names was not carried out before it", "proposal")
+        statement = proposal.statement
+        act = act_named(statement.act)
+        made = None
+        if act.touches_module:
+            point = record.public_point if isinstance(record, KeyRecord) else b""
+            made = Made(point, proposal.outcome)
+        # the records before this proposal: those it changes come one leaf after another
+        turn = Turn(statement=statement, at=proposal.ended_on, records=self._before(proposal), made=made)
+        try:
+            after = act.after(turn)
+        except CryptosvcError as error:
+            raise _refused(change, f"the act refuses it: {error.message}", "act") from None
+        derived = {_name(one): record_document(one) for one in after}
+        if derived.get(_name(record)) != change.document:
+            raise _refused(change, "the approved act does not lead to this record", "record")
+        awaited = self._awaited.setdefault(change.reference, set())
+        awaited |= set(derived) if not self._changed(proposal) else set()
+        awaited.discard(_name(record))
+        self._snapshot(proposal, record)
+        if not awaited:
+            self._awaited.pop(change.reference)
+            self._open.pop(change.reference)
+            self._kept.pop(change.reference, None)
+            self.governed += 1
+
+    def _changed(self, proposal: ProposalRecord) -> bool:
+        return proposal.proposal_id in self._kept
+
+    def _snapshot(self, proposal: ProposalRecord, record: Record) -> None:
+        self._kept.setdefault(proposal.proposal_id, {})[_name(record)] = self.records.get(_name(record))
+
+    def _before(self, proposal: ProposalRecord) -> Mapping[_Name, Record]:
+        """What the act may look at, as it was before this proposal changed any of it."""
+        kept = self._kept.get(proposal.proposal_id, {})
+        statement = proposal.statement
+        act = act_named(statement.act)
+        wanted: list[_Name] = [(act.kind, statement.subject), *act.looks_at(statement)]
+        if act.kind == "custodian-record":
+            wanted += [name for name in self.records if name[0] == act.kind]
+        found = {name: kept[name] if name in kept else self.records.get(name) for name in wanted}
+        return {name: record for name, record in found.items() if record is not None}
+
+
+def replayed(
+    changes: Sequence[Change], environment: str, genesis: Mapping[_Name, Mapping[str, JsonValue]]
+) -> Replay:
+    """Replay every change in order; Corrupt, naming the entry, where one does not come out as recorded."""
+    replay = Replay(environment, genesis)
+    for change in changes:
+        replay.take(change)
+    replay.require_nothing_awaited()
+    return replay
+
+
+def expired(proposal: ProposalRecord, at: UnixSeconds) -> ProposalRecord:
+    """The proposal after its end came; a rule of the schedule, `schedule/proposal-expiry`."""
+    return replace(proposal, version=proposal.version + 1, state=ProposalState.EXPIRED, ended_on=at)
+
+
+def _may_follow(before: ProposalState, after: ProposalState) -> bool:
+    return (before, after) in {
+        (ProposalState.OPEN, ProposalState.OPEN),
+        (ProposalState.OPEN, ProposalState.EXECUTING),
+        (ProposalState.OPEN, ProposalState.DONE),
+        (ProposalState.OPEN, ProposalState.WITHDRAWN),
+        (ProposalState.EXECUTING, ProposalState.DONE),
+        (ProposalState.EXECUTING, ProposalState.FAILED),
+    }
+
+
+def _name(record: Record) -> _Name:
+    return record_kind(record), record_id(record)
+
+
+def _refused(change: Change, what: str, rule: str) -> Corrupt:
+    return Corrupt(
+        f"entry {change.leaf_index} changes a {change.kind}, but {what}",
+        rule=f"replay/{rule}",
+        clause="G2.27",
+    )

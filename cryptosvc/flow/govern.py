@@ -1,0 +1,350 @@
+"""Govern: acts under dual control, from proposal to record.
+
+A custodian proposes by signing a statement; others approve by signing the same octets; then anybody who may call the
+service can have it carried out, once. Who calls is recorded and decides nothing: the signatures do.
+
+Each step is a change of the proposal's record, made only if the record is still at the version that was looked at, so
+two workers that approve, withdraw and carry out at once come out in one order.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from cryptosvc.core import quorum
+from cryptosvc.core import statement as statements
+from cryptosvc.core.acts.base import Act, Made, Turn
+from cryptosvc.core.acts.table import act as act_named
+from cryptosvc.core.case import Principal
+from cryptosvc.core.custodian import CustodianRecord, CustodianState
+from cryptosvc.core.errors import Conflict, Forbidden, Malformed, Refusal
+from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
+from cryptosvc.core.names import Operation
+from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
+from cryptosvc.core.quorum import Governance, Scene
+from cryptosvc.core.record import Because, Observed, Receipt, Refused
+from cryptosvc.core.registry import KeyRecord, Record, record_kind
+from cryptosvc.core.statement import STATEMENT_TYPE, Statement
+from cryptosvc.flow.ports import Clock, Ledger, Records, Vault
+
+_Answer = TypeVar("_Answer")
+_SIGNATURES_AT_MOST = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What does not change while a worker runs: deployment, log, policies and the rules of dual control."""
+
+    system: str
+    environment: str
+    origin: str
+    policy_digest: str
+    governance: Governance
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A proposal that was carried out.
+
+    Args:
+        proposal: as it is now.
+        records: what it changed, as they are now.
+        receipts: of the proposal's leaf and of theirs, in that order.
+
+    """
+
+    proposal: ProposalRecord
+    records: tuple[Record, ...]
+    receipts: tuple[Receipt, ...]
+
+
+class Governor:
+    """Carries governed acts from proposal to record."""
+
+    def __init__(
+        self, records: Records, vault: Vault, ledger: Ledger, clock: Clock, setting: Setting
+    ) -> None:
+        self._records = records
+        self._vault = vault
+        self._ledger = ledger
+        self._clock = clock
+        self._setting = setting
+
+    async def propose(self, principal: Principal, octets: bytes, envelope: bytes) -> ProposalRecord:
+        """Open a proposal.
+
+        Args:
+            principal: who hands it in.
+            octets: the statement, canonical JSON.
+            envelope: DSSE envelope of the custodian the statement names as proposer.
+
+        Raises:
+            Malformed, Forbidden: as `quorum.proposed`; the act would be refused as things stand.
+            Conflict: it was proposed before, or its subject has moved.
+
+        """
+        return await self._recorded(principal, "propose", lambda: self._propose(octets, envelope))
+
+    async def approve(self, principal: Principal, proposal_id: str, envelope: bytes) -> ProposalRecord:
+        """Add one custodian's approval; Malformed, Forbidden, Conflict as `quorum.endorse` and `require_open`."""
+        return await self._recorded(principal, "approve", lambda: self._approve(proposal_id, envelope))
+
+    async def withdraw(
+        self, principal: Principal, proposal_id: str, envelope: bytes, reason: str
+    ) -> ProposalRecord:
+        """Withdraw an open proposal; Malformed, Forbidden, Conflict as `quorum.withdrawn`."""
+        return await self._recorded(
+            principal, "withdraw", lambda: self._withdraw(proposal_id, envelope, reason)
+        )
+
+    async def execute(self, principal: Principal, proposal_id: str) -> Ended:
+        """Carry out an approved proposal, once.
+
+        Raises:
+            AwaitingApproval, Forbidden, Conflict: as `quorum.require_quorum` and the act.
+            OutcomeUnknown: the module may have done it; `reconcile` finds out.
+
+        """
+        return await self._recorded(principal, "execute", lambda: self._execute(proposal_id))
+
+    async def proposal(self, principal: Principal, proposal_id: str) -> ProposalRecord:
+        """One proposal; Malformed where there is none."""
+        return await self._recorded(principal, "read-proposal", lambda: self._proposal(proposal_id))
+
+    async def proposals(self, principal: Principal) -> list[ProposalRecord]:
+        """Every proposal, the newest first."""
+
+        async def read() -> list[ProposalRecord]:
+            found = await self._records.of_kind("proposal-record")
+            mine = [one for one in found if isinstance(one, ProposalRecord)]
+            return sorted(mine, key=lambda one: one.statement.proposed_at, reverse=True)
+
+        return await self._recorded(principal, "read-proposals", read)
+
+    # The steps
+
+    async def _propose(self, octets: bytes, envelope: bytes) -> ProposalRecord:
+        statement = statements.parse(octets)
+        act = act_named(statement.act)
+        scene, at = await self._scene(), self._now()
+        opened = quorum.proposed(statement, envelope, act, scene, at)
+        records = await self._about(act, statement)
+        quorum.needed(act, statement, records.get((act.kind, statement.subject)), scene.governance)
+        act.after(self._turn(statement, at, records, _rehearsed(act)))
+        if await self._records.record("proposal-record", opened.proposal_id) is not None:
+            raise Conflict("this very statement was proposed before", rule="proposal/repeated")
+        await self._records.change([opened], Because("proposal", opened.proposal_id))
+        return opened
+
+    async def _approve(self, proposal_id: str, envelope: bytes) -> ProposalRecord:
+        found = await self._proposal(proposal_id)
+        quorum.require_open(found)
+        statement = found.statement
+        scene, at = await self._scene(), self._now()
+        quorum.require_current(act_named(statement.act), statement, scene, at)
+        mine = quorum.endorse(statement, envelope, STATEMENT_TYPE, statements.emit(statement), scene, at)
+        _require_new(found, mine, scene)
+        return await self._moved(found, endorsements=(*found.endorsements, mine))
+
+    async def _withdraw(self, proposal_id: str, envelope: bytes, reason: str) -> ProposalRecord:
+        found = await self._proposal(proposal_id)
+        scene, at = await self._scene(), self._now()
+        mine = quorum.withdrawn(found, envelope, reason, scene, at)
+        return await self._moved(
+            found,
+            state=ProposalState.WITHDRAWN,
+            withdrawal=mine,
+            ended_on=at,
+            outcome=(("reason", reason),),
+        )
+
+    async def _execute(self, proposal_id: str) -> Ended:
+        # 1 read
+        found = await self._proposal(proposal_id)
+        statement = found.statement
+        act = act_named(statement.act)
+        records = await self._about(act, statement)
+        subject = records.get((act.kind, statement.subject))
+        scene, at = await self._scene(), self._now()
+        # 2 judge
+        counted = quorum.require_quorum(found, act, subject, scene, at)
+        needs = quorum.needed(act, statement, subject, scene.governance)
+        because = Because(
+            "proposal",
+            proposal_id,
+            tuple(sorted(one.key_id for one in _counted(found, counted))),
+        )
+        # 3 do
+        foreseen = act.after(self._turn(statement, at, records, _rehearsed(act)))
+        made: Made | None = None
+        if act.touches_module:
+            found = await self._moved(found, state=ProposalState.EXECUTING, outcome=_outcome(None, needs))
+            made = await self._made(found, act, foreseen[0] if subject is None else subject)
+        # 4 record, with the proposal consumed in the same transaction
+        done = replace(
+            found,
+            version=found.version + 1,
+            state=ProposalState.DONE,
+            ended_on=at,
+            outcome=_outcome(made, needs),
+        )
+        after = act.after(self._turn(statement, at, records, made))
+        receipts = await self._records.change([done, *after], because)
+        return Ended(done, after, tuple(receipts))
+
+    async def _made(self, found: ProposalRecord, act: Act, subject: Record) -> Made:
+        """Have the module do it. Where it is known that nothing was done, the proposal has failed."""
+        assert isinstance(subject, KeyRecord)
+        doing = {
+            Event.GENERATE: self._vault.generate,
+            Event.REGISTER: self._vault.adopt,
+            Event.DESTROY: self._vault.destroy,
+        }
+        try:
+            return await doing[act.event](subject) if act.event in doing else Made()
+        except Refusal as refusal:
+            await self._moved(
+                found,
+                state=ProposalState.FAILED,
+                ended_on=self._now(),
+                outcome=(("rule", refusal.rule),),
+            )
+            raise
+
+    async def _moved(self, found: ProposalRecord, **changes: object) -> ProposalRecord:
+        changed = replace(found, version=found.version + 1, **changes)  # type: ignore[arg-type]  # fields of the record, by name
+        await self._records.change([changed], Because("proposal", found.proposal_id))
+        return changed
+
+    # What the steps look at
+
+    async def _proposal(self, proposal_id: str) -> ProposalRecord:
+        found = await self._records.record("proposal-record", proposal_id)
+        if not isinstance(found, ProposalRecord):
+            raise Malformed("there is no such proposal", rule="proposal/unknown", field="proposal_id")
+        return found
+
+    async def _scene(self) -> Scene:
+        found = await self._records.of_kind("custodian-record")
+        custodians = {
+            one.custodian_id: one
+            for one in found
+            if isinstance(one, CustodianRecord) and one.state is CustodianState.REGISTERED
+        }
+        setting = self._setting
+        return Scene(
+            setting.system,
+            setting.environment,
+            setting.origin,
+            setting.policy_digest,
+            custodians,
+            setting.governance,
+        )
+
+    async def _about(self, act: Act, statement: Statement) -> Mapping[tuple[str, str], Record]:
+        """Every record the act may look at."""
+        wanted = [(act.kind, statement.subject), *act.looks_at(statement)]
+        found = [(name, await self._records.record(*name)) for name in wanted]
+        records = {name: record for name, record in found if record is not None}
+        if act.kind == "custodian-record":
+            for one in await self._records.of_kind("custodian-record"):
+                assert isinstance(one, CustodianRecord)
+                records[record_kind(one), one.custodian_id] = one
+        return records
+
+    def _turn(
+        self,
+        statement: Statement,
+        at: UnixSeconds,
+        records: Mapping[tuple[str, str], Record],
+        made: Made | None,
+    ) -> Turn:
+        governance = self._setting.governance
+        return Turn(
+            statement=statement,
+            at=at,
+            records=records,
+            made=made,
+            custody=governance.custody,
+            ecos_service_live=governance.ecos_service_live,
+        )
+
+    def _now(self) -> UnixSeconds:
+        return UnixSeconds(self._clock.now().at // NANOSECONDS)
+
+    async def _recorded(
+        self, principal: Principal, operation: str, work: Callable[[], Awaitable[_Answer]]
+    ) -> _Answer:
+        """Answer, with a record of it; a refusal is recorded and raised."""
+        instant = self._clock.now()
+        try:
+            _require_may_govern(principal)
+            answer = await work()
+        except Refusal as refusal:
+            refused = Refused(
+                error=refusal,
+                operation=operation,
+                at=instant.at,
+                time_quality=instant.quality,
+                principal=principal,
+            )
+            await self._ledger.record([refused])
+            raise
+        observed = Observed(
+            kind="governed",
+            operation=operation,
+            at=instant.at,
+            time_quality=instant.quality,
+            principal=principal,
+        )
+        await self._ledger.record([observed])
+        return answer
+
+
+def _rehearsed(act: Act) -> Made | None:
+    """Nothing the module gave yet: enough to learn whether the act would be refused."""
+    return Made() if act.touches_module else None
+
+
+def _require_may_govern(principal: Principal) -> None:
+    if not any(grant.operation == Operation.GOVERN for grant in principal.caller.grants):
+        raise Forbidden(
+            "this caller has no grant to hand in proposals and approvals",
+            rule="caller/not-granted",
+            clause="G4.7",
+        )
+
+
+def _require_new(found: ProposalRecord, mine: Endorsement, scene: Scene) -> None:
+    """Each person once, and never whoever proposed it."""
+    signer = scene.custodians[mine.custodian_id]
+    first = scene.custodians.get(found.statement.proposed_by)
+    if first is not None and signer.person == first.person:
+        raise Forbidden(
+            "nobody approves what they proposed themselves, under whatever id or certificate",
+            rule="quorum/self-approval",
+            clause="G4.8",
+        )
+    before = {
+        scene.custodians[one.custodian_id].person
+        for one in found.endorsements[1:]
+        if one.custodian_id in scene.custodians
+    }
+    if signer.person in before:
+        raise Conflict("this person has approved it already; each counts once", rule="quorum/approved-before")
+    if len(found.endorsements) >= _SIGNATURES_AT_MOST:
+        raise Conflict(
+            f"a proposal has at most {_SIGNATURES_AT_MOST} signatures", rule="quorum/too-many-signatures"
+        )
+
+
+def _counted(found: ProposalRecord, counted: Sequence[CustodianRecord]) -> list[Endorsement]:
+    ids = {one.custodian_id for one in counted}
+    return [one for one in found.endorsements[1:] if one.custodian_id in ids]
+
+
+def _outcome(made: Made | None, needs: quorum.Needed) -> tuple[tuple[str, str], ...]:
+    facts = {} if made is None else dict(made.facts)
+    facts["needed_people"] = str(needs.people)
+    facts["needed_roles"] = ",".join(sorted(needs.roles))
+    return tuple(sorted(facts.items()))
