@@ -11,14 +11,15 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
 from cryptosvc.core.content import forms
 from cryptosvc.core.errors import Corrupt, Internal, Refusal
 from cryptosvc.core.record import Claim, Produced
+from cryptosvc.core.values import quickly
 
 P256_COORDINATE_OCTETS = 32
-_ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
+_ECDSA_OF_SHA256 = ec.ECDSA(Prehashed(hashes.SHA256()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,9 @@ class Checked:
     digest: bytes
 
 
+_checked = quickly(Checked)
+
+
 def check(produced: Produced) -> Checked:
     """Verify and assemble.
 
@@ -55,7 +59,7 @@ def check(produced: Produced) -> Checked:
         raise Corrupt(
             "what was signed cannot be put together with its signature", rule="check/artefact"
         ) from error
-    return Checked(produced.claim, produced.signature, artefact, hashlib.sha256(artefact).digest())
+    return _checked(produced.claim, produced.signature, artefact, hashlib.sha256(artefact).digest())
 
 
 def verify_p256(public_point: bytes, signature: bytes, signed_bytes: bytes) -> None:
@@ -64,7 +68,9 @@ def verify_p256(public_point: bytes, signature: bytes, signed_bytes: bytes) -> N
         r = int.from_bytes(signature[:P256_COORDINATE_OCTETS])
         s = int.from_bytes(signature[P256_COORDINATE_OCTETS:])
         try:
-            _public_key(public_point).verify(encode_dss_signature(r, s), signed_bytes, _ECDSA_SHA256)
+            _public_key(public_point).verify(
+                encode_dss_signature(r, s), hashlib.sha256(signed_bytes).digest(), _ECDSA_OF_SHA256
+            )
         except (InvalidSignature, ValueError):  # ValueError: what is registered is not a point
             pass
         else:

@@ -17,6 +17,7 @@ from cryptosvc.core.case import Case, PolicyAnswer
 from cryptosvc.core.content import forms
 from cryptosvc.core.errors import Forbidden
 from cryptosvc.core.keyclass import ceiling
+from cryptosvc.core.values import quickly
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,9 @@ class Authorised:
     clause: str
     policies: tuple[str, ...]
     policy_digest: str
+
+
+_authorised = quickly(Authorised)
 
 
 def judge(case: Case, answer: PolicyAnswer, profiles: forms.Profiles) -> Authorised:
@@ -61,4 +65,4 @@ def judge(case: Case, answer: PolicyAnswer, profiles: forms.Profiles) -> Authori
             clause=answer.clauses[0] if answer.clauses else "",
             policies=answer.policies,
         )
-    return Authorised(case, clause, answer.policies, answer.digest)
+    return _authorised(case, clause, answer.policies, answer.digest)

@@ -14,10 +14,12 @@ from cryptosvc.core.errors import Forbidden, Refusal
 from cryptosvc.core.keyclass import AUTHORITY_CLASSES
 from cryptosvc.core.names import ContentKind, Environment, Eui64, KeyId, Operation, UserRole
 from cryptosvc.core.registry import CallerRecord, KeyRecord
+from cryptosvc.core.values import quickly
 from cryptosvc.flow.ports import Clock, Hsm, Instant, Keys, KeyView
 
 UNITED_KINGDOM = "GB"
 _NONE: frozenset[KnownOca] = frozenset()
+_case = quickly(Case)
 
 
 class Gatherer:
@@ -60,7 +62,7 @@ class Gatherer:
             facts = self._facts_of(batch, ground, request, content)
         except Refusal as refusal:
             return refusal
-        return Case(
+        return _case(
             request=request,
             principal=batch.principal,
             content=content,

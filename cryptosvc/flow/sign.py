@@ -90,7 +90,11 @@ class Signer:
 
         """
         # 1 inspect
-        read = [await self._inspect(request) for _, request in items]
+        read: list[Content | Refusal] = []
+        for _, request in items:
+            if len(request.payload) >= LARGE_OCTETS:
+                await _Turn()
+            read.append(self._inspect(request))
         # 2–4 gather, judge, claim
         claimed = await self._claim(items, read)
         # 5 perform
@@ -106,9 +110,7 @@ class Signer:
             for item, receipt in zip(ended, receipts, strict=True)
         ]
 
-    async def _inspect(self, request: Request) -> Content | Refusal:
-        if len(request.payload) >= LARGE_OCTETS:
-            await _Turn()
+    def _inspect(self, request: Request) -> Content | Refusal:
         try:
             return forms.parse(request.form, request.payload, self._profiles)
         except Refusal as refusal:

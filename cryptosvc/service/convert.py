@@ -19,6 +19,7 @@ from cryptosvc.core.keyclass import ceiling
 from cryptosvc.core.names import ContentForm, KeyId, Operation, RequestId
 from cryptosvc.core.record import Receipt
 from cryptosvc.core.registry import KeyRecord
+from cryptosvc.core.values import quickly
 from cryptosvc.flow.audit import InclusionProof
 from cryptosvc.flow.explain import Explained
 from cryptosvc.flow.ports import StoredEntry
@@ -58,6 +59,7 @@ _VARINT_BITS = 35
 """A length is at most five octets of seven bits."""
 
 _NO_STATEMENT = Statement()
+_request = quickly(Request)
 _NANOSECONDS = 1_000_000_000
 
 
@@ -151,7 +153,7 @@ def request(message: crypto_pb2.SignRequest, payload_octets: int) -> Request:
             rule="request/check-size",
             field="supply_sensitive_check",
         )
-    return Request(
+    return _request(
         request_id=RequestId(request_id),
         key_id=key_id(message.key_id),
         form=form,
@@ -199,11 +201,17 @@ def receipt(made: Receipt) -> types_pb2.Receipt:
 
 def receipt_into(message: types_pb2.Receipt, made: Receipt) -> None:
     """The same, into a message that is already part of another."""
-    message.origin = made.origin
+    message.CopyFrom(_recorded(made.origin, made.recorded_at))
     message.leaf_index = made.leaf_index
     message.leaf_hash = made.leaf_hash
-    time = message.recorded_at
-    time.seconds, time.nanos = divmod(made.recorded_at, _NANOSECONDS)
+
+
+@lru_cache(maxsize=16)
+def _recorded(origin: str, recorded_at: int) -> types_pb2.Receipt:
+    """What the receipts of one transaction share; only ever copied from."""
+    shared = types_pb2.Receipt(origin=origin)
+    shared.recorded_at.seconds, shared.recorded_at.nanos = divmod(recorded_at, _NANOSECONDS)
+    return shared
 
 
 def signed(checked: Checked, made: Receipt) -> crypto_pb2.SignResponse:
@@ -216,11 +224,12 @@ def signed(checked: Checked, made: Receipt) -> crypto_pb2.SignResponse:
 def signed_into(message: crypto_pb2.SignResponse, checked: Checked, made: Receipt) -> None:
     """The same, into a message that is already part of another: nothing is copied twice."""
     authorised = checked.claim.authorised
-    message.request_id = authorised.case.request.request_id
+    case = authorised.case
+    message.request_id = case.request.request_id
     message.signature = checked.signature
     message.artefact = checked.artefact
     message.clause = authorised.clause
-    message.key_version = authorised.case.key.version
+    message.key_version = case.key.version
     receipt_into(message.receipt, made)
 
 

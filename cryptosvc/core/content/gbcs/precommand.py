@@ -33,6 +33,7 @@ from cryptosvc.core.content.x509 import signer
 from cryptosvc.core.errors import Forbidden, Malformed
 from cryptosvc.core.names import ContentKind, RemotePartyRole, UnixNanoseconds, UserRole
 from cryptosvc.core.registry import KeyRecord
+from cryptosvc.core.values import quickly
 
 ONCE_SCOPE = "gbcs-counter"
 
@@ -61,6 +62,10 @@ class PreCommand(Content):
     target: str
     other_info_octets: int
     supplementary_party: str = ""
+
+
+_pre_command = quickly(PreCommand)
+_once = quickly(Once)
 
 
 def parse(payload: bytes, profile: GbcsProfile) -> PreCommand:
@@ -110,12 +115,12 @@ def parse(payload: bytes, profile: GbcsProfile) -> PreCommand:
             ("supplementary_party", supplementary_party),
             *facts[4:],
         )
-    return PreCommand(
+    return _pre_command(
         kind=ContentKind.GBCS_PRE_COMMAND,
         signed_bytes=signed_bytes,
         facts=facts,
         promises=(
-            Once(
+            _once(
                 ONCE_SCOPE, f"{originator}/{target}/01/{number_text}", hashlib.sha256(signed_bytes).digest()
             ),
         ),
