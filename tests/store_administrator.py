@@ -1,6 +1,6 @@
-"""The write side of the registry, from a process of its own: `python -m tests.store_administrator CONFIG KEY STATE`.
+"""The write side of the registry, from a process of its own: `python -m tests.store_administrator CONFIG ID STATE`.
 
-Changes a key's state as a governed act will one day, through the same ledger and registry as the service. Prints one
+Changes the state of a key or a caller as a governed act will one day, through the same ledger and registry as the service. Prints one
 JSON line: the entry of the change, the newest claim group when it was committed, and the monotonic time by which it was.
 """
 
@@ -15,22 +15,27 @@ from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.config.settings import read_settings
 from cryptosvc.core.names import KeyId
-from cryptosvc.core.registry import KeyState
+from cryptosvc.core.registry import CallerState, KeyState, Record
 from cryptosvc.wiring import modules, stores, worker
 
 
-async def change(config: Path, key_id: KeyId, state: KeyState) -> None:
+async def change(config: Path, record_id: str, state: str) -> None:
     settings = read_settings(config)
     clock = SystemClock()
     hsm = Pkcs11Hsm(modules.module_configs(settings), clock, stores.lock_folder(settings))
     hsm.start()
     try:
         async with stores.opened(settings, hsm, clock, worker.scope(settings, "administrator")) as store:
-            view = await store.registry.keys({key_id})
-            record = view.keys[key_id]
+            record = (await store.registry.keys({KeyId(record_id)})).keys.get(KeyId(record_id))
+            changed: Record
+            if record is None:
+                (record,) = [one for one in await store.registry.callers() if one.caller_id == record_id]
+                changed = replace(record, version=record.version + 1, state=CallerState(state))
+            else:
+                changed = replace(record, version=record.version + 1, state=KeyState(state))
             print(json.dumps({"ready": record.state.value}), flush=True)
             await asyncio.to_thread(sys.stdin.readline)
-            await store.registry.change([replace(record, version=record.version + 1, state=state)])
+            await store.registry.change([changed])
             committed = time.monotonic()
             newest = await store.ledger.read(
                 lambda session, _: session.rows("SELECT MAX(claim_batch) FROM claim")[0][0]
@@ -41,4 +46,4 @@ async def change(config: Path, key_id: KeyId, state: KeyState) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(change(Path(sys.argv[1]), KeyId(sys.argv[2]), KeyState(sys.argv[3])))
+    asyncio.run(change(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))

@@ -165,22 +165,27 @@ async def _asynchronous(frames: Iterable[bytes]) -> AsyncIterator[bytes]:
 
 async def _gathered(requests: AsyncIterable[crypto_pb2.SignRequest], items: int) -> AsyncIterator[bytes]:
     """Cut requests into frames of whatever is there, at most `items`."""
-    queue: asyncio.Queue[crypto_pb2.SignRequest | None] = asyncio.Queue(2 * items)
+    queue: asyncio.Queue[crypto_pb2.SignRequest | None] = asyncio.Queue()
+    room = asyncio.Semaphore(2 * items)
 
     async def feed() -> None:
-        try:
-            async for one in requests:
-                await queue.put(one)
-        finally:
-            await queue.put(None)
+        async for one in requests:
+            await room.acquire()
+            queue.put_nowait(one)
+
+    def take(one: crypto_pb2.SignRequest | None) -> crypto_pb2.SignRequest | None:
+        room.release()
+        return one
 
     feeding = asyncio.ensure_future(feed())
+    # said by what always runs, and never waits: a feed that is cancelled while nobody reads ends all the same
+    feeding.add_done_callback(lambda _: queue.put_nowait(None))
     try:
         more = True
         while more:
-            found = [await queue.get()]
+            found = [take(await queue.get())]
             while len(found) < items and not queue.empty():
-                found.append(queue.get_nowait())
+                found.append(take(queue.get_nowait()))
             more = found[-1] is not None
             frame = crypto_pb2.SignStreamRequest(requests=[one for one in found if one is not None])
             if frame.requests:

@@ -73,7 +73,7 @@ class Desk:
         async def handle(payload: bytes, context: Context) -> bytes:
             started = time.perf_counter()
             try:
-                answer = await step(await self._identify(context, operation), payload, context)
+                answer = await step(await self.identify(context, operation), payload, context)
             except Exception as error:  # noqa: BLE001 - the one map to statuses
                 await self._abort(method, error, context, started)
             self.metrics.call(method, "OK", time.perf_counter() - started)
@@ -89,12 +89,17 @@ class Desk:
         async def handle(_frames: object, context: Context) -> None:
             started = time.perf_counter()
             try:
-                await step(await self._identify(context, operation), context)
+                await step(await self.identify(context, operation), context)
             except Exception as error:  # noqa: BLE001 - the one map to statuses
                 await self._abort(method, error, context, started)
             self.metrics.call(method, "OK", time.perf_counter() - started)
 
         return grpc.stream_stream_rpc_method_handler(handle)
+
+    def identify(self, context: Context, operation: Operation) -> Awaitable[Principal]:
+        """Find out who calls, as the registry has it now; raises as `Admission.admit`."""
+        digest = identity.certificate_sha256(context.auth_context())
+        return self.application.admission.admit(digest, context.peer(), operation.value)
 
     async def refuse(
         self, principal: Principal, operation: Operation, errors: Sequence[Refusal]
@@ -113,10 +118,6 @@ class Desk:
         remaining: float | None = context.time_remaining()
         longest = self.limits.deadline_seconds
         return longest if remaining is None or remaining > longest else remaining
-
-    def _identify(self, context: Context, operation: Operation) -> Awaitable[Principal]:
-        digest = identity.certificate_sha256(context.auth_context())
-        return self.application.admission.admit(digest, context.peer(), operation.value)
 
     async def _abort(self, method: str, error: Exception, context: Context, started: float) -> NoReturn:
         if isinstance(error, grpc.aio.AbortError):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import grpc
 
 from cryptosvc.core.case import Principal, Request
-from cryptosvc.core.errors import CryptosvcError, Malformed, Refusal
+from cryptosvc.core.errors import CryptosvcError, Malformed, Refusal, Unidentified
 from cryptosvc.core.names import Operation
 from cryptosvc.flow.sign import NotSigned, Signed
 from cryptosvc.pb.v1 import crypto_pb2
@@ -34,7 +34,7 @@ class SigningStream:
     Args:
         desk: limits, metrics, and where refusals are recorded.
         walks: the way to the signer.
-        principal: who asks.
+        principal: who asks, as of the beginning.
         context: the call.
 
     """
@@ -65,11 +65,24 @@ class SigningStream:
     async def _read(self) -> None:
         try:
             while (frame := await self._context.read()) is not _END:
+                await self._identify()
                 await self._take(frame)
                 await self._space()
         finally:
             self._read_all = True
             self._changed.set()
+
+    async def _identify(self) -> None:
+        """Ask the registry again who calls: a stream may outlast its caller's record, and ends where it is revoked.
+
+        Where the registry does not answer, each item is told so; no claim is made under a record that moved.
+        """
+        try:
+            self._principal = await self._desk.identify(self._context, Operation.SIGN)
+        except Unidentified:
+            raise
+        except CryptosvcError:
+            return
 
     async def _take(self, frame: bytes) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -124,6 +125,33 @@ async def test_a_stream_goes_on_past_items_that_cannot_be_read_or_done(service: 
     requests = [request("key-1", tbs_certificate=TBS), crypto_pb2.SignRequest(request_id="x")]
     outcomes = [outcome async for outcome in client.sign_stream(requests, frame_items=1)]
     assert [type(outcome) for outcome in outcomes] == [errors.Unavailable, errors.InvalidRequest]
+
+
+async def test_a_stream_ends_where_its_caller_is_revoked(service: Stand, client: AsyncClient):
+    record = caller_record("client", service.client)
+    answered: asyncio.Queue[object] = asyncio.Queue()
+
+    async def requests() -> AsyncIterator[crypto_pb2.SignRequest]:
+        yield request("key-1", tbs_certificate=TBS)
+        await answered.get()
+        # a record that only changed is no reason to end
+        service.keys.callers[record.certificate_sha256] = replace(record, version=2)
+        yield request("key-1", tbs_certificate=TBS)
+        await answered.get()
+        service.keys.callers[record.certificate_sha256] = replace(
+            record, version=3, state=CallerState.REVOKED
+        )
+        yield request("key-1", tbs_certificate=TBS)
+
+    signed = []
+    with pytest.raises(errors.Unidentified) as refused:
+        async for outcome in client.sign_stream(requests(), frame_items=1):
+            signed.append(outcome)
+            answered.put_nowait(outcome)
+    assert (refused.value.rule, refused.value.clause) == ("caller/revoked", "G2.1")
+    assert [type(one) for one in signed] == [crypto_pb2.SignResponse] * 2
+    assert sum(service.signer.batches) == 2
+    assert [one.error.rule for one in service.ledger.refusals()] == ["caller/revoked"]
 
 
 async def test_explain_says_yes_with_facts_and_no_with_the_reason(client: AsyncClient):
