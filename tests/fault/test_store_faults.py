@@ -29,6 +29,8 @@ async def claimed(stand: Stand, **how: object) -> Claim:
 class Failing:
     """A SQLite store whose next write transaction fails before or after its commit."""
 
+    one_writer = True
+
     def __init__(self, path: Path) -> None:
         self._store = SqliteStore(path)
         self.reading = self._store.reading

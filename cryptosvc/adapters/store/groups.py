@@ -1,7 +1,8 @@
 """The store thread: everything this worker writes, in one order, concurrent calls sharing transactions.
 
 While one transaction is on its way to the disk the next calls gather, so groups grow with the load and an idle
-service adds no delay. Records go before claims: work that is done is answered first.
+service adds no delay. What is taken out of the lanes, and when, is the server's to say (`rounds.py`): it takes as late
+as it can.
 """
 
 import asyncio
@@ -14,54 +15,89 @@ from cryptosvc.core.errors import Busy, Unavailable
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Call = tuple[Sequence[Item], "asyncio.Future[Sequence[Answer]]"]
 
 
 class Lane(Generic[Item, Answer]):
-    """Calls of one kind. `run` gets the items of several calls, and gives one answer for each, in order."""
+    """Calls of one kind that wait."""
 
-    def __init__(self, run: Callable[[Sequence[Item]], Sequence[Answer]]) -> None:
-        self.run = run
-        self.waiting: deque[tuple[Sequence[Item], asyncio.Future[Sequence[Answer]]]] = deque()
+    def __init__(self) -> None:
+        self.waiting: deque[Call[Item, Answer]] = deque()
 
-    def serve(self, at_most: int) -> tuple[int, Callable[[], None]]:
-        """Take calls up to `at_most` items (at least one call) and run them; how many, and how to deliver answers."""
-        calls = [self.waiting.popleft()]
-        count = len(calls[0][0])
-        while self.waiting and count + len(self.waiting[0][0]) <= at_most:
-            calls.append(self.waiting.popleft())
-            count += len(calls[-1][0])
-        items = calls[0][0] if len(calls) == 1 else [item for call, _ in calls for item in call]
+
+class Taken(Generic[Item, Answer]):
+    """Calls taken out of a lane, to be served together: one answer for each item, or one error for all."""
+
+    def __init__(self, lane: Lane[Item, Answer]) -> None:
+        self._lane = lane
+        self._calls: list[Call[Item, Answer]] = []
+        self._outcome: Sequence[Answer] | BaseException | None = None
+        self.items: list[Item] = []
+
+    def collect(self, at_most: int) -> None:
+        """Take calls up to `at_most` items; at least one call, where there is one."""
+        waiting = self._lane.waiting
+        while waiting and (not self.items or len(self.items) + len(waiting[0][0]) <= at_most):
+            call = waiting.popleft()
+            self._calls.append(call)
+            self.items += call[0]
+
+    def serve(self, run: Callable[[Sequence[Item]], Sequence[Answer]]) -> None:
+        """Have what was taken answered by `run`, whatever it raises."""
+        if not self._calls:
+            return
         try:
-            answers = self.run(items)
+            self._outcome = run(self.items)
         except BaseException as error:  # noqa: BLE001  # whatever it is belongs to the callers
-            failure = error
-            return count, lambda: _fail(calls, failure)
-        return count, lambda: _deliver(calls, answers)
+            self._outcome = error
+
+    def answer(self, outcome: Sequence[Answer] | BaseException) -> None:
+        """Settle what was taken."""
+        self._outcome = outcome
+
+    def deliver(self) -> None:
+        """Give the callers their answers; in their loop."""
+        at = 0
+        for items, future in self._calls:
+            if not future.done():
+                if isinstance(self._outcome, BaseException):
+                    future.set_exception(self._outcome)
+                elif self._outcome is not None:
+                    future.set_result(self._outcome[at : at + len(items)])
+            at += len(items)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The callers' loop; None where nothing was taken."""
+        return self._calls[0][1].get_loop() if self._calls else None
+
+
+Serve = Callable[[], Sequence[Taken[Any, Any]]]
+"""Takes from the lanes, serves, and returns what is to be delivered; never raises."""
 
 
 class StoreThread:
-    """One thread and its lanes, the first lane served first.
+    """One thread and its lanes.
 
     Args:
         name: of the thread.
-        at_most: items in one transaction.
         queue_at_most: items that may wait; beyond, calls that are not urgent are turned away as Busy.
 
     """
 
-    def __init__(self, name: str, at_most: int, queue_at_most: int) -> None:
-        self._at_most = at_most
+    def __init__(self, name: str, queue_at_most: int) -> None:
         self._queue_at_most = queue_at_most
-        self._lanes: list[Lane[Any, Any]] = []
+        self._lanes: Sequence[Lane[Any, Any]] = ()
+        self._serve: Serve = tuple
         self._condition = threading.Condition()
         self._closed = False
         self._queued = 0
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._jobs: Lane[Callable[[], object], object] = Lane(lambda jobs: [job() for job in jobs])
+        self._jobs: Lane[Callable[[], object], object] = Lane()
 
-    def start(self, *lanes: Lane[Any, Any]) -> None:
-        """Begin to serve these lanes, and single jobs after them."""
-        self._lanes = [*lanes, self._jobs]
+    def start(self, lanes: Sequence[Lane[Any, Any]], serve: Serve) -> None:
+        """Begin: `serve` is called while something waits in a lane, and single jobs take turns with it."""
+        self._lanes, self._serve = lanes, serve
         self._thread.start()
 
     async def put(
@@ -83,7 +119,7 @@ class StoreThread:
     async def job(self, work: Callable[[], Answer]) -> Answer:
         """Run one piece of work in the thread, alone."""
         (answer,) = await self.put(self._jobs, [work], urgent=True)
-        return answer  # type: ignore[return-value]  # the job lane gives each job's own answer
+        return answer  # type: ignore[return-value]  # each job's own answer
 
     def close(self) -> None:
         """Serve what waits, then end."""
@@ -94,39 +130,33 @@ class StoreThread:
             self._thread.join()
 
     def _work(self) -> None:
-        while True:
-            with self._condition:
-                while not (lane := next((lane for lane in self._lanes if lane.waiting), None)):
-                    if self._closed:
-                        return
-                    self._condition.wait()
-            future = lane.waiting[0][1]
-            count, deliver = lane.serve(1 if lane is self._jobs else self._at_most)
-            with self._condition:
-                self._queued -= count
-            _hand_over(future, deliver)
+        while self._wait():
+            if any(lane.waiting for lane in self._lanes):
+                self._settle(self._serve())
+            if self._jobs.waiting:
+                job = Taken(self._jobs)
+                job.collect(1)
+                job.serve(lambda jobs: [work() for work in jobs])
+                self._settle([job])
+
+    def _wait(self) -> bool:
+        """Wait until there is something to do; False where there is nothing and never will be."""
+        with self._condition:
+            while not (self._jobs.waiting or any(lane.waiting for lane in self._lanes)):
+                if self._closed:
+                    return False
+                self._condition.wait()
+            return True
+
+    def _settle(self, served: Sequence[Taken[Any, Any]]) -> None:
+        with self._condition:
+            self._queued -= sum(len(taken.items) for taken in served)
+        loop = next((taken.loop for taken in served if taken.loop is not None), None)
+        # one thread, one loop; where that is closed already nobody waits any more
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(_deliver, served)
 
 
-def _hand_over(future: asyncio.Future[Sequence[Answer]], deliver: Callable[[], None]) -> None:
-    """Deliver in the callers' loop; where that is closed already nobody waits any more."""
-    loop = future.get_loop()
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(deliver)
-
-
-def _deliver(
-    calls: Sequence[tuple[Sequence[Item], asyncio.Future[Sequence[Answer]]]], answers: Sequence[Answer]
-) -> None:
-    at = 0
-    for items, future in calls:
-        if not future.done():
-            future.set_result(answers[at : at + len(items)])
-        at += len(items)
-
-
-def _fail(
-    calls: Sequence[tuple[Sequence[Item], asyncio.Future[Sequence[Answer]]]], error: BaseException
-) -> None:
-    for _, future in calls:
-        if not future.done():
-            future.set_exception(error)
+def _deliver(served: Sequence[Taken[Any, Any]]) -> None:
+    for taken in served:
+        taken.deliver()

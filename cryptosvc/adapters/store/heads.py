@@ -11,6 +11,8 @@ has looked and restarted it.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -111,9 +113,15 @@ class HeadKeeper:
         if self._verdict is not None:
             raise Corrupt(self._verdict.message, rule=self._verdict.rule)
 
-    def distrust(self, verdict: Corrupt) -> None:
-        """End all trust; the first reason stays."""
-        self._verdict = self._verdict or verdict
+    @contextmanager
+    def trust(self) -> Iterator[None]:
+        """Do something that rests on trust; the first Corrupt found while it is done ends all of it."""
+        self.require_trust()
+        try:
+            yield
+        except Corrupt as verdict:
+            self._verdict = self._verdict or verdict
+            raise
 
     def verified(self, row: HeadRow | None, floor: Head | None) -> Head:
         """Believe a head row, or raise.

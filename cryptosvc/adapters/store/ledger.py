@@ -22,11 +22,12 @@ from cryptosvc.adapters.store import tree
 from cryptosvc.adapters.store.anchor import Anchor
 from cryptosvc.adapters.store.appending import Extension
 from cryptosvc.adapters.store.care import Caretaker
-from cryptosvc.adapters.store.claims import GROUP, ClaimGroup, Wanted, wanted
+from cryptosvc.adapters.store.claims import GROUP, ClaimGroup, wanted
 from cryptosvc.adapters.store.faults import Moved, Uncertain
-from cryptosvc.adapters.store.groups import Lane, StoreThread
+from cryptosvc.adapters.store.groups import StoreThread
 from cryptosvc.adapters.store.heads import Head, HeadAuthenticator, HeadKeeper
 from cryptosvc.adapters.store.recording import Ended
+from cryptosvc.adapters.store.rounds import Rounds
 from cryptosvc.adapters.store.session import Session, Store
 from cryptosvc.adapters.store.writer import TRIES, LogWriter, Worker
 from cryptosvc.core import checkpoint
@@ -103,11 +104,8 @@ class Ledger:
         self._store = store
         self._scope = scope
         self._anchor = anchor
-        self._thread = StoreThread("store", limits.group, limits.queue)
-        self._records: Lane[Ended, Receipt] = Lane(self._guarded(self.writer.record))
-        self._claims: Lane[Wanted, Claim | Refusal | Stale] = Lane(
-            self._guarded(lambda items: self.writer.claim(items, self._care.look_over_where_due))
-        )
+        self._thread = StoreThread("store", limits.queue)
+        self._rounds = Rounds(self.writer, self._care.look_over_where_due, limits.group)
         self._readers = ThreadPoolExecutor(1, "store-reader")
         self._started = False
 
@@ -153,7 +151,7 @@ class Ledger:
         """See `flow/ports.py`."""
         self.keeper.require_trust()
         scope = self._scope
-        return await self._thread.put(self._claims, [wanted(item, scope) for item in batch])
+        return await self._thread.put(self._rounds.claims, [wanted(item, scope) for item in batch])
 
     async def foresee(self, batch: Sequence[Authorised]) -> Sequence[Refusal | None]:
         """See `flow/ports.py`."""
@@ -168,7 +166,7 @@ class Ledger:
     async def record(self, batch: Sequence[Ended]) -> Sequence[Receipt]:
         """See `flow/ports.py`."""
         self.keeper.require_trust()
-        return await self._thread.put(self._records, batch, urgent=True)
+        return await self._thread.put(self._rounds.records, self.writer.prepared(batch), urgent=True)
 
     async def head(self) -> TreeHead:
         """See `flow/ports.py`."""
@@ -233,8 +231,7 @@ class Ledger:
     async def read(self, look: Callable[[Session, Head], Answer]) -> Answer:
         """Run a read in the reader thread, with the head of its snapshot verified."""
         self.keeper.require_trust()
-        guarded = self._guarded(lambda: self._read(look))
-        return await asyncio.get_running_loop().run_in_executor(self._readers, guarded)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, look)
 
     async def job(self, work: Callable[[], Answer]) -> Answer:
         """Run a write in the store thread, alone; tried again where another node was first."""
@@ -242,7 +239,8 @@ class Ledger:
         def repeated() -> Answer:
             for _ in range(TRIES):
                 try:
-                    return work()
+                    with self.keeper.trust():
+                        return work()
                 except Moved:
                     continue
                 except Uncertain:
@@ -252,7 +250,7 @@ class Ledger:
                     ) from None
             raise Unavailable("the store is too busy", rule="store/busy")
 
-        return await self._thread.job(self._guarded(repeated))
+        return await self._thread.job(repeated)
 
     def change(self, write: Callable[[Session, Head], Extension]) -> None:
         """For `registry.py`: one transaction that changes records and extends the log. In a job only."""
@@ -268,22 +266,9 @@ class Ledger:
     def _run_thread(self) -> None:
         if not self._started:
             self._started = True
-            self._thread.start(self._records, self._claims)
+            self._thread.start((self._rounds.records, self._rounds.claims), self._rounds.serve)
 
     def _read(self, look: Callable[[Session, Head], Answer]) -> Answer:
         floor = self.keeper.known
-        with self._store.reading() as session:
+        with self.keeper.trust(), self._store.reading() as session:
             return look(session, self.keeper.verified(session.head(), floor))
-
-    def _guarded(self, work: Callable[..., Answer]) -> Callable[..., Answer]:
-        """End all trust where the work finds the store corrupt."""
-
-        def guarded(*arguments: object) -> Answer:
-            self.keeper.require_trust()
-            try:
-                return work(*arguments)
-            except Corrupt as verdict:
-                self.keeper.distrust(verdict)
-                raise
-
-        return guarded

@@ -35,6 +35,11 @@ class PostgresStore:
         self._reader: _PostgresSession | None = None
         self._reading = threading.Lock()
 
+    @property
+    def one_writer(self) -> bool:
+        """See `Store`."""
+        return False
+
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A write transaction, READ COMMITTED, in one pipeline."""

@@ -318,6 +318,10 @@ class Session(ABC):
 class Store(Protocol):
     """A database: transactions to read and to write, each on a connection of its own, remade when it is lost."""
 
+    @property
+    def one_writer(self) -> bool:
+        """Whether a write transaction, while it lasts, is the only one in the whole deployment."""
+
     def writing(self) -> AbstractContextManager[Session]:
         """A write transaction: committed at the end of the block, rolled back where it raises.
 

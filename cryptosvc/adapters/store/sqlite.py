@@ -44,6 +44,11 @@ class SqliteStore:
         self._reading = threading.Lock()
         self._index: FingerprintIndex | None = None
 
+    @property
+    def one_writer(self) -> bool:
+        """See `Store`."""
+        return True
+
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A write transaction, after every process that queued before."""

@@ -50,7 +50,7 @@ class Worker:
 
 
 class LogWriter:
-    """Claims, records and registry changes. Every method runs in the store thread.
+    """Claims, records and registry changes. Every method but `prepared` runs in the store thread.
 
     Args:
         worker: what it is made of.
@@ -63,7 +63,7 @@ class LogWriter:
         self.appender = Appender(worker.keeper)
         self.kept: dict[str, OpenClaim] = {}
         self.generation_seen = -1
-        self._preparer = Preparer(worker.scope)
+        self.preparer = Preparer(worker.scope)
         self._caller_versions: dict[str, int] = {}
 
     def claim(self, items: Sequence[Wanted], look_over: LookOver) -> Sequence[Claim | Refusal | Stale]:
@@ -73,17 +73,50 @@ class LogWriter:
             answers += self._claim_group(items[at : at + GROUP], look_over)
         return answers
 
+    def together(
+        self, collect: Callable[[], tuple[Sequence[Prepared], Sequence[Wanted]]], look_over: LookOver
+    ) -> tuple[Sequence[Receipt], Sequence[Claim | Refusal | Stale]]:
+        """Record and claim in one transaction, of what `collect` gives once its lock is held; as `record`, `claim`.
+
+        For a store with one writer at a time: where another node may move the head, a record that has to be tried
+        again would take claims with it. Raises Moved likewise: whoever calls tries again, each apart.
+        """
+        prepared: Sequence[Prepared] = ()
+        answers: list[Claim | Refusal | Stale] = []
+        kept: dict[str, OpenClaim] = {}
+        extension: Extension | None = None
+        floor = self.keeper.known
+        try:
+            with self.worker.store.writing() as session:
+                prepared, wanted = collect()
+                for at in range(0, len(wanted), GROUP):
+                    answers += self._claim_group_in(session, wanted[at : at + GROUP], kept, floor, look_over)
+                if prepared:
+                    extension = self._record_in(session, prepared, certain=True)
+        except Uncertain:
+            written = extension
+            look = (
+                functools.partial(_group_is_there, kept)
+                if written is None
+                else functools.partial(_leaf_is_there, written.start, prepared[0].leaf)
+            )
+            if not self._resolved(look):
+                raise Unavailable(
+                    "the store was lost; nothing was written", rule="store/unreachable"
+                ) from None
+        self.kept.update(kept)
+        if extension is None:
+            return (), answers
+        self.appender.committed(extension)
+        return self._receipts(prepared, extension.start), answers
+
     def _claim_group(self, items: Sequence[Wanted], look_over: LookOver) -> list[Claim | Refusal | Stale]:
         for _ in range(TRIES):
             kept: dict[str, OpenClaim] = {}
             floor = self.keeper.known
             try:
                 with self.worker.store.writing() as session:
-                    generation = session.generation_shared()
-                    head = self.keeper.verified(session.head(), floor)
-                    require_generation(generation, head)
-                    look_over(session, head, items)
-                    answers, kept = self._claim_in(session, items, generation)
+                    answers = self._claim_group_in(session, items, kept, floor, look_over)
             except Moved:
                 continue
             except Uncertain:
@@ -94,6 +127,23 @@ class LogWriter:
             self.kept.update(kept)
             return answers
         raise Unavailable("the store is too busy; nothing was claimed", rule="store/busy")
+
+    def _claim_group_in(
+        self,
+        session: Session,
+        items: Sequence[Wanted],
+        kept: dict[str, OpenClaim],
+        floor: Head | None,
+        look_over: LookOver,
+    ) -> list[Claim | Refusal | Stale]:
+        """Claim what may be claimed; what this worker will hold of it is added to `kept`."""
+        generation = session.generation_shared()
+        head = self.keeper.verified(session.head(), floor)
+        require_generation(generation, head)
+        look_over(session, head, items)
+        answers, opened = self._claim_in(session, items, generation)
+        kept.update(opened)
+        return answers
 
     def _claim_in(
         self, session: Session, items: Sequence[Wanted], generation: int
@@ -111,32 +161,39 @@ class LogWriter:
         made = iter(claims)
         return [next(made) if verdict is None else verdict for verdict in verdicts], kept
 
-    def record(self, items: Sequence[Ended]) -> Sequence[Receipt]:
+    def prepared(self, items: Sequence[Ended]) -> list[Prepared]:
+        """Make the leaves of ended work, before any lock is held; in the callers' thread."""
+        return self.preparer.prepare(items, self.kept, self.worker.salts(SALT_OCTETS * len(items)))
+
+    def record(self, items: Sequence[Prepared]) -> Sequence[Receipt]:
         """Record items in groups of at most 256; see `flow/ports.py`."""
         receipts: list[Receipt] = []
         for at in range(0, len(items), GROUP):
             receipts += self._record_group(items[at : at + GROUP])
         return receipts
 
-    def _record_group(self, items: Sequence[Ended]) -> list[Receipt]:
-        prepared = self._preparer.prepare(items, self.kept, self.worker.salts(SALT_OCTETS * len(items)))
+    def _record_group(self, prepared: Sequence[Prepared]) -> list[Receipt]:
         extension = self.extend(
             lambda session, certain: self._record_in(session, prepared, certain=certain), prepared
         )
+        return self._receipts(prepared, extension.start)
+
+    def _receipts(self, prepared: Sequence[Prepared], start: int) -> list[Receipt]:
+        """Forget what is closed, and say where it is."""
         for item in prepared:
             if item.group:
                 self.kept.pop(f"{item.group}.{item.position}", None)
         origin, at = self.worker.origin, self.worker.clock.now().at
         return [
             Receipt(origin=origin, leaf_index=index, leaf_hash=item.leaf_hash, recorded_at=at)
-            for index, item in enumerate(prepared, extension.start)
+            for index, item in enumerate(prepared, start)
         ]
 
     def _record_in(self, session: Session, prepared: Sequence[Prepared], *, certain: bool) -> Extension:
         closing = Closing(session, {item.group for item in prepared})
         for item in prepared:
             if item.group and (earlier := closing.earlier(item.group, item.position)) is not None:
-                self._preparer.mark_late(item, earlier, self.worker.salts(SALT_OCTETS))
+                self.preparer.mark_late(item, earlier, self.worker.salts(SALT_OCTETS))
         extension = self.appender.append(
             session, [item.leaf for item in prepared], [item.leaf_hash for item in prepared], certain=certain
         )
