@@ -1,4 +1,9 @@
-"""The main job with a published test key: imported into the token, adopted by `init`, asked over gRPC."""
+"""The main job with a published test key: imported into the token, adopted by `init`, asked over gRPC.
+
+The published certificates went out of date in 2025, and a key whose certificate is out of date signs nothing. So the key
+is adopted twice: with its certificate, to be refused by name, and without one, as environment `test` allows, to sign.
+`tests/vectors/test_gbcs_rtds_corridor.py` has them sign under their certificates, at a time when those were valid.
+"""
 
 import json
 import shutil
@@ -11,12 +16,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from cryptosvc.client.errors import NotPermitted
+from cryptosvc.client.errors import NotPermitted, WrongState
 from cryptosvc.client.messages import request
 from tests.deployment import REPOSITORY, make_deployment, prepared
 
 SUPPLIER = "90-B3-D5-1F-30-01-00-00"
-OBJECT_ID = "a1"
+OBJECT_ID, OTHER_OBJECT_ID = "a1", "a2"
 LABEL = "published-supplier"
 
 
@@ -28,6 +33,15 @@ class = "command-signing"
 adopt = true
 label = "{LABEL}"
 object_id = "{OBJECT_ID}"
+role = 2
+eui64 = "{SUPPLIER}"
+
+[[keys]]
+id = "published-certified"
+class = "command-signing"
+adopt = true
+label = "{LABEL}-certified"
+object_id = "{OTHER_OBJECT_ID}"
 certificate = "{certificate}"
 
 [[callers]]
@@ -52,21 +66,22 @@ def test_a_published_key_is_adopted_and_signs_a_published_message(gbcs_data: Pat
     stem = SUPPLIER.replace("-", "").lower()
     pem = gbcs_data / "keystore" / f"{stem}-ds.pem"
     deployment = prepared(tmp_path)
-    imported = subprocess.run(
-        [
-            *("softhsm2-util", "--import", gbcs_data / "keystore" / f"{stem}-ds.key"),
-            *("--token", deployment.token.config.token_label, "--label", LABEL, "--id", OBJECT_ID),
-            *("--pin", deployment.token.pin),
-        ],
-        env=deployment.process_environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert imported.returncode == 0, imported.stderr
+    for label, object_id in ((LABEL, OBJECT_ID), (f"{LABEL}-certified", OTHER_OBJECT_ID)):
+        imported = subprocess.run(
+            [
+                *("softhsm2-util", "--import", gbcs_data / "keystore" / f"{stem}-ds.key", "--force"),
+                *("--token", deployment.token.config.token_label, "--label", label, "--id", object_id),
+                *("--pin", deployment.token.pin),
+            ],
+            env=deployment.process_environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert imported.returncode == 0, imported.stderr
     shutil.copy(pem, tmp_path / "published.pem")
     answer = deployment.init(_provisioning(tmp_path / "published.pem"))
-    assert answer["keys_adopted"] == ["published"]
+    assert answer["keys_adopted"] == ["published", "published-certified"]
 
     message = _pre_command(gbcs_data)
     question = request(
@@ -88,6 +103,16 @@ def test_a_published_key_is_adopted_and_signs_a_published_message(gbcs_data: Pat
         with pytest.raises(NotPermitted) as refused:
             client.sign(other)
         assert refused.value.rule == "gbcs/originator"
+        certified = request(
+            "published-certified",
+            gbcs_pre_command=message,
+            service_reference_variant="7.1",
+            user_id=SUPPLIER,
+            user_role="IS",
+        )
+        with pytest.raises(WrongState) as out_of_date:
+            client.sign(certified)
+        assert (out_of_date.value.rule, out_of_date.value.clause) == ("key-certificate/expired", "G2.56")
         log = deployment.verified_log()
 
     certificate = x509.load_pem_x509_certificate(pem.read_bytes())

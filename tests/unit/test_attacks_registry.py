@@ -69,6 +69,7 @@ async def test_what_cannot_be_assembled_after_the_key_was_used_costs_no_other_it
 ) -> None:
     """Belt and braces: `bind` has refused whatever `assemble` could stumble over."""
     monkeypatch.setattr("cryptosvc.core.content.x509.signer.require_organisation", lambda _: None)
+    monkeypatch.setattr("cryptosvc.core.content.x509.signer.require_in_force", lambda _, __: None)
     walk = corridor.Corridor()
     walk.keys.records[XML_KEY] = replace(walk.keys.records[XML_KEY], certificate=b"\x30\x00")
     good, bad = await walk.signer.sign(

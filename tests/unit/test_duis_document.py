@@ -11,13 +11,13 @@ from cryptosvc.core.content.base import Content, Once, Statement
 from cryptosvc.core.content.duis import document, embedded
 from cryptosvc.core.errors import Forbidden, Internal, Malformed, WrongState
 from cryptosvc.core.names import ContentKind, RemotePartyRole, UnixNanoseconds, UserRole
+from tests import certificates, xml_signatures
 from tests import duis_documents as duis
-from tests import xml_signatures
 
 PROFILE = duis.demo_profile()
 USER = duis.signer()
 DCC = duis.signer(137, duis.DCC)
-AT = UnixNanoseconds(0)
+AT = UnixNanoseconds(certificates.nanoseconds(certificates.AT))
 READ_INVENTORY = duis.request()
 
 

@@ -12,11 +12,12 @@ from cryptosvc.core.content.duis.profile import MAX_DEPTH, MAX_OCTETS, duis_prof
 from cryptosvc.core.content.duis.variants import SERVICE_REQUESTS
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.names import UnixNanoseconds, UserRole
+from tests import certificates, xml_signatures
 from tests import duis_documents as duis
-from tests import xml_signatures
 
 DEMO = (duis.EXAMPLES / "demo.xsd").read_bytes()
 XMLDSIG = (duis.EXAMPLES / "xmldsig-subset.xsd").read_bytes()
+AT = UnixNanoseconds(certificates.nanoseconds(certificates.AT))
 XSD = "http://www.w3.org/2001/XMLSchema"
 
 
@@ -34,7 +35,7 @@ def test_the_examples_sign_a_document():
     facts = dict(content.facts)
     signer = duis.signer(entity=facts["originator"])
     statement = Statement(service_reference_variant="8.2", user_id=facts["originator"], user_role="IS")
-    document.bind(content, signer.record, statement, profile, UnixNanoseconds(0))
+    document.bind(content, signer.record, statement, profile, AT)
     finished = document.assemble(content, signer.sign(content.signed_bytes), signer.record)
     xml_signatures.verify(finished, signer.private.public_key())
     assert profile.schema.validate(etree.fromstring(finished))

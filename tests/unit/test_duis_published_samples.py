@@ -14,10 +14,10 @@ from cryptosvc.core.content.duis import document, variants
 from cryptosvc.core.content.gbcs import codes
 from cryptosvc.core.errors import Forbidden, Malformed
 from cryptosvc.core.names import UnixNanoseconds, UserRole
+from tests import certificates, xml_signatures
 from tests import duis_documents as duis
-from tests import xml_signatures
 
-AT = UnixNanoseconds(0)
+AT = UnixNanoseconds(certificates.nanoseconds(certificates.AT))
 
 
 @pytest.fixture(scope="module")

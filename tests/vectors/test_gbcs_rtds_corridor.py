@@ -31,9 +31,11 @@ from cryptosvc.flow.sign import NotSigned, Signed, Signer
 from tests.conftest import REPOSITORY
 from tests.corridor import MODULE, SYSTEM, SoftwareHsm, caller_record
 from tests.rtds import PROFILE, Message, commands, published, statement, verifies
-from tests.store_stand import Stand, new_database, open_stand
+from tests.store_stand import SetClock, Stand, new_database, open_stand
 
 TOGETHER = 64
+IN_FORCE = 1_577_836_800_000_000_000
+"""2020-01-01: the published certificates were valid from 2015 to 2025, and out of date a key signs nothing."""
 MODULE_FACTS = ModuleFacts(
     name=MODULE, standard="", level=0, certificate="", country="GB", worker_country="GB"
 )
@@ -107,7 +109,8 @@ async def fresh(
 ) -> AsyncIterator[Walk]:
     """A walk over a store of its own, in which the published keys of these entities are registered."""
     folder.mkdir()
-    stand = await open_stand(new_database(f"sqlite:///{folder}/store.db"), folder, first=True)
+    database = new_database(f"sqlite:///{folder}/store.db")
+    stand = await open_stand(database, folder, first=True, clock=SetClock(IN_FORCE))
     try:
         keys: dict[KeyId, ec.EllipticCurvePrivateKey] = {}
         records: list[KeyRecord] = []

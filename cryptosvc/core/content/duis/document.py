@@ -112,11 +112,10 @@ def bind(
     Raises:
         Forbidden: the key's role does not sign such a document, its certificate says other than its record, the
             originator is another, or the User Role stated is not eligible for the Service Reference Variant.
-        WrongState: the key has no certificate for the signature to name.
+        WrongState: the key has no certificate for the signature to name, or one that is not valid at this time.
         Malformed: the statement contradicts the document, or a User's request comes without User ID and User Role.
 
     """
-    del at
     document = _document(content)
     if key.role not in _SIGNING_ROLES:
         raise Forbidden(
@@ -132,6 +131,7 @@ def bind(
             field="key_id",
         )
     signer.require_organisation(key)
+    signer.require_in_force(key, at)
     if statement.service_reference_variant not in ("", document.variant):
         raise _contradicts("Service Reference Variant", "service_reference_variant")
     user_id = "" if document.request_id is None else str(document.request_id.originator)

@@ -135,7 +135,7 @@ def parse(payload: bytes, profile: GbcsProfile) -> PreCommand:
 
 
 def bind(
-    content: Content, key: KeyRecord, statement: Statement, profile: GbcsProfile, _at: UnixNanoseconds
+    content: Content, key: KeyRecord, statement: Statement, profile: GbcsProfile, at: UnixNanoseconds
 ) -> None:
     """Refuse unless this key may sign this very Pre-Command, and the statement beside it is about it.
 
@@ -143,6 +143,7 @@ def bind(
         Forbidden: another party's key, or one whose certificate says other than its record; a message code its role does not sign; a Command that carries no signature.
         Malformed: Service Reference Variant, User ID or User Role contradict the message, or a User's message comes
             without its User ID and User Role (thresholds count by them).
+        WrongState: the key's certificate is not valid at this time.
 
     """
     message = _own(content)
@@ -157,6 +158,7 @@ def bind(
             field=framing.FIELD,
         )
     signer.require_organisation(key)
+    signer.require_in_force(key, at)
     # 2 who acts as Access Control Broker is configured, and only it carries that role
     if (role is RemotePartyRole.ACCESS_CONTROL_BROKER) is not (key.eui64 in profile.access_control_brokers):
         raise Forbidden(

@@ -3,11 +3,12 @@
 from cryptosvc.core.content.base import Statement
 from cryptosvc.core.content.x509.extensions import OCA_USAGES, KeyUsage
 from cryptosvc.core.content.x509.identity import CertificateFacts, read_certificate
-from cryptosvc.core.errors import Forbidden, Malformed
+from cryptosvc.core.errors import Forbidden, Malformed, WrongState
 from cryptosvc.core.keyclass import AUTHORITY_CLASSES, ceiling
-from cryptosvc.core.names import ContentForm, Environment
+from cryptosvc.core.names import ContentForm, Environment, UnixNanoseconds
 from cryptosvc.core.registry import KeyRecord
 
+_SECOND = 1_000_000_000
 _FOR_SIGNATURES = frozenset({KeyUsage.DIGITAL_SIGNATURE})
 
 
@@ -76,6 +77,38 @@ def require_organisation(key: KeyRecord) -> None:
         )
 
 
+def require_in_force(key: KeyRecord, at: UnixNanoseconds) -> None:
+    """Require that a key's certificate, where it has one, is valid now: from notBefore to notAfter, both included.
+
+    Whoever relies on the signature holds it against that certificate, and a device that finds it out of date would
+    refuse the message after its counter was used up.
+
+    Args:
+        key: whose certificate was read by `require_organisation`.
+        at: when the case was gathered.
+
+    Raises:
+        WrongState: it is not valid yet, or not any more.
+
+    Source: RFC 5280 4.1.2.5 (both ends included, in whole seconds).
+    """
+    if not key.certificate:
+        return
+    facts = _own(key)
+    if at < facts.not_before:
+        raise _out_of_date(
+            key,
+            "this key's certificate is not valid yet; wait, or look at the clock of the service",
+            "key-certificate/not-yet-valid",
+        )
+    if at >= facts.not_after + _SECOND:
+        raise _out_of_date(
+            key,
+            "this key's certificate is not valid any more; a key custodian attaches its successor",
+            "key-certificate/expired",
+        )
+
+
 def _own(key: KeyRecord) -> CertificateFacts:
     try:
         facts = read_certificate(key.certificate)
@@ -102,3 +135,7 @@ def require_no_statement(statement: Statement, form: ContentForm) -> None:
 
 def _forbidden(key: KeyRecord, message: str, rule: str) -> Forbidden:
     return Forbidden(message, rule=rule, clause=ceiling(key.key_class).clause, field="key_id")
+
+
+def _out_of_date(key: KeyRecord, message: str, rule: str) -> WrongState:
+    return WrongState(message, rule=rule, clause=ceiling(key.key_class).clause, field="key_id")
