@@ -142,15 +142,17 @@ class LogSettings(Section):
     Args:
         origin: origin line of its checkpoints; never changes in the life of a deployment.
         audit_key: id of the audit-signing key.
+        service_key: id of the service-signing key.
         head_key: id of the log-authentication key. It is found in its module by this name, never by what the store
             says: the store is what it authenticates.
-        module: the module that holds both; the first where none is named.
+        module: the module that holds all three; the first where none is named.
         checkpoint_seconds: a checkpoint is signed this often where there is anything new.
 
     """
 
     origin: Origin
     audit_key: Name = "log-audit"
+    service_key: Name = "log-service"
     head_key: Name = "log-head"
     module: Name | None = None
     checkpoint_seconds: Annotated[int, Field(ge=1, le=86_400)] = 60

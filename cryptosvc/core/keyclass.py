@@ -192,6 +192,17 @@ _ROWS = (
         quorum=2,
     ),
     KeyClass(
+        name="service-signing",
+        ceiling=_signs((ContentKind.SERVICE_STATEMENT, "G2.27")),
+        roles=frozenset(),
+        template=_SIGNING_KEY,
+        clause="G2.27",
+        verified_before_release=True,
+        assurance_level=3,
+        crypto_period_days=10 * _YEAR,
+        quorum=2,
+    ),
+    KeyClass(
         name="log-authentication",
         ceiling=MappingProxyType({}),
         roles=frozenset(),

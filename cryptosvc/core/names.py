@@ -109,7 +109,7 @@ class Operation(StrEnum):
 class ContentForm(StrEnum):
     """What a caller may say its bytes are: the field of the request that carries them. There is no raw form.
 
-    LOG_CHECKPOINT is the service's own and has no field in the API.
+    LOG_CHECKPOINT and SERVICE_STATEMENT are the service's own and have no field in the API.
     """
 
     TBS_CERTIFICATE = "tbs_certificate"
@@ -118,6 +118,11 @@ class ContentForm(StrEnum):
     GBCS_PRE_COMMAND = "gbcs_pre_command"
     DUIS_DOCUMENT = "duis_document"
     LOG_CHECKPOINT = "log_checkpoint"
+    SERVICE_STATEMENT = "service_statement"
+
+
+OWN_FORMS = frozenset({ContentForm.LOG_CHECKPOINT, ContentForm.SERVICE_STATEMENT})
+"""Forms the service alone asks for."""
 
 
 class ContentKind(StrEnum):
@@ -131,3 +136,4 @@ class ContentKind(StrEnum):
     GBCS_PRE_COMMAND = "gbcs-pre-command"
     DUIS_DOCUMENT = "duis-document"
     LOG_CHECKPOINT = "log-checkpoint"
+    SERVICE_STATEMENT = "service-statement"

@@ -16,7 +16,7 @@ from cryptosvc.core.check import Checked
 from cryptosvc.core.content.base import Statement
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.keyclass import ceiling
-from cryptosvc.core.names import ContentForm, KeyId, Operation, RequestId
+from cryptosvc.core.names import OWN_FORMS, ContentForm, KeyId, Operation, RequestId
 from cryptosvc.core.record import Receipt
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.values import quickly
@@ -40,7 +40,7 @@ _DIGEST_OCTETS = frozenset({20, 28, 32, 48, 64})
 """Lengths of SHA-1 and SHA-2 digests; no content of any form is that short."""
 
 _FORMS: dict[str, ContentForm] = {
-    form.value: form for form in ContentForm if form is not ContentForm.LOG_CHECKPOINT
+    form.value: form for form in ContentForm if form not in OWN_FORMS
 }
 
 _PURPOSE_CLAUSES: dict[ContentForm, str] = {

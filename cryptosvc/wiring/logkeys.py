@@ -9,6 +9,7 @@ from cryptosvc.core.registry import KeyRecord, KeyState, Origin
 
 HEAD_KEY_CLASS = "log-authentication"
 AUDIT_KEY_CLASS = "audit-signing"
+SERVICE_KEY_CLASS = "service-signing"
 _OBJECT_ID_OCTETS = 16
 
 

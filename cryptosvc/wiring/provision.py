@@ -166,9 +166,11 @@ def _make_head_key(settings: Settings, token: Provisioner) -> None:
 
 def _log_entries(settings: Settings) -> Iterator[KeyEntry]:
     module = logkeys.log_module(settings)
-    yield KeyEntry.model_validate(
-        {"id": settings.log.audit_key, "class": logkeys.AUDIT_KEY_CLASS, "module": module}
-    )
+    for name, key_class in (
+        (settings.log.audit_key, logkeys.AUDIT_KEY_CLASS),
+        (settings.log.service_key, logkeys.SERVICE_KEY_CLASS),
+    ):
+        yield KeyEntry.model_validate({"id": name, "class": key_class, "module": module})
 
 
 def _plan_key(

@@ -61,7 +61,7 @@ def test_a_key_agreement_certificate_is_refused_at_init_and_not_at_signing(tmp_p
     assert "digital signatures alone" in refused("key_agreement")
     # nothing was generated or registered by that, so the next run is as good as the first
     first = deployment.init(f"{entry}\n")
-    assert (first["keys_generated"], first["keys_adopted"]) == (["log-audit"], ["it"])
+    assert (first["keys_generated"], first["keys_adopted"]) == (["log-audit", "log-service"], ["it"])
     assert "digital signatures alone" in refused("key_agreement")
     last = deployment.init(f'{entry}\ncertificate = "digital_signature.pem"\n')
     assert last["keys_given_certificates"] == ["it"]

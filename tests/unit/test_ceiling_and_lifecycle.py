@@ -17,6 +17,7 @@ MAY_SIGN = {
     "command-signing": {ContentKind.GBCS_PRE_COMMAND, CSR},
     "xml-signing": {ContentKind.DUIS_DOCUMENT, CSR},
     "audit-signing": {ContentKind.LOG_CHECKPOINT},
+    "service-signing": {ContentKind.SERVICE_STATEMENT},
     "log-authentication": set(),
 }
 CLAUSE = {"root-oca": "G2.60", "issuing-oca": "G2.61", "command-signing": "G2.56", "xml-signing": "G3.29"}

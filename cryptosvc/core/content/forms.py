@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
-from cryptosvc.core.content import checkpoint_note
+from cryptosvc.core.content import checkpoint_note, service_statement
 from cryptosvc.core.content.base import Content, Statement
 from cryptosvc.core.content.duis import document
 from cryptosvc.core.content.duis.profile import DuisProfile
@@ -50,6 +50,8 @@ def parse(form: ContentForm, payload: bytes, profiles: Profiles) -> Content:
             return document.parse(payload, _schema(profiles))
         case ContentForm.LOG_CHECKPOINT:
             return checkpoint_note.parse(payload)
+        case ContentForm.SERVICE_STATEMENT:
+            return service_statement.parse(payload)
         case _:
             assert_never(form)
 
@@ -80,6 +82,8 @@ def bind(
             document.bind(content, key, statement, _schema(profiles), at)
         case ContentForm.LOG_CHECKPOINT:
             checkpoint_note.bind(content, profiles.log_origin)
+        case ContentForm.SERVICE_STATEMENT:
+            service_statement.bind(content, profiles.log_origin)
         case _:
             assert_never(form)
 
@@ -91,6 +95,7 @@ _ASSEMBLE: dict[ContentForm, Callable[[Content, bytes, KeyRecord], bytes]] = {
     ContentForm.CERTIFICATION_REQUEST_INFO: csr.assemble,
     ContentForm.DUIS_DOCUMENT: document.assemble,
     ContentForm.LOG_CHECKPOINT: checkpoint_note.assemble,
+    ContentForm.SERVICE_STATEMENT: service_statement.assemble,
 }
 
 
