@@ -1,4 +1,4 @@
-"""What a worker does now and then, and which worker of a host does what only one should do."""
+"""What a worker does now and then, and which worker does what only one should do."""
 
 import asyncio
 import fcntl
@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -18,7 +19,17 @@ _JITTER = 0.2
 _log = structlog.get_logger("cryptosvc.chores")
 
 
-class Lead:
+class Lead(Protocol):
+    """What one process has at a time, of a host or of all of them."""
+
+    def take(self) -> bool:
+        """Whether this process has it now; may block for a moment. Unavailable: that cannot be told."""
+
+    def give_back(self) -> None:
+        """Let another process have it."""
+
+
+class HostLead:
     """Held by one process of a host at a time; the kernel gives it to another when its holder is gone.
 
     Two workers that sign a checkpoint of one size would record a refusal each time, and so make the next one due.
@@ -51,6 +62,30 @@ class Lead:
             self._held = None
 
 
+class BothLeads:
+    """One process of a host, and one host: the second is asked for by whoever has the first.
+
+    Args:
+        host: among the workers of this host.
+        hosts: among the hosts; None where there is one.
+
+    """
+
+    def __init__(self, host: Lead, hosts: Lead | None) -> None:
+        self._host = host
+        self._hosts = hosts
+
+    def take(self) -> bool:
+        """See `Lead`."""
+        return self._host.take() and (self._hosts is None or self._hosts.take())
+
+    def give_back(self) -> None:
+        """See `Lead`."""
+        if self._hosts is not None:
+            self._hosts.give_back()
+        self._host.give_back()
+
+
 async def every(
     seconds: float, what: str, chore: Callable[[], Awaitable[object]], lead: Lead | None = None
 ) -> None:
@@ -65,14 +100,14 @@ async def every(
     """
     said = ""
     while True:
-        if lead is None or lead.take():
-            try:
+        try:
+            if lead is None or await asyncio.to_thread(lead.take):
                 with suppress(Conflict):  # another host was first
                     await chore()
                 said = ""
-            except CryptosvcError as error:
-                if error.rule != said:
-                    said = error.rule
-                    tell = _log.critical if isinstance(error, Corrupt) else _log.warning
-                    tell("chore failed", chore=what, rule=error.rule, message=error.message)
+        except CryptosvcError as error:
+            if error.rule != said:
+                said = error.rule
+                tell = _log.critical if isinstance(error, Corrupt) else _log.warning
+                tell("chore failed", chore=what, rule=error.rule, message=error.message)
         await asyncio.sleep(seconds * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - nothing secret

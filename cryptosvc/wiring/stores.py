@@ -9,12 +9,14 @@ from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.store.anchor import Anchor
 from cryptosvc.adapters.store.engine import missing_migrations, open_store
+from cryptosvc.adapters.store.lead import PostgresLead
 from cryptosvc.adapters.store.ledger import Ledger
 from cryptosvc.adapters.store.registry import StoredRegistry
 from cryptosvc.config.settings import Settings
 from cryptosvc.core.errors import Corrupt, Forbidden, Unavailable
 from cryptosvc.core.record import Scope
 from cryptosvc.wiring import logkeys
+from cryptosvc.wiring.chores import BothLeads, HostLead, Lead
 
 _ALL_REVISIONS = "run: cryptosvc init PROVISIONING_FILE"
 
@@ -78,6 +80,13 @@ def require_tables(settings: Settings) -> None:
             f"the store lacks the tables of this version ({', '.join(missing)}); {_ALL_REVISIONS}",
             rule="store/schema",
         )
+
+
+def checkpoint_lead(settings: Settings) -> Lead:
+    """Who signs checkpoints: one worker of a host, and one host of those that share a PostgreSQL store."""
+    host = HostLead(lock_folder(settings) / "checkpoint.lock")
+    url = settings.store.url
+    return BothLeads(host, PostgresLead(url, "checkpoint") if url.startswith("postgresql") else None)
 
 
 def lock_folder(settings: Settings) -> Path:

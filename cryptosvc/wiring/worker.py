@@ -41,7 +41,7 @@ from cryptosvc.service.supervisor import LEFT_TO_BE_REPLACED, supervisor_gone
 from cryptosvc.service.tracing import Tracing, configured
 from cryptosvc.service.waiting import WaitingRoom
 from cryptosvc.wiring import journal, logkeys, modules, ownership, process, profiles, review, stores
-from cryptosvc.wiring.chores import Lead, every
+from cryptosvc.wiring.chores import every
 
 _MAINTAIN_EVERY_SECONDS = 1.0
 _TRY_AGAIN_SECONDS = 1.0
@@ -162,7 +162,7 @@ async def _serve(
     _log.info("worker serves", address=listen)
     if ready is not None:
         _touch(ready)
-    lead = Lead(stores.lock_folder(settings) / "checkpoint.lock")
+    lead = stores.checkpoint_lead(settings)
     interval = settings.log.checkpoint_seconds
     doing = [
         asyncio.create_task(every(_MAINTAIN_EVERY_SECONDS, "maintain", store.ledger.maintain)),
