@@ -3,7 +3,7 @@
 Order, each step a rule of its own:
 
 1. the ceiling of the key class (`core/keyclass.py`): purpose, whatever policy says;
-2. the lifecycle state (`core/lifecycle.py`);
+2. the lifecycle state (`core/lifecycle.py`), as dates have made it by the moment of the case;
 3. the content belongs to this very key (`content.bind`);
 4. the policy answer.
 
@@ -53,7 +53,7 @@ def judge(case: Case, answer: PolicyAnswer, profiles: forms.Profiles) -> Authori
     # 1 purpose
     clause = ceiling(facts.key_class).clause_for(facts.operation, facts.content_kind)
     # 2 state
-    lifecycle.require(facts.state, facts.operation, facts.content_kind)
+    lifecycle.require_at(case.key, facts.state, facts.operation, facts.content_kind, case.at)
     # 3 this very key
     statement = case.request.statement
     forms.bind(case.request.form, case.content, case.key, statement, profiles, case.at, case.registered_oca)

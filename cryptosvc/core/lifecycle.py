@@ -20,11 +20,12 @@ from types import MappingProxyType
 
 from cryptosvc.core.errors import WrongState
 from cryptosvc.core.keyclass import KEY_CLASSES
-from cryptosvc.core.life import DAY, Event, UnixSeconds
-from cryptosvc.core.names import ContentKind, Operation
+from cryptosvc.core.life import DAY, NANOSECONDS, Event, UnixSeconds
+from cryptosvc.core.names import ContentKind, Operation, UnixNanoseconds
 from cryptosvc.core.registry import KeyRecord, KeyState
 
 _CODE = "G5.13(b)"
+_FOR_EVER = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +137,24 @@ def permits(state: KeyState, operation: Operation, kind: ContentKind) -> bool:
     return (operation, kind) in ALLOWED[state]
 
 
-def require(state: KeyState, operation: Operation, kind: ContentKind) -> None:
-    """Raise WrongState unless the table has the entry."""
+def require(state: KeyState, operation: Operation, kind: ContentKind, rule: str = "") -> None:
+    """Raise WrongState unless the table has the entry; the refusal names the `rule` of the schedule that led there."""
     if (operation, kind) not in ALLOWED[state]:
+        since = f" by {rule}" if rule else ""
         raise WrongState(
-            f"a key that is {state} may not {operation} {kind}; ask a key custodian to activate or replace it",
-            rule="lifecycle/state",
+            f"a key that is {state}{since} may not {operation} {kind}; ask a key custodian to activate or replace it",
+            rule=rule or "lifecycle/state",
             clause=_CODE,
             field="key_id",
         )
+
+
+def require_at(
+    key: KeyRecord, state: KeyState, operation: Operation, kind: ContentKind, at: UnixNanoseconds
+) -> None:
+    """As `require`, of a key whose state at that moment is `state`, as `standing` said."""
+    if (operation, kind) not in ALLOWED[state]:
+        require(state, operation, kind, effective(key, UnixSeconds(at // NANOSECONDS))[1])
 
 
 def after(state: KeyState | None, event: Event) -> KeyState:
@@ -208,6 +218,40 @@ def effective(key: KeyRecord, at: UnixSeconds) -> tuple[KeyState, str]:
         if one.at <= at and found is not None:
             state, rule = found.to, one.rule
     return state, rule
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """State of a key over a stretch of time, so that it need not be worked out for every use.
+
+    Args:
+        key: the record it is worked out from.
+        state: the effective one.
+        since, until: the stretch, from the first moment up to the second, which is no part of it.
+
+    """
+
+    key: KeyRecord
+    state: KeyState
+    since: UnixNanoseconds
+    until: UnixNanoseconds
+
+
+def standing(key: KeyRecord, at: UnixNanoseconds) -> Standing:
+    """State of the key at a moment, and for how long on both sides it is that."""
+    dates = [one.at * NANOSECONDS for one in schedule(key)]
+    return Standing(
+        key,
+        effective(key, UnixSeconds(at // NANOSECONDS))[0],
+        UnixNanoseconds(max((date for date in dates if date <= at), default=0)),
+        UnixNanoseconds(min((date for date in dates if date > at), default=_FOR_EVER)),
+    )
+
+
+def as_at(key: KeyRecord, at: UnixNanoseconds) -> KeyRecord:
+    """The record as it is shown at a moment: with the effective state. Never to be stored: its version is the same."""
+    state, _ = effective(key, UnixSeconds(at // NANOSECONDS))
+    return key if state is key.state else replace(key, state=state)
 
 
 def materialised(key: KeyRecord, at: UnixSeconds, rule: str) -> KeyRecord | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from cryptosvc.core import supply
+from cryptosvc.core import lifecycle, supply
 from cryptosvc.core.assurance import AssuranceProfile
 from cryptosvc.core.case import Case, Facts, ModuleFacts, Principal, Request
 from cryptosvc.core.content.base import Content
@@ -12,13 +12,23 @@ from cryptosvc.core.content.x509.identity import registered_oca
 from cryptosvc.core.content.x509.profile import KnownOca
 from cryptosvc.core.errors import Forbidden, Refusal
 from cryptosvc.core.keyclass import AUTHORITY_CLASSES
-from cryptosvc.core.names import ContentKind, Environment, Eui64, KeyId, Operation, UserRole
-from cryptosvc.core.registry import CallerRecord, KeyRecord
+from cryptosvc.core.lifecycle import Standing
+from cryptosvc.core.names import (
+    ContentKind,
+    Environment,
+    Eui64,
+    KeyId,
+    Operation,
+    UnixNanoseconds,
+    UserRole,
+)
+from cryptosvc.core.registry import CallerRecord, KeyRecord, KeyState
 from cryptosvc.core.values import quickly
 from cryptosvc.flow.ports import Clock, Hsm, Instant, Keys, KeyView
 
 UNITED_KINGDOM = "GB"
 _NONE: frozenset[KnownOca] = frozenset()
+_STANDINGS_AT_MOST = 20_000
 _case = quickly(Case)
 
 
@@ -41,6 +51,7 @@ class Gatherer:
         self._environment = environment
         self._supply = supply_profile
         self._assurance = assurance or AssuranceProfile()
+        self._standings: dict[KeyId, Standing] = {}
 
     async def gather(
         self, principal: Principal, operation: Operation, items: Sequence[tuple[Request, Content]]
@@ -77,7 +88,21 @@ class Gatherer:
 
     def _ground(self, batch: "_Batch", key_id: KeyId) -> "_Ground":
         key = granted_key(batch.principal.caller, batch.operation, key_id, batch.view)
-        return _Ground(key, self._hsm.facts(key.module), supply.of_eligible_user(key, self._supply))
+        return _Ground(
+            key,
+            self._state(key, batch.instant.at),
+            self._hsm.facts(key.module),
+            supply.of_eligible_user(key, self._supply),
+        )
+
+    def _state(self, key: KeyRecord, at: UnixNanoseconds) -> KeyState:
+        """The key's state now, whether or not somebody has written down what came about by date."""
+        known = self._standings.get(key.key_id)
+        if known is None or known.key is not key or not known.since <= at < known.until:
+            if len(self._standings) >= _STANDINGS_AT_MOST:
+                self._standings.clear()
+            known = self._standings[key.key_id] = lifecycle.standing(key, at)
+        return known.state
 
     def _facts_of(self, batch: "_Batch", ground: "_Ground", request: Request, content: Content) -> Facts:
         """The categorical facts; items of a batch that are alike in all of them share one value."""
@@ -98,7 +123,7 @@ class Gatherer:
                 operation=batch.operation,
                 key_class=key.key_class,
                 content_kind=content.kind,
-                state=key.state,
+                state=ground.state,
                 origin=key.origin,
                 environment=self._environment,
                 user_role=role,
@@ -117,9 +142,10 @@ class Gatherer:
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """A key the caller may ask for, the module that holds it, and whether it signs for an Eligible User (G3.23)."""
+    """A key the caller may ask for, its state now, its module, and whether it signs for an Eligible User (G3.23)."""
 
     key: KeyRecord
+    state: KeyState
     module: ModuleFacts
     for_eligible_user: bool
 

@@ -1,10 +1,11 @@
-"""Keys as a caller may see them: those it has a grant for, in its own system."""
+"""Keys as a caller may see them: those it has a grant for, in its own system, in the state they are in at that moment."""
 
 from collections.abc import Sequence
 
+from cryptosvc.core import lifecycle
 from cryptosvc.core.case import Principal
 from cryptosvc.core.errors import Refusal
-from cryptosvc.core.names import KeyId, Operation
+from cryptosvc.core.names import KeyId, Operation, UnixNanoseconds
 from cryptosvc.core.record import Observed, Refused
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.gather import granted_key
@@ -26,8 +27,8 @@ class KeyReader:
         view = KeyView(0, {key.key_id: key for key in of_system})
         visible = [key for key in of_system if _visible(principal, key.key_id, view) is None]
         # 2 record
-        await self._record(principal, {"count": str(len(visible)), "what": "list"})
-        return visible
+        at = await self._record(principal, {"count": str(len(visible)), "what": "list"})
+        return [lifecycle.as_at(key, at) for key in visible]
 
     async def key(self, principal: Principal, key_id: KeyId) -> KeyRecord:
         """One key; Forbidden where it does not exist or the caller has no grant for it, alike and recorded."""
@@ -46,10 +47,10 @@ class KeyReader:
             )
             await self._ledger.record([refused])
             raise refusal
-        await self._record(principal, {"key": key_id, "what": "show"})
-        return view.keys[key_id]
+        at = await self._record(principal, {"key": key_id, "what": "show"})
+        return lifecycle.as_at(view.keys[key_id], at)
 
-    async def _record(self, principal: Principal, facts: dict[str, str]) -> None:
+    async def _record(self, principal: Principal, facts: dict[str, str]) -> UnixNanoseconds:
         instant = self._clock.now()
         observed = Observed(
             kind="read",
@@ -60,6 +61,7 @@ class KeyReader:
             facts=facts,
         )
         await self._ledger.record([observed])
+        return instant.at
 
 
 def _visible(principal: Principal, key_id: KeyId, view: KeyView) -> Refusal | None:
