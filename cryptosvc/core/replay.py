@@ -17,6 +17,7 @@ from cryptosvc.core.acts.base import Made, Turn, key_class_of
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.custodian import CustodianRecord
+from cryptosvc.core.custody import Rules
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Malformed
 from cryptosvc.core.keyclass import KEY_CLASSES
 from cryptosvc.core.life import UnixSeconds
@@ -33,6 +34,8 @@ from cryptosvc.core.registry import (
 from cryptosvc.core.statement import STATEMENT_TYPE, WITHDRAWAL_TYPE
 
 _Name = tuple[str, str]
+_CODE_ALONE = Rules(engagement_gap_days=0)
+"""What holds under every governance policy; the log names a policy by its digest and does not hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ class Replay:
         if record.state is ProposalState.WITHDRAWN:
             self._require_withdrawal(change, record)
         if record.state in (ProposalState.EXECUTING, ProposalState.DONE):
-            self._require_quorum(change, record)
+            self._require_quorum(change, record, ProposalState.OPEN if before is None else before.state)
         if record.state is ProposalState.DONE:
             self._expect(record)
 
@@ -172,7 +175,7 @@ class Replay:
             raise _refused(change, "nobody signed the withdrawal", "withdrawal")
         self._require_signature(change, record.withdrawal, WITHDRAWAL_TYPE, payload)
 
-    def _require_quorum(self, change: Change, record: ProposalRecord) -> None:
+    def _require_quorum(self, change: Change, record: ProposalRecord, before: ProposalState) -> None:
         """As many different people as the class table asks at least, the proposer not among them."""
         statement = record.statement
         act = act_named(statement.act)
@@ -185,7 +188,7 @@ class Replay:
         people = self._people(record, roles)
         if len(people) < wanted:
             raise _refused(change, f"{len(people)} people approved it, {wanted} must", "quorum")
-        if change.at >= statement.expires_at and record.state is ProposalState.EXECUTING:
+        if change.at >= statement.expires_at and before is ProposalState.OPEN:
             raise _refused(change, "it had expired", "expired")
 
     def _people(self, record: ProposalRecord, roles: set[str]) -> set[str]:
@@ -217,7 +220,13 @@ class Replay:
             point = record.public_point if isinstance(record, KeyRecord) else b""
             made = Made(point, proposal.outcome)
         # the records before this proposal: those it changes come one leaf after another
-        turn = Turn(statement=statement, at=proposal.ended_on, records=self._before(proposal), made=made)
+        turn = Turn(
+            statement=statement,
+            at=proposal.ended_on,
+            records=self._before(proposal),
+            made=made,
+            custody=_CODE_ALONE,
+        )
         try:
             after = act.after(turn)
         except CryptosvcError as error:

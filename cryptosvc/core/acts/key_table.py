@@ -63,7 +63,7 @@ KEY_ACTS = (
         touches_module=True,
         parameters=(
             *_NEW,
-            Parameter("object_label", Kind.TEXT, "CKALABEL of the object that is there"),
+            Parameter("object_label", Kind.TEXT, "CKA_LABEL of the object that is there"),
             Parameter("object_id", Kind.HEX, "CKA_ID of the object that is there"),
         ),
         sentence=Sentence(

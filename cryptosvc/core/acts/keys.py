@@ -33,13 +33,15 @@ def _key(turn: Turn, event: Event) -> KeyRecord:
         raise Malformed(
             f"there is no key {turn.statement.subject}", rule="statement/subject", field="subject"
         )
-    # a date may have come that nobody has written down yet: the event happens to the state the key is really in
-    state, _ = lifecycle.effective(found, turn.at)
+    # a date may have come that nobody has written down yet: the event happens to the key as it really is, and what
+    # came by date keeps its milestone, since the crypto-period runs from it
+    _, rule = lifecycle.effective(found, turn.at)
+    now = lifecycle.materialised(found, turn.at, rule) or found
     return replace(
-        found,
+        now,
         version=found.version + 1,
-        state=lifecycle.after(state, event),
-        life=found.life.passed(event, turn.at),
+        state=lifecycle.after(now.state, event),
+        life=now.life.passed(event, turn.at),
     )
 
 
@@ -185,7 +187,8 @@ def supersede(turn: Turn) -> tuple[Record, ...]:
     name = text_of(turn.statement, "by")
     new = turn.records.get(("key-record", name))
     same = isinstance(new, KeyRecord) and (new.key_class, new.system) == (old.key_class, old.system)
-    if not isinstance(new, KeyRecord) or not same or new.state is not KeyState.ACTIVE or new.life.supersedes:
+    ready = isinstance(new, KeyRecord) and lifecycle.effective(new, turn.at)[0] is KeyState.ACTIVE
+    if not isinstance(new, KeyRecord) or not same or not ready or new.life.supersedes:
         raise Forbidden(
             f"{name} cannot take the place of {old.key_id}: it must be an active key of the same class and system "
             "that supersedes no other",
