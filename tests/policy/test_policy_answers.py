@@ -98,6 +98,7 @@ def test_explain_names_every_layer(policy: CedarPolicy) -> None:
     assert found.ceiling_clause == ""
     assert "may not sign gbcs-pre-command" in found.ceiling_says
     assert "suspended" in found.state_says
+    assert found.state_says.endswith("(G5.13(b))")
     needed = {tuple((change.fact, change.needed) for change in remedy) for remedy in found.remedies}
     assert (("state", "active"), ("key_class", "command-signing")) in needed
 

@@ -81,11 +81,11 @@ def explain(policy: Decider, facts: Facts) -> Explanation:
     try:
         clause = ceiling(facts.key_class).clause_for(facts.operation, facts.content_kind)
     except Refusal as refusal:
-        ceiling_says = refusal.message
+        ceiling_says = f"{refusal.message} ({refusal.clause})"
     try:
         lifecycle.require(facts.state, facts.operation, facts.content_kind)
     except Refusal as refusal:
-        state_says = refusal.message
+        state_says = f"{refusal.message} ({refusal.clause})"
     permitted = answer.allowed and not ceiling_says and not state_says
     rules = sorted((policy.rules[name] for name in answer.policies), key=lambda rule: rule.order)
     return Explanation(
