@@ -127,6 +127,9 @@ class Records(Protocol):
     async def record(self, kind: str, record_id: str) -> Record | None:
         """One record of a kind, or None. Corrupt: it is not what the log proves."""
 
+    async def located(self, kind: str, record_id: str) -> tuple[Record, int] | None:
+        """One record and the index of the leaf that commits to its newest version, or None."""
+
     async def of_kind(self, kind: str) -> Sequence[Record]:
         """Every record of a kind, sorted by id. Corrupt: one is not what the log proves."""
 

@@ -28,7 +28,7 @@ from cryptosvc.core.record import (
     registered_leaf,
     signed_leaf,
 )
-from cryptosvc.core.registry import CallerRecord, KeyRecord, Record, record_id, record_kind
+from cryptosvc.core.registry import CallerRecord, KeyRecord, Record, record_digest, record_id, record_kind
 from cryptosvc.flow.ports import Clock, KeyView, Stale, StoredEntry, TreeHead
 
 
@@ -227,6 +227,15 @@ class FakeKeys:
     async def record(self, kind: str, wanted: str) -> Record | None:
         """One record."""
         return self.ledger.records.get((kind, wanted))
+
+    async def located(self, kind: str, wanted: str) -> tuple[Record, int] | None:
+        """One record and its leaf."""
+        found = self.ledger.records.get((kind, wanted))
+        if found is None:
+            return None
+        wanted_digest = record_digest(found).hex().encode()
+        leaves = [index for index, leaf in enumerate(self.ledger.leaves) if wanted_digest in leaf.entry]
+        return found, leaves[-1]
 
     async def of_kind(self, kind: str) -> Sequence[Record]:
         """Every record of a kind, sorted by id."""

@@ -29,6 +29,7 @@ from cryptosvc.adapters.hsm.library import Library, acquire
 from cryptosvc.adapters.hsm.token import OpenToken
 from cryptosvc.core.errors import Conflict, Corrupt, Forbidden
 from cryptosvc.core.keyclass import Algorithm, Template, Usage
+from cryptosvc.core.names import ModuleName
 
 P256_PARAMETERS = bytes.fromhex("06082a8648ce3d030107")
 """CKA_EC_PARAMS: the OID 1.2.840.10045.3.1.7 of prime256v1 in DER."""
@@ -91,6 +92,11 @@ class Provisioner:
         self._opened: OpenToken
         self._session = 0
         self._inside = False
+
+    @property
+    def name(self) -> ModuleName:
+        """The configured name of the module."""
+        return self._config.name
 
     @property
     def reported(self) -> Reported:

@@ -58,22 +58,30 @@ class Pkcs11Vault:
         """See `flow/ports.py`."""
 
         def work(token: Provisioner) -> int:
-            return token.destroy(key.label, key.object_id)
+            here = token.name == key.module or _is_replica(token, key)
+            return token.destroy(key.label, key.object_id) if here and _matching(token, key) else 0
 
-        def look(token: Provisioner) -> Made:
-            left = _matching(token, key)
+        def look(token: Provisioner) -> Reported:
+            left = _matching(token, key) if token.name == key.module or _is_replica(token, key) else []
             if left:
                 raise Corrupt(
                     f"module {key.module} still has {len(left)} objects of key {key.key_id} after they were destroyed",
                     rule="hsm/not-destroyed",
                     clause="G5.13(b)",
                 )
-            facts = {"objects_destroyed": str(count), "objects_left": "0"}
-            return Made(b"", _facts(key, token.reported, facts))
+            return token.reported
 
-        count = await self._with(key.module, work)
-        # asked again in a new session: what the first one still sees is no evidence
-        return await self._with(key.module, look)
+        # replicas: the same object on any other configured module goes with it
+        counts = {name: await self._with(name, work) for name in self._configs}
+        # asked again in a new session each: what the first one still sees is no evidence
+        reported = {name: await self._with(name, look) for name in self._configs}
+        facts = {"objects_destroyed": str(sum(counts.values())), "objects_left": "0"}
+        for number, name in enumerate(
+            sorted(one for one, count in counts.items() if count and one != key.module), 1
+        ):
+            facts[f"replica_{number}"] = f"{name}: serial {reported[name].serial}"
+        facts["modules_asked"] = ",".join(sorted(self._configs))
+        return Made(b"", _facts(key, reported[key.module], facts))
 
     async def objects(self, module: ModuleName) -> Sequence[HeldObject]:
         """See `flow/ports.py`."""
@@ -142,6 +150,14 @@ def _facts(
         **(more or {}),
     }
     return tuple(sorted(facts.items()))
+
+
+def _is_replica(token: Provisioner, key: KeyRecord) -> bool:
+    """Whether another module has this very key: its label and id, and the same public point."""
+    return key.public_point != b"" and any(
+        (seen.label, seen.object_id, seen.public_point) == (key.label, key.object_id, key.public_point)
+        for seen in token.objects()
+    )
 
 
 def _matching(token: Provisioner, key: KeyRecord) -> list[str]:

@@ -111,6 +111,16 @@ class StoredRegistry:
 
         return await self._ledger.read(look)
 
+    async def located(self, kind: str, wanted: str) -> tuple[Record, int] | None:
+        """See `flow/ports.py`."""
+
+        def look(session: Session, head: Head) -> tuple[Record, int] | None:
+            row = session.record(kind, wanted)
+            found = records.verified(session, head, kind, wanted, row)
+            return None if row is None or found is None else (found, row.leaf_index)
+
+        return await self._ledger.read(look)
+
     async def of_kind(self, kind: str) -> Sequence[Record]:
         """See `flow/ports.py`."""
 

@@ -1,0 +1,153 @@
+"""A destroyed key has a certificate that anybody can verify, and that cannot be made to say anything else."""
+
+from dataclasses import replace
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cryptosvc.core import destruction, dsse
+from cryptosvc.core.canonical import canonical
+from cryptosvc.core.case import Principal
+from cryptosvc.core.content.checkpoint_note import public_key_der
+from cryptosvc.core.content.forms import Profiles
+from cryptosvc.core.content.gbcs.profile import GbcsProfile
+from cryptosvc.core.content.service_statement import PAYLOAD_TYPE
+from cryptosvc.core.content.x509.profile import default_profile
+from cryptosvc.core.errors import Corrupt, WrongState
+from cryptosvc.core.names import Environment, KeyId
+from cryptosvc.core.registry import Grant, KeyState
+from cryptosvc.core.supply import SupplyProfile
+from cryptosvc.flow.checkpoint import Checkpointer
+from cryptosvc.flow.destruction import Certifier
+from cryptosvc.flow.gather import Gatherer
+from cryptosvc.flow.sign import Signer
+from tests import claims
+from tests.fakes.hsm import FakeHsm
+from tests.fakes.policy import FakePolicy
+from tests.govern_stand import Stand
+from tests.governance import ORIGIN, SYSTEM
+
+AUDIT, SERVICE = KeyId("log-audit"), KeyId("log-service")
+
+
+class Scene:
+    """A stand whose log signs checkpoints and whose service signs statements."""
+
+    def __init__(self) -> None:
+        self.hsm = FakeHsm()
+        own = []
+        for name, key_class in ((AUDIT, "audit-signing"), (SERVICE, "service-signing")):
+            point = self.hsm.generate(name, name.encode())
+            record = claims.key_record(
+                label=name, object_id=name.encode(), public_point=point, key_class=key_class
+            )
+            own.append(replace(record, system=SYSTEM))
+        self.audit, self.service = (public_key_der(one.public_point) for one in own)
+        grants = tuple(Grant(operation="sign", key_class=one.key_class) for one in own)
+        caller = replace(claims.caller_record(), system=SYSTEM, grants=grants)
+        self.stand = Stand(records=(*own, caller))
+        principal = Principal(caller=caller, peer="service")
+        stand = self.stand
+        profiles = Profiles(x509=default_profile(), gbcs=GbcsProfile(), duis=None, log_origin=ORIGIN)
+        supply = SupplyProfile(frozenset())
+        gatherer = Gatherer(stand.keys, self.hsm, stand.clock, Environment.TEST, supply)
+        signer = Signer(gatherer, FakePolicy(), stand.ledger, self.hsm, stand.clock, profiles)
+        checkpointer = Checkpointer(signer, stand.ledger, principal, AUDIT, ORIGIN)
+        self.certifier = Certifier(stand.keys, stand.ledger, signer, checkpointer, principal, SERVICE, ORIGIN)
+
+    async def destroyed(self) -> bytes:
+        """Make and destroy a key; its certificate."""
+        await self.stand.begin()
+        await self.stand.active("k")
+        await self.stand.carry("key.deactivate", "k")
+        await self.stand.carry("key.destroy", "k")
+        return await self.certifier.certificate(KeyId("k"))
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    return Scene()
+
+
+async def test_a_destroyed_key_is_certified(scene: Scene) -> None:
+    envelope = await scene.destroyed()
+    found = destruction.verify(envelope, scene.service, scene.audit)
+    assert (found.key.key_id, found.key.state) == ("k", KeyState.DESTROYED)
+    assert found.proposal.statement.act == "key.destroy"
+    assert {one.custodian_id for one in found.proposal.endorsements} == {"ada", "ben", "cat"}
+    assert dict(found.proposal.outcome)["objects_left"] == "0"
+    # and again, later: another checkpoint, the same facts
+    again = await scene.certifier.certificate(KeyId("k"))
+    assert destruction.verify(again, scene.service, scene.audit).key == found.key
+
+
+async def test_only_a_key_destroyed_under_dual_control_has_one(scene: Scene) -> None:
+    await scene.stand.begin()
+    await scene.stand.active("k")
+    with pytest.raises(WrongState) as refusal:
+        await scene.certifier.certificate(KeyId("k"))
+    assert refusal.value.rule == "destruction/not-destroyed"
+    with pytest.raises(WrongState):
+        await scene.certifier.certificate(KeyId("no-such-key"))
+    key = scene.stand.key("k")
+    await scene.stand.keys.change([replace(key, version=key.version + 1, state=KeyState.DESTROYED)])
+    with pytest.raises(WrongState) as refusal:
+        await scene.certifier.certificate(KeyId("k"))
+    assert refusal.value.rule == "destruction/not-governed"
+
+
+async def test_keys_of_somebody_else_verify_nothing(scene: Scene) -> None:
+    envelope = await scene.destroyed()
+    for service, log in ((scene.audit, scene.audit), (scene.service, scene.service)):
+        with pytest.raises(Corrupt):
+            destruction.verify(envelope, service, log)
+
+
+def resigned(document: dict[str, object]) -> tuple[bytes, bytes]:
+    """The statement signed by another key, and that key: what a thief of the service-signing key could make."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    envelope = dsse.sign(
+        PAYLOAD_TYPE,
+        canonical(document),  # type: ignore[arg-type]  # a document read back
+        {dsse.key_id(spki): lambda octets: key.sign(octets, ec.ECDSA(hashes.SHA256()))},
+    )
+    return dsse.emit(envelope), spki
+
+
+async def test_whoever_holds_the_service_key_alone_can_still_not_lie(scene: Scene) -> None:
+    good = orjson.loads(dsse.parse(await scene.destroyed()).payload)
+    envelope, spki = resigned(good)
+    assert destruction.verify(envelope, spki, scene.audit).key.key_id == "k"
+    changes: list[tuple[str, object]] = [
+        ("subject", "another"),
+        ("destroyed_on", good["destroyed_on"] + 1),
+        ("evidence", good["evidence"] | {"objects_left": "1"}),
+        ("type", "ceremony-seal"),
+        ("origin", "another/log"),
+        ("reason", "no reason"),
+        ("system", "another"),
+        ("public_key_sha256", "00" * 32),
+        ("key", good["key"] | {"key_id": "another"}),
+        ("key", good["key"] | {"state": "active"}),
+        ("proposal", good["proposal"] | {"endorsements": good["proposal"]["endorsements"][:1]}),
+        ("key_entry", good["act_entry"]),
+        ("key_entry", good["key_entry"] | {"leaf_index": 1}),
+        ("act_entry", good["act_entry"] | {"proof": []}),
+        ("checkpoint", good["checkpoint"].replace("\n", "\n1", 1)),
+    ]
+    for name, value in changes:
+        envelope, spki = resigned(good | {name: value})
+        with pytest.raises(Corrupt) as found:
+            destruction.verify(envelope, spki, scene.audit)
+        assert found.value.rule.startswith(("destruction/", "checkpoint/", "merkle/")), (
+            name,
+            found.value.rule,
+        )
+    for name in good:
+        envelope, spki = resigned({key: value for key, value in good.items() if key != name})
+        with pytest.raises(Corrupt):
+            destruction.verify(envelope, spki, scene.audit)
