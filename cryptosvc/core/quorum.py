@@ -101,13 +101,17 @@ def needed(act: Act, statement: Statement, subject: Record | None, governance: G
     key_class = key_class_of(act, statement, subject)
     for row in governance.rows:
         if fnmatchcase(act.name, row.act) and fnmatchcase(key_class, row.key_class):
-            floor = 1 if act.event in EMERGENCY or not key_class else KEY_CLASSES[key_class].quorum
-            return Needed(max(row.people, floor), row.roles)
+            return Needed(max(row.people, least_people(act, key_class)), row.roles)
     raise Forbidden(
         f"no row of the governance policy says who approves {act.name} for {key_class or 'people'}, so nobody can",
         rule="quorum/no-rule",
         clause=act.clause,
     )
+
+
+def least_people(act: Act, key_class: str) -> int:
+    """How many must approve whatever policy says; `key_class` is empty for an act that is not on a key."""
+    return 1 if act.event in EMERGENCY or not key_class else KEY_CLASSES[key_class].quorum
 
 
 def require_current(act: Act, statement: Statement, scene: Scene, at: UnixSeconds) -> None:

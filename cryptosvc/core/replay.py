@@ -13,16 +13,15 @@ from dataclasses import dataclass, field, replace
 
 from cryptosvc.core import dsse, lifecycle
 from cryptosvc.core import statement as statements
-from cryptosvc.core.acts.base import Made, Turn, key_class_of
+from cryptosvc.core.acts.base import Made, Turn, key_class_of, require_parameters
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.custodian import CustodianRecord
 from cryptosvc.core.custody import Rules
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Malformed
-from cryptosvc.core.keyclass import KEY_CLASSES
-from cryptosvc.core.life import UnixSeconds
+from cryptosvc.core.life import Event, UnixSeconds
 from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
-from cryptosvc.core.quorum import EMERGENCY, withdrawal_payload
+from cryptosvc.core.quorum import least_people, withdrawal_payload
 from cryptosvc.core.registry import (
     KeyRecord,
     Record,
@@ -32,6 +31,12 @@ from cryptosvc.core.registry import (
     record_kind,
 )
 from cryptosvc.core.statement import STATEMENT_TYPE, WITHDRAWAL_TYPE
+
+EXPIRY = "schedule/proposal-expiry"
+"""The rule by which an open proposal ends."""
+
+_WRITING_SECONDS = 60
+"""From a moment that the service writes into a record, to the leaf that commits to the record."""
 
 _Name = tuple[str, str]
 _CODE_ALONE = Rules(engagement_gap_days=0)
@@ -102,6 +107,26 @@ class Replay:
             raise _refused(change, "nothing says why", "no-reason")
         self.records[_name(record)] = record
 
+    def skip(self, name: _Name, reference: str, record: Record | None) -> None:
+        """Pass over a change that rests on a document somebody redacted.
+
+        Args:
+            name: kind and id of the record.
+            reference: the proposal behind the change, where there is one.
+            record: as it is from here on; None where nobody can tell.
+
+        """
+        if record is None:
+            self.records.pop(name, None)
+        else:
+            self.records[name] = record
+        proposal = name[1] if name[0] == "proposal-record" else reference
+        awaited = self._awaited.get(proposal, set())
+        awaited.discard(name)
+        if not awaited or name[1] == proposal:
+            for kept in (self._awaited, self._open, self._kept):
+                kept.pop(proposal, None)
+
     def require_nothing_awaited(self) -> None:
         """Corrupt where a proposal was carried out and a record it changes did not follow."""
         for proposal, names in self._awaited.items():
@@ -114,12 +139,20 @@ class Replay:
     def _scheduled(self, change: Change, record: Record) -> None:
         """A date came: for a key its own, for a proposal its end."""
         before = self.records.get(_name(record))
-        expected: Record | None = None
+        expected: list[Record | None] = []
         if isinstance(before, KeyRecord):
-            expected = lifecycle.materialised(before, change.at, change.reference)
-        elif isinstance(before, ProposalRecord) and before.state is ProposalState.OPEN:
-            expected = expired(before, change.at) if change.at >= before.statement.expires_at else None
-        if expected is None or record_document(expected) != change.document:
+            # whoever wrote it down may have looked just before the next date came
+            moments = [one.at for one in lifecycle.schedule(before) if one.at <= change.at]
+            expected = [lifecycle.materialised(before, at, change.reference) for at in moments]
+            found = record.life.when(Event.DEACTIVATE) if isinstance(record, KeyRecord) else None
+            # that it was used so often, whoever counts the uses says (`core/history.py`)
+            soon = found is not None and 0 <= change.at - found <= _WRITING_SECONDS
+            if change.reference == lifecycle.USAGE_LIMIT and found is not None and soon:
+                expected.append(lifecycle.spent(before, found))
+        elif isinstance(before, ProposalRecord) and change.reference == EXPIRY:
+            due = before.state is ProposalState.OPEN and change.at >= before.statement.expires_at
+            expected = [expired(before) if due else None]
+        if not any(one is not None and record_document(one) == change.document for one in expected):
             raise _refused(change, f"rule {change.reference!r} does not lead there", "rule")
 
     def _proposed(self, change: Change, record: Record) -> None:
@@ -138,6 +171,10 @@ class Replay:
                 raise _refused(change, "a proposal begins open, with its proposer's signature", "proposal")
             if fresh[0].custodian_id != statement.proposed_by:
                 raise _refused(change, "another than the proposer signed it", "proposer")
+            try:
+                require_parameters(act_named(statement.act), statement)
+            except CryptosvcError as error:
+                raise _refused(change, f"its statement is none: {error.message}", "statement") from None
         else:
             assert isinstance(before, ProposalRecord)
             if record.statement != before.statement or not _may_follow(before.state, record.state):
@@ -181,7 +218,7 @@ class Replay:
         act = act_named(statement.act)
         subject = self.records.get((act.kind, statement.subject))
         key_class = key_class_of(act, statement, subject)
-        floor = 1 if act.event in EMERGENCY or not key_class else KEY_CLASSES[key_class].quorum
+        floor = least_people(act, key_class)
         asked = dict(record.outcome).get("needed_people", "0")
         wanted = max(floor, int(asked) if asked.isdecimal() else 0)
         roles = {role for role in dict(record.outcome).get("needed_roles", "").split(",") if role}
@@ -273,9 +310,10 @@ def replayed(
     return replay
 
 
-def expired(proposal: ProposalRecord, at: UnixSeconds) -> ProposalRecord:
-    """The proposal after its end came; a rule of the schedule, `schedule/proposal-expiry`."""
-    return replace(proposal, version=proposal.version + 1, state=ProposalState.EXPIRED, ended_on=at)
+def expired(proposal: ProposalRecord) -> ProposalRecord:
+    """The proposal after its end came; a rule of the schedule, `EXPIRY`."""
+    ended_on = proposal.statement.expires_at
+    return replace(proposal, version=proposal.version + 1, state=ProposalState.EXPIRED, ended_on=ended_on)
 
 
 def _may_follow(before: ProposalState, after: ProposalState) -> bool:

@@ -2,6 +2,7 @@
 
     source.py    files → parsed policies with their own table id → clause, text
     words.py     the words a policy may use, and that the schema has the same
+    governance.py  `governance.toml` → who must approve a governed act, and the rules on custodians
     lint.py      what a validator cannot see: a named caller, a misspelt class, a missing clause
     query.py     facts → Cedar request
     cedar.py     the Policy port, and `load_policy`

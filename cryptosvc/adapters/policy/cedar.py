@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import cedarpy
 
 from cryptosvc.adapters.policy import query
+from cryptosvc.adapters.policy.governance import GOVERNANCE_FILE
 from cryptosvc.adapters.policy.lint import lint
 from cryptosvc.adapters.policy.matrix import require_under_ceiling
 from cryptosvc.adapters.policy.proof import prove_under_ceiling
@@ -17,6 +18,7 @@ from cryptosvc.adapters.policy.source import Rule, Source, named_in, parse_sourc
 from cryptosvc.adapters.policy.words import require_same_words
 from cryptosvc.core.case import Facts, PolicyAnswer
 from cryptosvc.core.errors import Malformed
+from cryptosvc.core.quorum import Governance
 
 CACHED_AT_MOST = 65_536
 """Decisions kept. The facts of a deployment make some hundreds; the bound is there so that nothing grows for ever."""
@@ -42,8 +44,20 @@ class CedarPolicy:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over names and bytes of policies and schema, lower-case hex."""
+        """SHA-256 over names and bytes of policies, schema and rules of dual control, lower-case hex."""
         return self._source.digest
+
+    @property
+    def governance(self) -> Governance:
+        """The rules of dual control; Malformed where the folder has none."""
+        if self._source.governance is None:
+            raise Malformed(
+                f"the policy folder has no {GOVERNANCE_FILE}, so nobody could approve anything; start from the one "
+                "that came with the service",
+                rule="governance/missing",
+                field="policy.folder",
+            )
+        return self._source.governance
 
     @property
     def source(self) -> Source:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import cedarpy
 from cedarpy import pst
 
+from cryptosvc.adapters.policy.governance import GOVERNANCE_FILE, read_governance
 from cryptosvc.core.canonical import canonical
 from cryptosvc.core.errors import Malformed
+from cryptosvc.core.quorum import Governance
 
 POLICY_SUFFIX = ".cedar"
 SCHEMA_SUFFIX = ".cedarschema"
@@ -58,7 +60,8 @@ class Source:
         trees: the same ids → syntax trees.
         templates: syntax trees of templates; none is ever accepted.
         text: the set as text, for the validator.
-        digest: SHA-256 over names and bytes of policies and schema, lower-case hex.
+        digest: SHA-256 over names and bytes of policies, schema and rules of dual control, lower-case hex.
+        governance: the rules of dual control; None where the folder has none.
 
     """
 
@@ -70,13 +73,15 @@ class Source:
     templates: Mapping[str, pst.Template]
     text: str
     digest: str
+    governance: Governance | None = None
 
 
 def parse_source(files: Mapping[str, bytes]) -> Source:
     """Parse policy files.
 
     Args:
-        files: name → bytes; `*.cedar` are policies, one `*.cedarschema` is the schema, other names are not looked at.
+        files: name → bytes; `*.cedar` are policies, one `*.cedarschema` is the schema, `governance.toml` the rules of
+            dual control; other names are not looked at.
 
     Raises:
         Malformed: a file is not UTF-8 or not Cedar, schema or policies are missing, an annotation is missing,
@@ -104,6 +109,7 @@ def parse_source(files: Mapping[str, bytes]) -> Source:
     whole = _parsed("all policy files together", text)
     if not whole.static_policies and not whole.templates:
         raise Malformed("the policy files have no policy", rule="policy/files")
+    ruled = {name: files[name] for name in (GOVERNANCE_FILE,) if name in files}
     trees = {policy: whole.static_policies[policy] for policy in sorted(whole.static_policies, key=_position)}
     return Source(
         policies=cedarpy.PolicySet.from_str(text),
@@ -113,7 +119,10 @@ def parse_source(files: Mapping[str, bytes]) -> Source:
         trees=trees,
         templates=whole.templates,
         text=text,
-        digest=_digest({name: files[name] for name in policy_files} | {schema_file: files[schema_file]}),
+        digest=_digest(
+            {name: files[name] for name in policy_files} | {schema_file: files[schema_file]} | ruled
+        ),
+        governance=read_governance(ruled[GOVERNANCE_FILE]) if ruled else None,
     )
 
 
