@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import (
@@ -18,14 +19,17 @@ from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.cli.actions import Document, Progress
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core import checkpoint
-from cryptosvc.core.errors import Conflict, Malformed, Unavailable
+from cryptosvc.core.errors import Conflict, Corrupt, Malformed, Unavailable
 from cryptosvc.core.evidence import Verdict
+from cryptosvc.core.merkle import EMPTY, leaf_hash
 from cryptosvc.wiring import modules, stores, worker
 from cryptosvc.wiring.profiles import read_octets
 
+_HASHED_TOGETHER = 1024
+
 
 def export(config: Path, out: Path, progress: Progress) -> Document:
-    """Sign a checkpoint over everything there is, and write it all to a file, read from the store.
+    """Look over everything there is, sign a checkpoint over it, and write it all to a file, read from the store.
 
     Raises:
         Unavailable: store or module out of reach; the registry changed at this very moment.
@@ -46,6 +50,8 @@ async def _export(
     settings: Settings, hsm: Pkcs11Hsm, clock: SystemClock, out: Path, progress: Progress
 ) -> Document:
     async with stores.opened(settings, hsm, clock, worker.scope(settings, "export")) as store:
+        # before the log's key vouches for them
+        await _look_over(store, progress)
         await _sign_checkpoint(settings, hsm, clock, store)
         records = await store.registry.every_record()
         notes = await store.ledger.checkpoints()
@@ -65,6 +71,32 @@ async def _export(
         "entries": written,
         "records": len(records),
     }
+
+
+async def _look_over(store: stores.Opened, progress: Progress) -> None:
+    """Hold every record and every entry against the authenticated head.
+
+    Raises:
+        Corrupt: a record is not what its leaf commits to, or the entries do not make up the head's tree.
+
+    """
+    await store.registry.every_record()
+    head = await store.ledger.head()
+    root = await asyncio.to_thread(_root_of, store.ledger.entries(0, head.size), head.size, progress)
+    if root != head.root:
+        raise Corrupt(
+            "the entries in the store are not those the log's head vouches for: the database was edited; nothing was "
+            "signed or exported",
+            rule="log/leaf-changed",
+        )
+
+
+def _root_of(entries: Iterator[tuple[bytes, bytes]], size: int, progress: Progress) -> bytes:
+    frontier = EMPTY
+    while some := [leaf_hash(entry) for entry, _ in islice(entries, _HASHED_TOGETHER)]:
+        frontier = frontier.extended(some)
+        progress("looking over", frontier.size, size)
+    return frontier.root()
 
 
 async def _sign_checkpoint(
