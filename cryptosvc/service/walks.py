@@ -1,8 +1,11 @@
 """Walks: requests that are there at the same time walk the corridor as one batch, whichever connections brought them.
 
 Where no walk is under way, one starts in the event-loop turn in which its first request came. What comes while one is
-forms the next, since a walk of few costs nearly what a walk of many does: it starts when a walk ends, when it is a full
-turn, or after `PATIENCE_SECONDS`, so that a slow module does not hold up what is for another. Connections take turns, so
+forms the next, since a walk of few costs nearly what a walk of many does: it starts soon after a walk ends, when it is a
+full turn, or after `PATIENCE_SECONDS`, so that a slow module does not hold up what is for another. Soon after: callers
+that were just answered are likely to ask again at once, and whoever comes first would otherwise set out alone and all
+others wait for it. So the next walk starts when as many are there as were answered or waited, at the latest after 0.4
+of the time the walk took. Connections take turns, so
 one that sends much does not stand in the way of one that sends little. Once a walk has started it is nobody's to
 cancel: a caller that goes away does not undo a claim. Work that has not started when its deadline passes, or when its
 caller has gone, never does.
@@ -25,6 +28,12 @@ _Answer = Signed | NotSigned
 
 PATIENCE_SECONDS = 0.02
 """How long requests wait for a walk under way before one of their own starts beside it, where there may be more."""
+
+GATHER_SECONDS = 0.01
+"""Longest a walk waits for the callers of the one before it."""
+
+_GATHER_SHARE = 0.4
+"""The same as a share of the time that walk took."""
 
 
 @dataclass(slots=True)
@@ -65,6 +74,8 @@ class Walks:
         self._scheduled = False
         self._waiting = 0
         self._patience: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
+        self._expected = 0
         self._lines: dict[_Key, _Line] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._loop = asyncio.get_running_loop()
@@ -108,15 +119,32 @@ class Walks:
 
     def _consider(self) -> None:
         """Start what waits if nothing else is under way or it is a full turn; else in a while."""
-        if not self._under_way or self._waiting >= self._turn_items:
+        if self._waiting >= self._turn_items:
+            self._schedule()
+        elif self._gathering is not None:
+            if self._waiting >= self._expected:
+                self._schedule()
+        elif not self._under_way:
             self._schedule()
         elif self._patience is None and self._lines:
             self._patience = self._loop.call_later(PATIENCE_SECONDS, self._schedule)
+
+    def _gather(self, answered: int, seconds: float) -> None:
+        """Give the callers of a walk that has ended a moment to come again."""
+        if self._gathering is None and not self._under_way:
+            self._expected = self._waiting + answered
+            wait = min(seconds * _GATHER_SHARE, GATHER_SECONDS)
+            self._gathering = self._loop.call_later(wait, self._schedule)
+        else:
+            self._schedule()
 
     def _schedule(self) -> None:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         if self._lines and not self._scheduled and self._under_way < self._most_walks:
             self._scheduled = True
             self._loop.call_soon(self._start)
@@ -158,12 +186,13 @@ class Walks:
         return batch
 
     async def _walk(self, batch: list[_Waiting]) -> None:
+        began = self._loop.time()
         try:
             await self._answer(batch)
         finally:
             self._gate.leave(len(batch))
             self._under_way -= 1
-            self._schedule()
+            self._gather(len(batch), self._loop.time() - began)
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         try:

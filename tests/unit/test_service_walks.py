@@ -11,7 +11,7 @@ from cryptosvc.core.errors import Busy, Unavailable
 from cryptosvc.core.names import ContentForm, KeyId, RequestId
 from cryptosvc.flow.sign import NotSigned, Signed, Signer
 from cryptosvc.service.limits import Gate, Limits
-from cryptosvc.service.walks import PATIENCE_SECONDS, Walks
+from cryptosvc.service.walks import GATHER_SECONDS, PATIENCE_SECONDS, Walks
 from tests.pki import Authority
 from tests.service_stand import caller_record
 
@@ -163,3 +163,42 @@ async def test_a_full_turn_starts_beside_a_walk_under_way_at_once():
     assert signer.batches == [["held"], ["t0", "t1"]]
     signer.free.set()
     await asyncio.gather(*held)
+
+
+class Slow(Recorder):
+    """A signer that takes a twentieth of a second over a batch."""
+
+    async def sign_each(self, items: Sequence[tuple[Principal, Request]]) -> list[Signed | NotSigned]:
+        await asyncio.sleep(0.05)
+        return await super().sign_each(items)
+
+
+async def test_callers_that_were_answered_come_again_together_and_whoever_waited_goes_with_them():
+    signer = Slow()
+    walks = Walks(cast("Signer", signer), Gate(100), Limits(walks=1))
+
+    async def caller(name: str) -> None:
+        for number in range(3):
+            await walks.one(_principal(name), _request(f"{name}{number}"), 10.0)
+
+    async def late() -> None:
+        for _ in range(5):  # the first walk has started by then
+            await asyncio.sleep(0)
+        await walks.one(_principal("late"), _request("late"), 10.0)
+
+    await asyncio.gather(caller("a"), caller("b"), late())
+    assert [sorted(batch) for batch in signer.batches] == [["a0", "b0"], ["a1", "b1", "late"], ["a2", "b2"]]
+
+
+async def test_nobody_waits_long_for_callers_that_do_not_come_again():
+    signer = Slow()
+    walks = Walks(cast("Signer", signer), Gate(100), Limits(walks=1))
+    loop = asyncio.get_running_loop()
+    first = walks.one(_principal("a"), _request("first"), 10.0)
+    await asyncio.sleep(0.01)
+    second = walks.one(_principal("b"), _request("second"), 10.0)
+    await first
+    ended = loop.time()
+    await asyncio.wait_for(second, 1)
+    assert loop.time() - ended >= 0.05 + 0.9 * GATHER_SECONDS, "it waited for the first caller"
+    assert signer.batches == [["first"], ["second"]]
