@@ -12,6 +12,7 @@ from cryptosvc.core.names import ContentForm
 
 if TYPE_CHECKING:  # the verifier brings the whole of core with it, and `--help` should not wait for that
     from cryptosvc.core.evidence import Verdict
+    from cryptosvc.core.reconcile import Difference
 
 Document = Mapping[str, JsonValue]
 """What a command answers with: flat where it can be, printed as JSON or as a table."""
@@ -126,6 +127,15 @@ class Actions(Protocol):
 
     def policy_matrix(self, folder: Path) -> tuple[str, Sequence[Document]]:
         """What is permitted: as a short text, and every cell of facts with its decision, clauses and policies."""
+
+    def reconcile(self, config: Path, *, finish: bool) -> tuple[Sequence["Difference"], Sequence[Document]]:
+        """Compare modules, registry and log; with `finish`, first end what was left unfinished."""
+
+    def certify_destruction(self, config: Path, key_id: str, out: Path) -> Document:
+        """Write the destruction certificate of a key."""
+
+    def verify_destruction(self, certificate: Path, service_key: Path, log_key: Path) -> Document:
+        """Verify one off-line."""
 
     def doctor(self, config: Path) -> Sequence[Finding]:
         """Look at everything a worker needs."""

@@ -76,6 +76,43 @@ def doctor(
         raise typer.Exit(console.FAULT)
 
 
+def reconcile(
+    context: typer.Context,
+    config: ConfigOption = DEFAULT_CONFIG,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="First end acts that a process left unfinished when it died.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare every module with the registry and the log, and record what differs (G2.3).
+
+    Objects nobody registered, objects that are missing, changed keys and attributes, keys that were destroyed and are
+    there again, modules whose identity or firmware drifted, acts that have no end. Each comes with what to do. With
+    --finish an act that was begun and left is looked up on the module and finished, or undone; never repeated.
+
+    Exit code 1 where anything differs.
+    """
+    found, endings = actions_of(context).reconcile(config, finish=finish)
+    if as_json:
+        console.print_json(
+            [{"kind": "ended", **one} for one in endings]
+            + [
+                {"kind": one.kind.value, "subject": one.subject, "seen": one.seen, "remedy": one.remedy}
+                for one in found
+            ]
+        )
+    else:
+        for ending in endings:
+            print(f"ended    {ending['proposal_id']}: {ending['state']}, {ending['why']}")
+        for one in found:
+            print(f"DIFFERS  {one.subject}: {one.kind}: {one.seen}")
+            print(f"          → {one.remedy}")
+        if not found:
+            print("ok       modules, registry and log agree")
+    if found:
+        raise typer.Exit(console.FAULT)
+
+
 _MARKS = {Health.OK: "ok      ", Health.WARNING: "warning ", Health.WRONG: "WRONG   "}
 
 
@@ -94,3 +131,4 @@ def add_to(app: typer.Typer) -> None:
     app.command(hidden=True)(worker)
     app.command()(init)
     app.command()(doctor)
+    app.command()(reconcile)

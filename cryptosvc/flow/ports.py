@@ -163,8 +163,10 @@ class Vault(Protocol):
     async def objects(self, module: ModuleName) -> Sequence[HeldObject]:
         """Every key object on a module."""
 
-    async def differences(self, key: KeyRecord) -> Sequence[str]:
-        """How the key's object differs from its class's template, a sentence each."""
+    async def differences(
+        self, module: ModuleName, keys: Sequence[KeyRecord]
+    ) -> Mapping[KeyId, Sequence[str]]:
+        """How each key's object differs from its class's template, a sentence each; one that is not whole differs."""
 
     async def identity(self, module: ModuleName) -> Mapping[str, str]:
         """What the module reports of itself, by the names of `core/asset.IDENTITY`."""

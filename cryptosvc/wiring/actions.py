@@ -8,6 +8,7 @@ from cryptosvc.cli.actions import Answer, Ask, Connection, Document, Finding, Pr
 
 if TYPE_CHECKING:
     from cryptosvc.core.evidence import Verdict
+    from cryptosvc.core.reconcile import Difference
 
 
 class WiredActions:
@@ -105,6 +106,24 @@ class WiredActions:
         from cryptosvc.wiring import review
 
         return review.matrix(folder)
+
+    def reconcile(self, config: Path, *, finish: bool) -> "tuple[Sequence[Difference], Sequence[Document]]":
+        """Compare, on this machine."""
+        from cryptosvc.wiring import reconciling
+
+        return reconciling.reconcile(config, finish=finish)
+
+    def certify_destruction(self, config: Path, key_id: str, out: Path) -> Document:
+        """Certify, on this machine."""
+        from cryptosvc.wiring import reconciling
+
+        return reconciling.certify_destruction(config, key_id, out)
+
+    def verify_destruction(self, certificate: Path, service_key: Path, log_key: Path) -> Document:
+        """Read the certificate."""
+        from cryptosvc.wiring import reconciling
+
+        return reconciling.verify_destruction(certificate, service_key, log_key)
 
     def doctor(self, config: Path) -> Sequence[Finding]:
         """Look at everything."""

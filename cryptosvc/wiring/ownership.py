@@ -36,10 +36,15 @@ def take(token: Provisioner, settings: Settings, module: str) -> None:
     """Name the owner on a token nobody has taken; Forbidden where another has."""
     found = owner_of(token)
     if found is None:
-        label = _PREFIX + _own(settings)
+        label = mark_of(settings)
         token.generate(label, object_id(label), ceiling(HEAD_KEY_CLASS).template)
     elif found != _own(settings):
         raise _foreign(module, found, settings)
+
+
+def mark_of(settings: Settings) -> str:
+    """Label of the object that names this deployment as a token's owner."""
+    return _PREFIX + _own(settings)
 
 
 def _own(settings: Settings) -> str:

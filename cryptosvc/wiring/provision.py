@@ -16,12 +16,15 @@ from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.provision import Provisioner
+from cryptosvc.adapters.hsm.vault import identity
 from cryptosvc.adapters.store.engine import migrate
 from cryptosvc.cli.actions import Document, Progress
 from cryptosvc.config.provisioning import CallerEntry, KeyEntry, Provisioning, read_provisioning
 from cryptosvc.config.settings import Settings, read_settings
+from cryptosvc.core.asset import ModuleRecord
 from cryptosvc.core.errors import Conflict, Forbidden, Malformed
 from cryptosvc.core.keyclass import ceiling
+from cryptosvc.core.life import Asset
 from cryptosvc.core.names import CallerId, Environment, Eui64, KeyId, ModuleName, SystemName
 from cryptosvc.core.registry import (
     CallerRecord,
@@ -31,9 +34,13 @@ from cryptosvc.core.registry import (
     Origin,
     Record,
     caller_document,
+    record_id,
 )
 from cryptosvc.wiring import logkeys, modules, ownership, profiles, stores, worker
 from cryptosvc.wiring.certifying import certificate_named, certified
+
+_OPERATOR = "whoever ran init"
+"""The responsible person of what the shortcut made: there is no better answer in environment test."""
 
 
 @dataclass(slots=True)
@@ -121,6 +128,10 @@ async def _provision(
         progress(f"caller {caller.id}", done, total)
         _plan_caller(settings, caller, callers.get(CallerId(caller.id)), plan)
         done += 1
+    entered = {record_id(one) for one in await store.registry.of_kind("module-record")}
+    plan.records += [
+        _module_record(settings, name, token) for name, token in tokens.items() if name not in entered
+    ]
     # 2 the keys
     for entry in to_generate:
         progress(f"key {entry.id}", done, total)
@@ -130,7 +141,8 @@ async def _provision(
     if plan.records:
         await store.registry.change(plan.records)
     head = await store.ledger.head()
-    view = await store.registry.keys({KeyId(settings.log.audit_key)})
+    audit_key, service_key = KeyId(settings.log.audit_key), KeyId(settings.log.service_key)
+    view = await store.registry.keys({audit_key, service_key})
     return {
         "system": settings.deployment.system,
         "environment": settings.deployment.environment.value,
@@ -141,8 +153,23 @@ async def _provision(
         "callers_registered": tuple(plan.callers),
         "remarks": tuple(plan.remarks),
         "log_entries": head.size,
-        "log_public_key": _pem(view.keys[KeyId(settings.log.audit_key)].public_point),
+        "log_public_key": _pem(view.keys[audit_key].public_point),
+        "service_public_key": _pem(view.keys[service_key].public_point),
     }
+
+
+def _module_record(settings: Settings, name: ModuleName, token: Provisioner) -> ModuleRecord:
+    """The module's line of the asset register, as it reports itself (G5.6)."""
+    configured = next(one for one in settings.modules if one.name == name)
+    level = f"{configured.standard} level {configured.level}, certificate {configured.certificate or 'none'}"
+    return ModuleRecord(
+        module=name,
+        version=1,
+        system=SystemName(settings.deployment.system),
+        asset=Asset(label=f"token {configured.token_label}", classification="test", responsible=_OPERATOR),
+        identity=tuple(sorted(identity(token.reported).items())),
+        assurance=level if configured.standard else "none",
+    )
 
 
 async def _keys(store: stores.Opened, settings: Settings, provisioning: Provisioning) -> list[KeyRecord]:
@@ -252,6 +279,7 @@ def _make(
         origin=Origin.ADOPTED if entry.adopt else Origin.GENERATED,
         transferable=template.transferable and not entry.adopt,
         signs_for_eligible_user=entry.signs_for_eligible_user,
+        asset=Asset(label=entry.id, classification="test", responsible=_OPERATOR),
     )
 
 

@@ -14,6 +14,7 @@ COMMANDS = (
     "serve",
     "init",
     "doctor",
+    "reconcile",
     "sign",
     "explain",
     "key",
@@ -29,6 +30,9 @@ COMMANDS = (
     "policy check",
     "policy explain",
     "policy matrix",
+    "destruction",
+    "destruction certify",
+    "destruction verify",
 )
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptosvc.core.acts.base import Made
 from cryptosvc.core.asset import IDENTITY
 from cryptosvc.core.errors import Conflict, CryptosvcError, Unavailable
-from cryptosvc.core.names import ModuleName
+from cryptosvc.core.names import KeyId, ModuleName
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.ports import HeldObject
 
@@ -26,6 +26,7 @@ class FakeVault:
         failing: errors of the next calls that change something, raised before anything is done.
         failing_afterwards: the same, raised once it is done: what a lost answer looks like.
         done: what was done to which key, in order.
+        changed: key id → how its object differs from its class's template.
         identities: module → what it reports; the same of all where none is set.
 
     """
@@ -34,6 +35,7 @@ class FakeVault:
     failing: deque[CryptosvcError] = field(default_factory=deque)
     failing_afterwards: deque[CryptosvcError] = field(default_factory=deque)
     done: list[tuple[str, str]] = field(default_factory=list)
+    changed: dict[str, list[str]] = field(default_factory=dict)
     identities: dict[ModuleName, Mapping[str, str]] = field(default_factory=dict)
 
     async def generate(self, key: KeyRecord) -> Made:
@@ -70,11 +72,17 @@ class FakeVault:
             if where == module
         ]
 
-    async def differences(self, key: KeyRecord) -> Sequence[str]:
-        """As the port says; what is here is as its class asks."""
-        if _name(key) not in self.held:
-            raise Unavailable("there is no such object", rule="hsm/object-missing")
-        return []
+    async def differences(
+        self, module: ModuleName, keys: Sequence[KeyRecord]
+    ) -> Mapping[KeyId, Sequence[str]]:
+        """As the port says; what is here is as its class asks, save what `changed` says."""
+        return {
+            key.key_id: self.changed.get(
+                str(key.key_id), [] if _name(key) in self.held else ["there is none"]
+            )
+            for key in keys
+            if key.module == module
+        }
 
     async def identity(self, module: ModuleName) -> Mapping[str, str]:
         """As the port says."""

@@ -13,13 +13,15 @@ from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported
 from cryptosvc.adapters.hsm.constants import Cko
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.core.acts.base import Made
-from cryptosvc.core.errors import Corrupt, Malformed
+from cryptosvc.core.errors import Corrupt, Malformed, Unavailable
 from cryptosvc.core.keyclass import ceiling
-from cryptosvc.core.names import ModuleName
+from cryptosvc.core.names import KeyId, ModuleName
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.ports import HeldObject
 
 _Answer = TypeVar("_Answer")
+_NOT_WHOLE = frozenset({"hsm/object-missing", "hsm/public-point"})
+"""One half of a key pair is not there."""
 
 
 class Pkcs11Vault:
@@ -104,14 +106,15 @@ class Pkcs11Vault:
         """See `flow/ports.py`."""
         return await self._with(module, lambda token: identity(token.reported))
 
-    async def differences(self, key: KeyRecord) -> Sequence[str]:
+    async def differences(
+        self, module: ModuleName, keys: Sequence[KeyRecord]
+    ) -> Mapping[KeyId, Sequence[str]]:
         """See `flow/ports.py`."""
 
-        def work(token: Provisioner) -> list[str]:
-            found = token.adopt(key.label, key.object_id, ceiling(key.key_class).template)
-            return [str(one) for one in found.differences]
+        def work(token: Provisioner) -> dict[KeyId, Sequence[str]]:
+            return {key.key_id: _differences(token, key) for key in keys}
 
-        return await self._with(key.module, work)
+        return await self._with(module, work)
 
     async def _with(self, module: ModuleName, work: Callable[[Provisioner], _Answer]) -> _Answer:
         config = self._configs.get(module)
@@ -150,6 +153,18 @@ def _facts(
         **(more or {}),
     }
     return tuple(sorted(facts.items()))
+
+
+def _differences(token: Provisioner, key: KeyRecord) -> Sequence[str]:
+    try:
+        found = token.adopt(key.label, key.object_id, ceiling(key.key_class).template)
+    except Unavailable as error:
+        if error.rule in _NOT_WHOLE:
+            return [error.message]
+        raise
+    except Corrupt as error:
+        return [error.message]
+    return [str(one) for one in found.differences]
 
 
 def _is_replica(token: Provisioner, key: KeyRecord) -> bool:

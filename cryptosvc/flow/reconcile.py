@@ -1,0 +1,204 @@
+"""Reconcile: modules against registry against log; what differs is reported and recorded, what was begun is ended.
+
+An act that touches a module is written down before it is done (`executing`). Where the process died in between, the
+module says what became of it: an object that is there is the act's, since its label and id are the record's own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import orjson
+
+from cryptosvc.core import reconcile
+from cryptosvc.core.acts.base import Made, Turn
+from cryptosvc.core.acts.table import act as act_named
+from cryptosvc.core.asset import ModuleRecord
+from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
+from cryptosvc.core.names import KeyId, ModuleName
+from cryptosvc.core.proposal import ProposalRecord, ProposalState
+from cryptosvc.core.reconcile import Difference, Held, Scene
+from cryptosvc.core.record import Because, Observed
+from cryptosvc.core.registry import KeyRecord, KeyState, Origin
+from cryptosvc.flow.ports import Clock, Ledger, Records, Vault
+
+SETTLED_SECONDS = 120
+"""An act younger than this may still be under way in another process; it is left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What became of an act that was left unfinished.
+
+    Args:
+        proposal_id: which.
+        state: `done` or `failed`; `executing` where it was left alone.
+        why: in a sentence.
+
+    """
+
+    proposal_id: str
+    state: ProposalState
+    why: str
+
+
+class Reconciler:
+    """Compares, records, and ends what was left unfinished."""
+
+    def __init__(
+        self,
+        records: Records,
+        vault: Vault,
+        ledger: Ledger,
+        clock: Clock,
+        modules: Sequence[ModuleName],
+        own: frozenset[tuple[str, str]],
+    ) -> None:
+        self._records = records
+        self._vault = vault
+        self._ledger = ledger
+        self._clock = clock
+        self._modules = modules
+        self._own = own
+
+    async def compare(self) -> list[Difference]:
+        """Everything that differs; each is an entry of the log, and so is that somebody looked.
+
+        Raises:
+            Unavailable: a module or the store is out of reach: half a comparison is none.
+
+        """
+        # 1 read
+        scene = await self._scene()
+        # 2 compare
+        found = reconcile.differences(scene)
+        # 3 record
+        facts = {
+            "differences": str(len(found)),
+            "keys": str(len(scene.keys)),
+            "objects": str(len(scene.held)),
+        }
+        await self._record("compare", facts)
+        for one in found:
+            await self._record(one.kind.value, {"subject": _printable(one.subject), "seen": _printable(one.seen)})
+        return found
+
+    async def finish(self) -> list[Ending]:
+        """End every act that was begun and left: done where the module has done it, failed where it has not."""
+        found = await self._records.of_kind("proposal-record")
+        return [
+            await self._end(one)
+            for one in found
+            if isinstance(one, ProposalRecord) and one.state is ProposalState.EXECUTING
+        ]
+
+    async def _end(self, found: ProposalRecord) -> Ending:
+        if not await self._settled(found):
+            return Ending(found.proposal_id, found.state, "it began a moment ago and may still be under way")
+        statement = found.statement
+        act = act_named(statement.act)
+        subject = await self._records.record(act.kind, statement.subject)
+        records = {} if subject is None else {(act.kind, statement.subject): subject}
+        (foreseen,) = act.after(Turn(statement=statement, at=self._now(), records=records, made=Made()))
+        assert isinstance(foreseen, KeyRecord)
+        if act.event is Event.DESTROY:
+            assert isinstance(subject, KeyRecord)
+            made: Made | None = await self._vault.destroy(subject)
+        else:
+            made = await self._made(foreseen)
+        if made is None:
+            failed = replace(
+                found,
+                version=found.version + 1,
+                state=ProposalState.FAILED,
+                ended_on=self._now(),
+                outcome=(("rule", "reconcile/not-done"),),
+            )
+            await self._records.change([failed], Because("proposal", found.proposal_id))
+            return Ending(
+                found.proposal_id, failed.state, "the module has no such object, so nothing was done"
+            )
+        at = self._now()
+        done = replace(
+            found,
+            version=found.version + 1,
+            state=ProposalState.DONE,
+            ended_on=at,
+            outcome=tuple(sorted({**dict(found.outcome), **dict(made.facts)}.items())),
+        )
+        after = act.after(Turn(statement=statement, at=at, records=records, made=made))
+        approvals = tuple(sorted(one.key_id for one in found.endorsements[1:]))
+        await self._records.change([done, *after], Because("proposal", found.proposal_id, approvals))
+        return Ending(found.proposal_id, done.state, "the module has done it; the record follows")
+
+    async def _made(self, key: KeyRecord) -> Made | None:
+        """What the module has of a key that was to be made or adopted; a half-made one is destroyed."""
+        held = await self._vault.objects(key.module)
+        if not any((one.label, one.object_id) == (key.label, key.object_id) for one in held):
+            return None
+        wrong = await self._vault.differences(key.module, [key])
+        if wrong[key.key_id] and key.life.when(Event.REGISTER) is None:
+            await self._vault.destroy(key)
+            return None
+        return await self._vault.adopt(key)
+
+    async def _settled(self, found: ProposalRecord) -> bool:
+        located = await self._records.located("proposal-record", found.proposal_id)
+        stored = None if located is None else await self._ledger.entry(located[1])
+        if stored is None:
+            return False
+        began = int(orjson.loads(stored.entry)["time"])
+        return self._clock.now().at - began >= SETTLED_SECONDS * NANOSECONDS
+
+    async def _scene(self) -> Scene:
+        keys = [one for one in await self._records.of_kind("key-record") if isinstance(one, KeyRecord)]
+        modules = {
+            str(one.module): one
+            for one in await self._records.of_kind("module-record")
+            if isinstance(one, ModuleRecord)
+        }
+        held = [
+            Held(module, one.kind, one.label, one.object_id, one.public_point)
+            for module in self._modules
+            for one in await self._vault.objects(module)
+        ]
+        there = {(one.module, one.label, one.object_id) for one in held}
+        # an adopted object is as it was found, and its record says so for ever
+        made_here = [
+            key
+            for key in keys
+            if key.state not in (KeyState.ORDERED, KeyState.DESTROYED)
+            and key.origin is Origin.GENERATED
+            and (key.module, key.label, key.object_id) in there
+        ]
+        attributes: dict[KeyId, Sequence[str]] = {}
+        for module in self._modules:
+            mine = [key for key in made_here if key.module == module]
+            attributes.update(await self._vault.differences(module, mine))
+        return Scene(
+            keys=keys,
+            held=held,
+            attributes=attributes,
+            modules=modules,
+            identities={str(module): await self._vault.identity(module) for module in self._modules},
+            proposals=[
+                one
+                for one in await self._records.of_kind("proposal-record")
+                if isinstance(one, ProposalRecord)
+            ],
+            own=self._own,
+        )
+
+    async def _record(self, operation: str, facts: dict[str, str]) -> None:
+        instant = self._clock.now()
+        seen = Observed(
+            kind="reconciled", operation=operation, at=instant.at, time_quality=instant.quality, facts=facts
+        )
+        await self._ledger.record([seen])
+
+    def _now(self) -> UnixSeconds:
+        return UnixSeconds(self._clock.now().at // NANOSECONDS)
+
+
+def _printable(text: str) -> str:
+    """Labels on a token are anybody's; what enters the log is printable ASCII."""
+    return "".join(one if one.isascii() and one.isprintable() else "?" for one in text)[:500]
