@@ -9,6 +9,7 @@ It is slow and holds everything in memory: it is there to say whether the page i
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,11 @@ _RECORD_KINDS = {
     "custodian-record": "custodian",
     "proposal-record": "proposal",
     "module-record": "module",
+}
+_LEADS = {
+    ("pre-activation", "activate"): "active",
+    ("active", "deactivate"): "deactivated",
+    ("suspended", "deactivate"): "deactivated",
 }
 _WITHHELD_IDS = {"caller-record", "custodian-record"}
 _LONGEST_NOTE = 8192
@@ -65,6 +71,7 @@ def _verify(octets: bytes, public_key: ec.EllipticCurvePublicKey) -> None:
         entry, _, withheld = line.partition(b"\t")
         entries.append(_entry(entry))
         beside.append(_values(entries[-1], withheld))
+        _said(entries[-1], beside[-1])
         leaves.append(hashlib.sha256(b"\x00" + entry).digest())
     _require(len(entries) == head["size"], "export/truncated")
     _checkpoints(notes, head["origin"], public_key, leaves)
@@ -73,6 +80,7 @@ def _verify(octets: bytes, public_key: ec.EllipticCurvePublicKey) -> None:
     for index, entry in enumerate(entries):
         if entry["kind"] == "use":
             _use(index, entry, versions)
+    _limits(entries, versions)
     _records(records, versions)
 
 
@@ -178,9 +186,48 @@ def _versions(entries: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str
 def _use(index: int, entry: Mapping[str, Any], versions: Versions) -> None:
     known = [one for at, one in versions.get(("key-record", entry["key"]), []) if at < index]
     _require(1 <= entry["key_version"] <= len(known), "export/use-of-unknown-key")
-    state = known[entry["key_version"] - 1]["state"]
+    version = known[entry["key_version"] - 1]
+    state = version["state"]
+    for due in version["due"]:
+        if int(entry["time"]) >= due["at"] * 10**9:
+            state = _LEADS.get((state, due["event"]), state)
     request = entry["content_kind"] == "certification-request"
     _require(state == "active" or (state == "pre-activation" and request), "export/use-in-state")
+
+
+def _limits(entries: Sequence[Mapping[str, Any]], versions: Versions) -> None:
+    claims = Counter(
+        (entry["key"], entry["key_version"])
+        for entry in entries
+        if entry["kind"] == "use" and "after" not in entry
+    )
+    for (kind, key), of_key in versions.items():
+        so_far, limit = 0, None
+        for number, (_, entry) in enumerate(of_key, 1):
+            if kind == "key-record" and entry["because"] == {"rule": "schedule/usage-limit"}:
+                _require(so_far == limit, "export/usage-limit")
+            limit = entry.get("usage_limit")
+            if limit is not None and claims[key, number]:
+                so_far += claims[key, number]
+                _require(so_far <= limit, "export/usage-limit")
+
+
+def _said(entry: Mapping[str, Any], values: Mapping[str, str]) -> None:
+    """What stands open in a record's entry, compared with its document."""
+    kind = entry["kind"]
+    if kind not in _RECORD_KINDS or "document" not in values:
+        return
+    document = _canonical(values["document"].encode(), "export/record-leaf")
+    said = {
+        "record_version": document["version"],
+        "record_digest": hashlib.sha256(values["document"].encode()).hexdigest(),
+    }
+    if kind != "module-record":
+        said["state"] = document["state"]
+    if kind == "key-record":
+        said |= {name: document[name] for name in ("key_class", "origin")}
+        said |= {"key_system": document["system"], "usage_limit": document["life"]["usage_limit"]}
+    _require(all(entry.get(name) == value for name, value in said.items()), "export/record-leaf")
 
 
 def _records(records: Sequence[Mapping[str, Any]], versions: Versions) -> None:

@@ -60,8 +60,10 @@ def verify(
 ) -> None:
     """Verify an export off-line, from its genesis to its checkpoint.
 
-    Finds any changed, removed, inserted or reordered entry, a forked log, and a key or caller record that is not
-    what the log says. Needs nothing but the export and the key. Exit code 4 where it does not verify.
+    Finds any changed, removed, inserted or reordered entry, a forked log, a record that is not what the log says, a
+    key used in the wrong state or too often, and a change that does not follow from what was approved. Needs nothing
+    but the export and the key. Exit code 4 where it does not verify. Changes whose document was redacted cannot be
+    derived again: how many those are is in the answer.
     """
     with console.progress_bar(as_json=as_json) as progress:
         verdict = actions_of(context).verify(export_file, key, origin, processes, progress)
@@ -73,6 +75,10 @@ def verify(
         "checkpoints": verdict.checkpoints,
         "records": verdict.records,
         "kinds": dict(sorted(verdict.kinds.items())),
+        "environment": verdict.environment,
+        "changes_derived": verdict.derived.changes,
+        "changes_not_derivable": verdict.derived.underived,
+        "governed_acts_derived": verdict.derived.proposals,
     }
     console.print_document(document, as_json=as_json)
 

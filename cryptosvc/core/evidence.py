@@ -6,8 +6,10 @@ The export is read in chunks of `CHUNK_ENTRIES` lines (a power of two, so that e
 1. every entry is canonical JSON of a known version, and what is kept beside it matches its commitments;
 2. the root over all leaves is the one the signed checkpoint names, and every older checkpoint is a prefix;
 3. the first entry is the genesis, and each record's changes are numbered without a gap;
-4. every use of a key names a version of its record that the log holds before it, in a state that allows the use;
-5. the registry records beside the log are, each, what its last leaf commits to, and none is missing.
+4. every use of a key names a version of its record that the log holds before it, in a state that allows the use at
+   that time, and no key is used more often than its limit allows;
+5. the registry records beside the log are, each, what its last leaf commits to, and none is missing;
+6. every change of a record comes out again from what was approved, from the genesis on (`core/derivation.py`).
 
 Removed, inserted, changed or reordered entries change the root; a forked log fails against an older checkpoint.
 """
@@ -18,13 +20,14 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from cryptosvc.core import checkpoint, lifecycle
+from cryptosvc.core import checkpoint, derivation, history
 from cryptosvc.core.canonical import JsonValue, canonical, digest
-from cryptosvc.core.errors import Corrupt, Internal, Malformed
+from cryptosvc.core.derivation import Derived
+from cryptosvc.core.errors import Corrupt, Internal
+from cryptosvc.core.history import RecordChange, Use
 from cryptosvc.core.merkle import leaf_hash, root_of
-from cryptosvc.core.names import ContentKind, Operation
 from cryptosvc.core.record import ENTRY_VERSION, commitment
-from cryptosvc.core.registry import RECORD_KINDS, KeyState
+from cryptosvc.core.registry import RECORD_KINDS
 
 CHUNK_ENTRIES = 4096
 SEPARATOR = b"\t"
@@ -32,32 +35,6 @@ SEPARATOR = b"\t"
 
 FORMAT = "cryptosvc-log-export"
 FORMAT_VERSION = 1
-
-_OPEN_IDS = {"key-record": "key", "proposal-record": "proposal", "module-record": "module"}
-"""Kinds of record whose id stands open in the leaf, and under which name; ids of people are withheld."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordChange:
-    """A leaf that commits to a version of a key or caller record."""
-
-    leaf_index: int
-    kind: str
-    record_id: str
-    version: int
-    digest: str
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """The first use of one version of one key in a chunk, per operation and content kind."""
-
-    leaf_index: int
-    key: str
-    version: int
-    operation: str
-    content_kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +48,9 @@ class ChunkFindings:
         prefix_roots: root over the chunk's first n leaves, for each n asked.
         kinds: entries by kind and outcome.
         changes: record changes in order.
-        uses: first use of each (key, version, operation, content kind).
+        uses: uses by key, version, operation and content kind.
         first_kind: kind of the first entry.
+        environment: of the first entry.
 
     """
 
@@ -84,6 +62,7 @@ class ChunkFindings:
     changes: tuple[RecordChange, ...]
     uses: tuple[Use, ...]
     first_kind: str
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +86,8 @@ class Verdict:
         checkpoints: how many checkpoints were verified.
         records: how many registry records were compared with their leaves.
         kinds: entries by kind and outcome.
+        environment: of the deployment, as the genesis says: in `test` records may have been made without approval.
+        derived: what came of deriving every change of a record again.
 
     """
 
@@ -116,6 +97,8 @@ class Verdict:
     checkpoints: int
     records: int
     kinds: Mapping[str, int] = field(default_factory=dict)
+    environment: str = ""
+    derived: Derived = field(default=Derived())
 
 
 def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ()) -> ChunkFindings:
@@ -134,26 +117,20 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
     kinds: Counter[str] = Counter()
     changes: list[RecordChange] = []
     uses: dict[tuple[str, int, str, str], Use] = {}
-    first_kind = ""
+    first_kind = environment = ""
     for index, line in enumerate(lines, start):
         octets, _, withheld = line.partition(SEPARATOR)
         entry = _entry(index, octets)
         beside = _beside(index, entry, withheld)
         hashes.append(leaf_hash(octets))
         kind = str(entry.get("kind", ""))
-        first_kind = first_kind or kind
+        if index == start:
+            first_kind, environment = kind, str(entry.get("environment", ""))
         kinds[f"{kind}/{entry['outcome']}" if "outcome" in entry else kind] += 1
         if kind in RECORD_KINDS:
-            changes.append(_change(index, kind, entry, beside))
+            changes.append(history.change_of(index, kind, entry, beside))
         elif kind == "use":
-            use = Use(
-                index,
-                _text(index, entry, "key"),
-                _integer(index, entry, "key_version"),
-                _text(index, entry, "operation"),
-                _text(index, entry, "content_kind"),
-            )
-            uses.setdefault((use.key, use.version, use.operation, use.content_kind), use)
+            _count_use(index, entry, uses)
     return ChunkFindings(
         start=start,
         count=len(hashes),
@@ -163,6 +140,7 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
         changes=tuple(changes),
         uses=tuple(uses.values()),
         first_kind=first_kind,
+        environment=environment,
     )
 
 
@@ -216,18 +194,30 @@ def conclude(
     if chunks and chunks[0].first_kind != "genesis":
         raise Corrupt("the first entry is not the genesis of a log", rule="export/genesis")
     # 3 record changes
-    states = _replay([change for chunk in chunks for change in chunk.changes])
+    changes = [change for chunk in chunks for change in chunk.changes]
+    versions = history.versions_of(changes)
     # 4 uses
-    for chunk in chunks:
-        for use in chunk.uses:
-            _require_use(use, states)
+    uses = [use for chunk in chunks for use in chunk.uses]
+    for use in uses:
+        history.require_use(use, versions)
+    history.require_within_limits(uses, versions)
     # 5 records beside the log
-    _compare(records, states)
+    _compare(records, versions)
+    # 6 every change, from the genesis on
+    environment = chunks[0].environment if chunks else ""
+    derived = derivation.derived(changes, environment, {})
     kinds: Counter[str] = Counter()
     for chunk in chunks:
         kinds.update(chunk.kinds)
     return Verdict(
-        origin, size, checkpoints[-1].root, len(checkpoints), len(records), dict(sorted(kinds.items()))
+        origin,
+        size,
+        checkpoints[-1].root,
+        len(checkpoints),
+        len(records),
+        dict(sorted(kinds.items())),
+        environment,
+        derived,
     )
 
 
@@ -297,22 +287,28 @@ def _integer(index: int, entry: Mapping[str, JsonValue], name: str) -> int:
     return value
 
 
-def _change(index: int, kind: str, entry: Mapping[str, JsonValue], beside: Mapping[str, str]) -> RecordChange:
-    name = _OPEN_IDS.get(kind)
-    record_id = beside.get(kind.removesuffix("-record")) if name is None else entry.get(name)
-    if record_id is None:
-        raise Malformed(
-            f"entry {index}: the id of its record was redacted, so the record cannot be compared",
-            rule="export/redacted",
+def _count_use(
+    index: int, entry: Mapping[str, JsonValue], uses: dict[tuple[str, int, str, str], Use]
+) -> None:
+    key, version = _text(index, entry, "key"), _integer(index, entry, "key_version")
+    operation, kind = _text(index, entry, "operation"), _text(index, entry, "content_kind")
+    time = _text(index, entry, "time")
+    if not time.isdecimal():
+        raise Corrupt(f"entry {index} has no time", rule="export/entry")
+    at = int(time)
+    use = uses.get((key, version, operation, kind))
+    if use is None:
+        use = uses[key, version, operation, kind] = Use(
+            leaf_index=index,
+            key=key,
+            version=version,
+            operation=operation,
+            content_kind=kind,
+            first_at=at,
+            last_at=at,
         )
-    return RecordChange(
-        index,
-        kind,
-        str(record_id),
-        _integer(index, entry, "record_version"),
-        str(entry.get("record_digest", "")),
-        str(entry.get("state", "")),
-    )
+    use.first_at, use.last_at = min(at, use.first_at), max(at, use.last_at)
+    use.count += "after" not in entry
 
 
 def _root_at(chunks: Sequence[ChunkFindings], size: int) -> bytes:
@@ -325,43 +321,7 @@ def _root_at(chunks: Sequence[ChunkFindings], size: int) -> bytes:
     return root_of(roots)
 
 
-def _replay(changes: Sequence[RecordChange]) -> dict[tuple[str, str], list[RecordChange]]:
-    """Group changes by record; versions must run 1, 2, 3, …"""
-    states: dict[tuple[str, str], list[RecordChange]] = {}
-    for change in changes:
-        earlier = states.setdefault((change.kind, change.record_id), [])
-        if change.version != len(earlier) + 1:
-            raise Corrupt(
-                f"entry {change.leaf_index} is version {change.version} of {change.record_id!r}, "
-                f"but {len(earlier)} came before it",
-                rule="export/record-version",
-            )
-        earlier.append(change)
-    return states
-
-
-def _require_use(use: Use, states: Mapping[tuple[str, str], Sequence[RecordChange]]) -> None:
-    versions = states.get(("key-record", use.key), ())
-    if not 1 <= use.version <= len(versions) or versions[use.version - 1].leaf_index >= use.leaf_index:
-        raise Corrupt(
-            f"entry {use.leaf_index} uses version {use.version} of key {use.key!r}, which the log did not hold then",
-            rule="export/use-of-unknown-key",
-        )
-    try:
-        state = KeyState(versions[use.version - 1].state)
-        allowed = lifecycle.permits(state, Operation(use.operation), ContentKind(use.content_kind))
-    except ValueError:
-        allowed = False
-    if not allowed:
-        raise Corrupt(
-            f"entry {use.leaf_index} uses key {use.key!r} in a state that does not allow it",
-            rule="export/use-in-state",
-        )
-
-
-def _compare(
-    records: Sequence[RecordBeside], states: Mapping[tuple[str, str], Sequence[RecordChange]]
-) -> None:
+def _compare(records: Sequence[RecordBeside], states: Mapping[history.Name, Sequence[RecordChange]]) -> None:
     seen: set[tuple[str, str]] = set()
     for record in records:
         identity = (record.kind, record.record_id)

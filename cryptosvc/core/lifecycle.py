@@ -13,7 +13,7 @@ Example:
     <KeyState.SUSPENDED: 'suspended'>
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -172,6 +172,10 @@ def after(state: KeyState | None, event: Event) -> KeyState:
     return found.to
 
 
+USAGE_LIMIT = "schedule/usage-limit"
+"""The rule by which a key that was used as often as it may be is deactivated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
     """Something that happens to a key without anybody.
@@ -212,8 +216,13 @@ def effective(key: KeyRecord, at: UnixSeconds) -> tuple[KeyState, str]:
     The rule is empty where the record itself says the state. An event that the table does not have in the state
     then reached is passed over: a key that was deactivated by its date is not activated by a later one.
     """
-    state, rule = key.state, ""
-    for one in schedule(key):
+    return come_about(key.state, schedule(key), at)
+
+
+def come_about(state: KeyState, due: Iterable[Due], at: UnixSeconds) -> tuple[KeyState, str]:
+    """State that what is due, soonest first, has led to by a moment, and the rule of the last of it; as `effective`."""
+    rule = ""
+    for one in due:
         found = TRANSITIONS.get((state, one.event))
         if one.at <= at and found is not None:
             state, rule = found.to, one.rule
@@ -268,3 +277,15 @@ def materialised(key: KeyRecord, at: UnixSeconds, rule: str) -> KeyRecord | None
         if one.at <= at and following is not None:
             now, life = following.to, life.passed(one.event, one.at)
     return replace(key, version=key.version + 1, state=state, life=life)
+
+
+def spent(key: KeyRecord, at: UnixSeconds) -> KeyRecord | None:
+    """The record of a key that was used as often as its limit allows, deactivated at that moment; None where it can't be.
+
+    How often it was used is not in its record: the ledger counts, and whoever reads the log counts again.
+    """
+    now, _ = effective(key, at)
+    if key.life.usage_limit is None or now is not key.state or (now, Event.DEACTIVATE) not in TRANSITIONS:
+        return None
+    state = after(now, Event.DEACTIVATE)
+    return replace(key, version=key.version + 1, state=state, life=key.life.passed(Event.DEACTIVATE, at))

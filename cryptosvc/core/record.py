@@ -10,14 +10,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cryptosvc.core.asset import ModuleRecord
-from cryptosvc.core.canonical import JsonValue, canonical, digest
+from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.case import Principal, Request
 from cryptosvc.core.content.base import Content
+from cryptosvc.core.described import PERSONAL_KINDS, described
 from cryptosvc.core.errors import CryptosvcError, Refusal
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import UnixNanoseconds
-from cryptosvc.core.proposal import ProposalRecord
 from cryptosvc.core.registry import KeyRecord, Record, record_document, record_id, record_kind
 
 ENTRY_VERSION = 1
@@ -339,17 +338,15 @@ def registered_leaf(
     """The leaf of a new version of a record; it commits to the record's document, which is kept beside it.
 
     Ids of people (callers, custodians) enter as commitments under the name of the record's kind; those of keys,
-    proposals and modules stand open. With the documents beside, the log alone tells every version of every record.
+    proposals and modules stand open, and so does what is going to happen to a key by date: it says in which state a use
+    found the key. With the documents beside, the log alone tells every version of every record.
     """
-    document = record_document(record)
     entry: dict[str, JsonValue] = {
         "v": ENTRY_VERSION,
         "kind": record_kind(record),
         "time": str(at),
         "time_quality": time_quality,
         "operation": "register" if record.version == 1 else "change",
-        "record_version": record.version,
-        "record_digest": digest(document).hex(),
         "because": {because.kind: because.reference},
         "approvals": because.approvals,
         "system": scope.system,
@@ -357,19 +354,10 @@ def registered_leaf(
         "worker": scope.worker,
         "software": scope.software,
     }
-    withheld = {"document": canonical(document).decode()}
-    if isinstance(record, KeyRecord):
-        entry["key"] = record.key_id
-        entry["key_class"] = record.key_class
-        entry["key_system"] = record.system
-        entry["origin"] = record.origin.value
-    elif isinstance(record, ProposalRecord | ModuleRecord):
-        entry[record_kind(record).removesuffix("-record")] = record_id(record)
-    else:
+    withheld = {"document": canonical(record_document(record)).decode()}
+    if record_kind(record) in PERSONAL_KINDS:
         withheld[record_kind(record).removesuffix("-record")] = record_id(record)
-    if not isinstance(record, ModuleRecord):
-        entry["state"] = record.state.value
-    return sealed(entry, withheld, salt)
+    return sealed(entry | described(record), withheld, salt)
 
 
 def genesis_leaf(origin: str, scope: Scope, at: UnixNanoseconds, time_quality: str) -> Leaf:

@@ -48,6 +48,20 @@ def _in_line(where: int, part: bytes, old: bytes, new: bytes) -> Change:
     return change
 
 
+def _undocumented(*replaced: tuple[bytes, bytes]) -> Change:
+    """Change the entry of the audit key's record, and drop the document that would tell."""
+
+    def change(_: list[bytes], entries: list[bytes]) -> None:
+        number = _first(entries, b'"key":"log-audit"')
+        entry = entries[number].partition(b"\t")[0]
+        for old, new in replaced:
+            assert old in entry
+            entry = entry.replace(old, new, 1)
+        entries[number] = entry + b"\t"
+
+    return change
+
+
 def _without(where: int, part: bytes) -> Change:
     def change(*lines: list[bytes]) -> None:
         del lines[where][_first(lines[where], part)]
@@ -112,11 +126,13 @@ CHANGES: dict[str, tuple[Change, str]] = {
 }  # fmt: skip
 
 
+_DUE = b'{"at":%d,"event":"%b","rule":"schedule/a-date"}'
+
 SIGNED_CHANGES: dict[str, tuple[Change, str]] = {
     "nothing": (lambda *_: None, ""),
     "no genesis": (_without(1, b'"kind":"genesis"'), "export/genesis"),
     "a version left out": (
-        _in_line(1, b'"kind":"caller-record"', b'"record_version":1', b'"record_version":2'),
+        _undocumented((b'"record_version":1', b'"record_version":2')),
         "export/record-version",
     ),
     "a use of a later version": (
@@ -128,12 +144,38 @@ SIGNED_CHANGES: dict[str, tuple[Change, str]] = {
         "export/use-of-unknown-key",
     ),
     "a use of a suspended key": (
-        _in_line(1, b'"key":"log-audit"', b'"state":"active"', b'"state":"suspended"'),
+        _undocumented((b'"state":"active"', b'"state":"suspended"')),
         "export/use-in-state",
     ),
     "a use of a key before its activation": (
-        _in_line(1, b'"key":"log-audit"', b'"state":"active"', b'"state":"pre-activation"'),
+        _undocumented((b'"state":"active"', b'"state":"pre-activation"')),
         "export/use-in-state",
+    ),
+    "a use of a key after its deactivation": (
+        _undocumented((b'"due":[', b'"due":[' + _DUE % (1, b"deactivate"))),
+        "export/use-in-state",
+    ),
+    "a use of a key that became active by date": (
+        _undocumented(
+            (b'"state":"active"', b'"state":"pre-activation"'),
+            (b'"due":[', b'"due":[' + _DUE % (1, b"activate")),
+        ),
+        "",
+    ),
+    "a use of a key before its activation date": (
+        _undocumented(
+            (b'"state":"active"', b'"state":"pre-activation"'),
+            (b'"due":[', b'"due":[' + _DUE % (2**40, b"activate")),
+        ),
+        "export/use-in-state",
+    ),
+    "a use too many": (
+        _undocumented((b'"v":1,"worker"', b'"usage_limit":0,"v":1,"worker"')),
+        "export/usage-limit",
+    ),
+    "an entry that says otherwise than the document": (
+        _in_line(1, b'"key":"log-audit"', b'"state":"active"', b'"state":"suspended"'),
+        "export/record-leaf",
     ),
 }
 """What a log that was kept wrongly from the beginning would hold, and sign."""

@@ -21,12 +21,14 @@ from cryptosvc.core.record import ENTRY_VERSION, sealed
 ORIGIN = "example.test/log"
 KEY = ec.generate_private_key(ec.SECP256R1())
 SPKI = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+AT = 1_800_000_000_000_000_000
 
 Entry = tuple[bytes, bytes]
 
 
 def leaf(kind: str, withheld: dict[str, str] | None = None, **fields: JsonValue) -> Entry:
-    made = sealed({"v": ENTRY_VERSION, "kind": kind, **fields}, withheld or {}, bytes(16))
+    entry: dict[str, JsonValue] = {"v": ENTRY_VERSION, "kind": kind, "time": str(AT), **fields}
+    made = sealed(entry, withheld or {}, bytes(16))
     return made.entry, made.withheld
 
 
@@ -171,6 +173,10 @@ def test_a_missing_and_an_unknown_record_are_named(tmp_path: Path) -> None:
         (
             leaf("use", key="supplier-1", key_version=1, operation="sign", content_kind="x"),
             "export/use-in-state",
+        ),
+        (
+            leaf("use", key="supplier-1", key_version=1, operation="sign", content_kind="x", time="soon"),
+            "export/entry",
         ),
     ],
 )
