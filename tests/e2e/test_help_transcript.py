@@ -60,7 +60,7 @@ def test_the_transcript():
 def test_every_command_that_answers_can_answer_in_json(command):
     text = said(command)
 
-    is_group = command in {"", "key", "audit", "policy"}
+    is_group = command in {"", "key", "audit", "policy", "destruction"}
     assert ("--json" in text) is not (is_group or command == "serve")
 
 
