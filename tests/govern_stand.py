@@ -16,6 +16,7 @@ from cryptosvc.core.registry import Grant, KeyRecord, Record, record_document, r
 from cryptosvc.core.replay import Change, Replay, replayed
 from cryptosvc.core.statement import Statement
 from cryptosvc.flow.govern import Ended, Governor, Setting
+from cryptosvc.flow.registers import Registers
 from tests.claims import caller_record
 from tests.fakes.ledger import FakeKeys, FakeLedger
 from tests.fakes.vault import FakeVault
@@ -53,6 +54,7 @@ class Stand:
         self.genesis = [*(one.record for one in self.room.people.values()), *self.records]
         self.setting = Setting(SYSTEM, "test", ORIGIN, POLICY_DIGEST, self.governance)
         self.governor = self.another()
+        self.registers = Registers(self.keys, self.ledger, self.clock, self.setting)
 
     def another(self, **changes: str) -> Governor:
         """One more worker on the same store, its setting changed."""

@@ -60,6 +60,7 @@ from cryptosvc.service.health import Check
 from cryptosvc.service.limits import Limits
 from cryptosvc.service.metrics import Metrics
 from cryptosvc.service.server import Endpoint, Server
+from tests import govern_stand
 from tests.pki import Authority, Identity
 
 ORIGIN = "stand.example/log"
@@ -314,8 +315,10 @@ async def stand(
     key_ids: Sequence[str] = ("key-1", "key-2", "key-3"),
     *,
     read_handshakes: bool = False,
+    governed: govern_stand.Stand | None = None,
 ) -> AsyncIterator[Stand]:
-    """Start a service on a free port; it is stopped at the end."""
+    """Start a service on a free port; it is stopped at the end. `governed` is what it governs, on fakes of its own."""
+    governing = governed or govern_stand.Stand()
     authority = Authority()
     server_identity, client = authority.server(), authority.client()
     key = ec.generate_private_key(ec.SECP256R1())
@@ -330,6 +333,8 @@ async def stand(
         key_reader=KeyReader(as_keys, as_ledger, clock),
         auditor=Auditor(as_ledger, clock),
         observer=Observer(as_ledger, clock),
+        governor=governing.governor,
+        registers=governing.registers,
     )
     broken: dict[str, CryptosvcError] = {}
 

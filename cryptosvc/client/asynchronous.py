@@ -52,7 +52,7 @@ class AsyncClient:
 
     async def sign(self, question: crypto_pb2.SignRequest) -> crypto_pb2.SignResponse:
         """Sign one thing; raises CallError. Make the request with `request`."""
-        return await self._call(messages.SIGN, question)
+        return await self.call(messages.SIGN, question)
 
     async def sign_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
         """Sign many; one outcome per request, in order. Raises CallError where the batch as a whole failed."""
@@ -60,7 +60,7 @@ class AsyncClient:
         deadline = loop.time() + self._seconds
         batch = Batch(requests)
         attempt = 1
-        while (again := batch.take(await self._call(messages.SIGN_BATCH, batch.question()))) is not None:
+        while (again := batch.take(await self.call(messages.SIGN_BATCH, batch.question()))) is not None:
             wait = self._retries.wait(again, attempt, deadline - loop.time())
             if wait is None:
                 break
@@ -103,14 +103,14 @@ class AsyncClient:
 
     async def explain(self, question: crypto_pb2.SignRequest) -> crypto_pb2.ExplainResponse:
         """Ask whether `sign` would go through, and why not."""
-        return await self._call(messages.EXPLAIN, question)
+        return await self.call(messages.EXPLAIN, question)
 
     async def list_keys(self) -> list[keys_pb2.Key]:
         """Every key this caller may ask something of, sorted by key id."""
         found: list[keys_pb2.Key] = []
         token = ""
         while True:
-            page = await self._call(messages.LIST_KEYS, keys_pb2.ListKeysRequest(page_token=token))
+            page = await self.call(messages.LIST_KEYS, keys_pb2.ListKeysRequest(page_token=token))
             found.extend(page.keys)
             token = page.next_page_token
             if not token:
@@ -118,27 +118,28 @@ class AsyncClient:
 
     async def get_key(self, key_id: str) -> keys_pb2.Key:
         """One of them; NotPermitted where it is none of them."""
-        return await self._call(messages.GET_KEY, keys_pb2.GetKeyRequest(key_id=key_id))
+        return await self.call(messages.GET_KEY, keys_pb2.GetKeyRequest(key_id=key_id))
 
     async def get_checkpoint(self) -> bytes:
         """The newest signed checkpoint, a C2SP note."""
-        return (await self._call(messages.GET_CHECKPOINT, audit_pb2.GetCheckpointRequest())).note
+        return (await self.call(messages.GET_CHECKPOINT, audit_pb2.GetCheckpointRequest())).note
 
     async def get_entry(self, leaf_index: int) -> audit_pb2.Entry:
         """One log entry."""
-        return await self._call(messages.GET_ENTRY, audit_pb2.GetEntryRequest(leaf_index=leaf_index))
+        return await self.call(messages.GET_ENTRY, audit_pb2.GetEntryRequest(leaf_index=leaf_index))
 
     async def prove_inclusion(self, leaf_index: int, tree_size: int) -> audit_pb2.InclusionProof:
         """Prove that an entry is in the tree of a checkpoint's size."""
         question = audit_pb2.ProveInclusionRequest(leaf_index=leaf_index, tree_size=tree_size)
-        return await self._call(messages.PROVE_INCLUSION, question)
+        return await self.call(messages.PROVE_INCLUSION, question)
 
     async def prove_consistency(self, first_size: int, second_size: int) -> audit_pb2.ConsistencyProof:
         """Prove that the tree of one checkpoint is the start of another's."""
         question = audit_pb2.ProveConsistencyRequest(first_size=first_size, second_size=second_size)
-        return await self._call(messages.PROVE_CONSISTENCY, question)
+        return await self.call(messages.PROVE_CONSISTENCY, question)
 
-    async def _call(self, method: Method[_Q, _A], question: _Q) -> _A:
+    async def call(self, method: Method[_Q, _A], question: _Q) -> _A:
+        """Make one unary call; raises CallError. What was not done is asked again, as `retries` says."""
         loop = asyncio.get_running_loop()
         octets = question.SerializeToString()
         deadline = loop.time() + self._seconds

@@ -57,14 +57,14 @@ class Client:
 
     def sign(self, question: crypto_pb2.SignRequest) -> crypto_pb2.SignResponse:
         """Sign one thing; raises CallError. Make the request with `request`."""
-        return self._call(messages.SIGN, question)
+        return self.call(messages.SIGN, question)
 
     def sign_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
         """Sign many; one outcome per request, in order. Raises CallError where the batch as a whole failed."""
         deadline = time.monotonic() + self._seconds
         batch = Batch(requests)
         attempt = 1
-        while (again := batch.take(self._call(messages.SIGN_BATCH, batch.question()))) is not None:
+        while (again := batch.take(self.call(messages.SIGN_BATCH, batch.question()))) is not None:
             wait = self._retries.wait(again, attempt, deadline - time.monotonic())
             if wait is None:
                 break
@@ -102,14 +102,14 @@ class Client:
 
     def explain(self, question: crypto_pb2.SignRequest) -> crypto_pb2.ExplainResponse:
         """Ask whether `sign` would go through, and why not."""
-        return self._call(messages.EXPLAIN, question)
+        return self.call(messages.EXPLAIN, question)
 
     def list_keys(self) -> list[keys_pb2.Key]:
         """Every key this caller may ask something of, sorted by key id."""
         found: list[keys_pb2.Key] = []
         token = ""
         while True:
-            page = self._call(messages.LIST_KEYS, keys_pb2.ListKeysRequest(page_token=token))
+            page = self.call(messages.LIST_KEYS, keys_pb2.ListKeysRequest(page_token=token))
             found.extend(page.keys)
             token = page.next_page_token
             if not token:
@@ -117,27 +117,28 @@ class Client:
 
     def get_key(self, key_id: str) -> keys_pb2.Key:
         """One of them; NotPermitted where it is none of them."""
-        return self._call(messages.GET_KEY, keys_pb2.GetKeyRequest(key_id=key_id))
+        return self.call(messages.GET_KEY, keys_pb2.GetKeyRequest(key_id=key_id))
 
     def get_checkpoint(self) -> bytes:
         """The newest signed checkpoint, a C2SP note."""
-        return self._call(messages.GET_CHECKPOINT, audit_pb2.GetCheckpointRequest()).note
+        return self.call(messages.GET_CHECKPOINT, audit_pb2.GetCheckpointRequest()).note
 
     def get_entry(self, leaf_index: int) -> audit_pb2.Entry:
         """One log entry."""
-        return self._call(messages.GET_ENTRY, audit_pb2.GetEntryRequest(leaf_index=leaf_index))
+        return self.call(messages.GET_ENTRY, audit_pb2.GetEntryRequest(leaf_index=leaf_index))
 
     def prove_inclusion(self, leaf_index: int, tree_size: int) -> audit_pb2.InclusionProof:
         """Prove that an entry is in the tree of a checkpoint's size."""
         question = audit_pb2.ProveInclusionRequest(leaf_index=leaf_index, tree_size=tree_size)
-        return self._call(messages.PROVE_INCLUSION, question)
+        return self.call(messages.PROVE_INCLUSION, question)
 
     def prove_consistency(self, first_size: int, second_size: int) -> audit_pb2.ConsistencyProof:
         """Prove that the tree of one checkpoint is the start of another's."""
         question = audit_pb2.ProveConsistencyRequest(first_size=first_size, second_size=second_size)
-        return self._call(messages.PROVE_CONSISTENCY, question)
+        return self.call(messages.PROVE_CONSISTENCY, question)
 
-    def _call(self, method: Method[_Q, _A], question: _Q) -> _A:
+    def call(self, method: Method[_Q, _A], question: _Q) -> _A:
+        """Make one unary call; raises CallError. What was not done is asked again, as `retries` says."""
         octets = question.SerializeToString()
         deadline = time.monotonic() + self._seconds
         attempt = 1

@@ -16,7 +16,7 @@ key_class = "command-signing"
 """
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -78,11 +78,27 @@ class KeyEntry(Section):
 
 
 class GrantEntry(Section):
-    """What a caller may ask: an operation on keys of a class in its own system, or on the keys named."""
+    """What a caller may ask.
+
+    Args:
+        operation: on keys of a class in its own system, or `govern`: hand in proposals and approvals.
+        key_class: which keys; left out, or `*`, for `govern` and for nothing else.
+        keys: the keys meant; every key of the class where none is named.
+
+    """
 
     operation: Operation = Operation.SIGN
-    key_class: ClassName
+    key_class: ClassName | Literal["*"] = "*"
     keys: frozenset[str] = frozenset()
+
+    @model_validator(mode="after")
+    def _class_fits(self) -> Self:
+        governs = self.operation is Operation.GOVERN
+        if governs and (self.key_class != "*" or self.keys):
+            raise ValueError("a grant to govern is for no class and no key")
+        if not governs and self.key_class == "*":
+            raise ValueError(f"a grant names a key class; classes are {', '.join(KEY_CLASSES)}")
+        return self
 
 
 class CallerEntry(Section):

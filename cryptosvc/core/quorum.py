@@ -186,8 +186,9 @@ def proposed(
 def require_open(proposal: ProposalRecord) -> None:
     """Conflict unless the proposal is open."""
     if proposal.state is not ProposalState.OPEN:
+        why = dict(proposal.outcome).get("rule", "")
         raise Conflict(
-            f"the proposal is {proposal.state}; only an open one can be approved, withdrawn or carried out",
+            f"the proposal is {proposal.state}{f' ({why})' if why else ''}; only an open one can be approved, withdrawn or carried out",
             rule="proposal/not-open",
         )
 

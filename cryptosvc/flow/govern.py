@@ -7,8 +7,11 @@ Each step is a change of the proposal's record, made only if the record is still
 two workers that approve, withdraw and carry out at once come out in one order.
 """
 
+import hashlib
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeVar
 
 from cryptosvc.core import quorum
@@ -29,6 +32,8 @@ from cryptosvc.flow.ports import Clock, Ledger, Records, Vault
 
 _Answer = TypeVar("_Answer")
 _SIGNATURES_AT_MOST = 32
+_HEX_64 = re.compile(r"[0-9a-f]{64}")
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +88,21 @@ class Governor:
             Conflict: it was proposed before, or its subject has moved.
 
         """
-        return await self._recorded(principal, "propose", lambda: self._propose(octets, envelope))
+        about = {"proposal": hashlib.sha256(octets).hexdigest()}
+        return await self._recorded(principal, "propose", lambda: self._propose(octets, envelope), about)
 
     async def approve(self, principal: Principal, proposal_id: str, envelope: bytes) -> ProposalRecord:
         """Add one custodian's approval; Malformed, Forbidden, Conflict as `quorum.endorse` and `require_open`."""
-        return await self._recorded(principal, "approve", lambda: self._approve(proposal_id, envelope))
+        return await self._recorded(
+            principal, "approve", lambda: self._approve(proposal_id, envelope), _naming(proposal_id)
+        )
 
     async def withdraw(
         self, principal: Principal, proposal_id: str, envelope: bytes, reason: str
     ) -> ProposalRecord:
         """Withdraw an open proposal; Malformed, Forbidden, Conflict as `quorum.withdrawn`."""
         return await self._recorded(
-            principal, "withdraw", lambda: self._withdraw(proposal_id, envelope, reason)
+            principal, "withdraw", lambda: self._withdraw(proposal_id, envelope, reason), _naming(proposal_id)
         )
 
     async def execute(self, principal: Principal, proposal_id: str) -> Ended:
@@ -105,21 +113,30 @@ class Governor:
             OutcomeUnknown: the module may have done it; `reconcile` finds out.
 
         """
-        return await self._recorded(principal, "execute", lambda: self._execute(proposal_id))
+        return await self._recorded(
+            principal, "execute", lambda: self._execute(proposal_id), _naming(proposal_id)
+        )
 
     async def proposal(self, principal: Principal, proposal_id: str) -> ProposalRecord:
-        """One proposal; Malformed where there is none."""
-        return await self._recorded(principal, "read-proposal", lambda: self._proposal(proposal_id))
+        """One proposal; Malformed where there is none. Auditors read too."""
+
+        async def read() -> ProposalRecord:
+            return await self._proposal(proposal_id)
+
+        about = _naming(proposal_id)
+        return await recorded(
+            self._ledger, self._clock, principal, "read-proposal", read, about, reading=True
+        )
 
     async def proposals(self, principal: Principal) -> list[ProposalRecord]:
-        """Every proposal, the newest first."""
+        """Every proposal, the newest first. Auditors read too."""
 
         async def read() -> list[ProposalRecord]:
             found = await self._records.of_kind("proposal-record")
             mine = [one for one in found if isinstance(one, ProposalRecord)]
             return sorted(mine, key=lambda one: one.statement.proposed_at, reverse=True)
 
-        return await self._recorded(principal, "read-proposals", read)
+        return await recorded(self._ledger, self._clock, principal, "read-proposals", read, reading=True)
 
     # The steps
 
@@ -225,21 +242,7 @@ class Governor:
         return found
 
     async def _scene(self) -> Scene:
-        found = await self._records.of_kind("custodian-record")
-        custodians = {
-            one.custodian_id: one
-            for one in found
-            if isinstance(one, CustodianRecord) and one.state is CustodianState.REGISTERED
-        }
-        setting = self._setting
-        return Scene(
-            setting.system,
-            setting.environment,
-            setting.origin,
-            setting.policy_digest,
-            custodians,
-            setting.governance,
-        )
+        return await scene(self._records, self._setting)
 
     async def _about(self, act: Act, statement: Statement) -> Mapping[tuple[str, str], Record]:
         """Every record the act may look at."""
@@ -273,32 +276,74 @@ class Governor:
         return UnixSeconds(self._clock.now().at // NANOSECONDS)
 
     async def _recorded(
-        self, principal: Principal, operation: str, work: Callable[[], Awaitable[_Answer]]
+        self,
+        principal: Principal,
+        operation: str,
+        work: Callable[[], Awaitable[_Answer]],
+        about: Mapping[str, str],
     ) -> _Answer:
-        """Answer, with a record of it; a refusal is recorded and raised."""
-        instant = self._clock.now()
-        try:
+        return await recorded(self._ledger, self._clock, principal, operation, work, about)
+
+
+async def scene(records: Records, setting: Setting) -> Scene:
+    """Deployment, policies and the custodians as of now."""
+    found = await records.of_kind("custodian-record")
+    custodians = {
+        one.custodian_id: one
+        for one in found
+        if isinstance(one, CustodianRecord) and one.state is CustodianState.REGISTERED
+    }
+    return Scene(
+        setting.system,
+        setting.environment,
+        setting.origin,
+        setting.policy_digest,
+        custodians,
+        setting.governance,
+    )
+
+
+async def recorded(
+    ledger: Ledger,
+    clock: Clock,
+    principal: Principal,
+    operation: str,
+    work: Callable[[], Awaitable[_Answer]],
+    about: Mapping[str, str] = _NOTHING,
+    *,
+    reading: bool = False,
+) -> _Answer:
+    """Answer a caller who has the grant, with a record of it; a refusal is recorded and raised. Auditors may read."""
+    instant = clock.now()
+    try:
+        if not (reading and principal.caller.auditor):
             _require_may_govern(principal)
-            answer = await work()
-        except Refusal as refusal:
-            refused = Refused(
-                error=refusal,
-                operation=operation,
-                at=instant.at,
-                time_quality=instant.quality,
-                principal=principal,
-            )
-            await self._ledger.record([refused])
-            raise
-        observed = Observed(
-            kind="governed",
+        answer = await work()
+    except Refusal as refusal:
+        refused = Refused(
+            error=refusal,
             operation=operation,
             at=instant.at,
             time_quality=instant.quality,
             principal=principal,
         )
-        await self._ledger.record([observed])
-        return answer
+        await ledger.record([refused])
+        raise
+    observed = Observed(
+        kind="governed",
+        operation=operation,
+        at=instant.at,
+        time_quality=instant.quality,
+        principal=principal,
+        facts=about,
+    )
+    await ledger.record([observed])
+    return answer
+
+
+def _naming(proposal_id: str) -> Mapping[str, str]:
+    """The proposal as a fact of the record; what is no proposal id is nobody's text to put there."""
+    return {"proposal": proposal_id} if _HEX_64.fullmatch(proposal_id) else {}
 
 
 def _rehearsed(act: Act) -> Made | None:

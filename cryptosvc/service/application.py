@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from cryptosvc.flow.admit import Admission
 from cryptosvc.flow.audit import Auditor
 from cryptosvc.flow.explain import Explainer
+from cryptosvc.flow.govern import Governor
 from cryptosvc.flow.keys import KeyReader
 from cryptosvc.flow.observe import Observer
+from cryptosvc.flow.registers import Registers
 from cryptosvc.flow.sign import Signer
 
 
@@ -20,3 +22,5 @@ class Application:
     key_reader: KeyReader
     auditor: Auditor
     observer: Observer
+    governor: Governor
+    registers: Registers

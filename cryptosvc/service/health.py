@@ -11,6 +11,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from cryptosvc.core.errors import CryptosvcError
 from cryptosvc.service.crypto import SERVICE as CRYPTO_SERVICE
+from cryptosvc.service.governance import SERVICE as GOVERNANCE_SERVICE
 from cryptosvc.service.reading import AUDIT_SERVICE, KEY_SERVICE
 
 Check = Callable[[], Awaitable[None]]
@@ -21,6 +22,7 @@ REQUIRED: Mapping[str, frozenset[str]] = {
     CRYPTO_SERVICE: frozenset({"module", "store", "log"}),
     KEY_SERVICE: frozenset({"store", "log"}),
     AUDIT_SERVICE: frozenset({"store", "log"}),
+    GOVERNANCE_SERVICE: frozenset({"store", "log"}),
 }
 """Which parts each service needs; every read is recorded, so every service needs the log."""
 

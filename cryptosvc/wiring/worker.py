@@ -19,6 +19,8 @@ from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.provision import Provisioner
+from cryptosvc.adapters.hsm.vault import Pkcs11Vault
+from cryptosvc.adapters.policy import CedarPolicy
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core.case import Principal
 from cryptosvc.core.errors import Corrupt, Malformed, Unavailable
@@ -30,8 +32,10 @@ from cryptosvc.flow.audit import Auditor
 from cryptosvc.flow.checkpoint import Checkpointer
 from cryptosvc.flow.explain import Explainer
 from cryptosvc.flow.gather import Gatherer
+from cryptosvc.flow.govern import Governor, Setting
 from cryptosvc.flow.keys import KeyReader
 from cryptosvc.flow.observe import Observer
+from cryptosvc.flow.registers import Registers
 from cryptosvc.flow.sign import Signer
 from cryptosvc.service.application import Application
 from cryptosvc.service.limits import Limits
@@ -196,6 +200,8 @@ def assemble(
         profiles.supply_profile(settings),
         modules.assurance_profile(settings),
     )
+    governed = setting(settings, policy)
+    vault = Pkcs11Vault(modules.module_configs(settings), stores.lock_folder(settings))
     signer = Signer(gatherer, policy, store.ledger, hsm, clock, formats)
     application = Application(
         admission=Admission(store.registry, store.ledger, clock),
@@ -204,6 +210,8 @@ def assemble(
         key_reader=KeyReader(store.registry, store.ledger, clock),
         auditor=Auditor(store.ledger, clock),
         observer=Observer(store.ledger, clock),
+        governor=Governor(store.registry, vault, store.ledger, clock, governed),
+        registers=Registers(store.registry, store.ledger, clock, governed),
     )
     checkpointer = Checkpointer(
         signer, store.ledger, service, KeyId(settings.log.audit_key), settings.log.origin
@@ -211,15 +219,29 @@ def assemble(
     return application, checkpointer, policy.digest
 
 
+def setting(settings: Settings, policy: CedarPolicy) -> Setting:
+    """What statements have to name here, and the rules of dual control."""
+    deployment = settings.deployment
+    return Setting(
+        deployment.system,
+        deployment.environment.value,
+        settings.log.origin,
+        policy.digest,
+        policy.governance,
+    )
+
+
 def service_caller(settings: Settings) -> CallerRecord:
-    """The service as its own caller: it may have checkpoints signed, and nothing else.
+    """The service as its own caller: it may have checkpoints and its own statements signed, and nothing else.
 
     It is registered like any other, but no certificate leads to it: nothing hashes to 32 zero octets.
     """
-    grant = Grant(
-        operation=Operation.SIGN.value,
-        key_class=logkeys.AUDIT_KEY_CLASS,
-        key_ids=frozenset({settings.log.audit_key}),
+    grants = tuple(
+        Grant(operation=Operation.SIGN.value, key_class=key_class, key_ids=frozenset({key_id}))
+        for key_class, key_id in (
+            (logkeys.AUDIT_KEY_CLASS, settings.log.audit_key),
+            (logkeys.SERVICE_KEY_CLASS, settings.log.service_key),
+        )
     )
     return CallerRecord(
         caller_id=CallerId("cryptosvc"),
@@ -229,7 +251,7 @@ def service_caller(settings: Settings) -> CallerRecord:
         system=SystemName(settings.deployment.system),
         user_roles=frozenset(),
         user_ids=frozenset(),
-        grants=(grant,),
+        grants=grants,
     )
 
 

@@ -203,7 +203,7 @@ async def test_an_expiry_is_a_rule_and_comes_no_earlier_than_its_date():
     statement = here.statement("key.suspend", "key-1")
     opened = await here.propose(statement)
     here.later(DAY)
-    over = expired(opened, here.room.now)
+    over = expired(opened)
     await here.keys.change([over], Because("rule", "schedule/proposal-expiry"))
     assert here.replay().records == here.ledger.records
     changes = here.changes()
