@@ -57,7 +57,7 @@ class Appender:
         head = self._keeper.verified(before, floor)
         assert before is not None
         start = head.size
-        if start and session.newest_leaf() != start - 1 and certain:
+        if certain and start and session.newest_leaf() != start - 1:
             raise Corrupt(
                 "the newest entries of the log were removed, or entries were added beyond its head",
                 rule="log/leaf-missing",
@@ -69,9 +69,11 @@ class Appender:
             head.registry_root if registry is None else registry.root,
         )
         row = self._keeper.authenticated(extended)
+        # The head first, whether it is tried or was read: who inserts a leaf before holds it against everybody who
+        # has the head, and waits for the head himself.
+        session.move_head(before, row)
         tail = self._extended_tail(session, start, hashes)
         session.append(start, leaves)
-        session.move_head(before, row)
         return Extension(start, row, extended, tail)
 
     def committed(self, extension: Extension) -> None:

@@ -19,6 +19,8 @@ from cryptosvc.core.registry import Record
 from cryptosvc.flow.ports import Clock, Stale
 
 TRIES = 12
+CERTAIN_AFTER_A_LOSS = 16
+"""After another node was first, so many records read the head under its lock: trying costs a wait for nothing then."""
 _RESOLVE_TRIES = 5
 _RESOLVE_WAIT_SECONDS = 0.4
 
@@ -65,6 +67,7 @@ class LogWriter:
         self.generation_seen = -1
         self.preparer = Preparer(worker.scope)
         self._caller_versions: dict[str, int] = {}
+        self._certain = 0
 
     def claim(self, items: Sequence[Wanted], look_over: LookOver) -> Sequence[Claim | Refusal | Stale]:
         """Claim items in groups of at most 256; see `flow/ports.py`."""
@@ -203,12 +206,14 @@ class LogWriter:
 
     def extend(self, write: Callable[[Session, bool], Extension], prepared: Sequence[Prepared]) -> Extension:
         """Run a transaction that appends these leaves until it is known to be on disk, or known not to be."""
-        for attempt in range(TRIES):
+        for _ in range(TRIES):
+            certain = self._certain > 0
             extension: Extension | None = None
             try:
                 with self.worker.store.writing() as session:
-                    extension = write(session, attempt > 0)
+                    extension = write(session, certain)
             except Moved:
+                self._certain = CERTAIN_AFTER_A_LOSS
                 continue
             except Uncertain:
                 written = extension
@@ -219,6 +224,7 @@ class LogWriter:
                         "the store was lost; nothing was recorded", rule="store/unreachable"
                     ) from None
             assert extension is not None
+            self._certain -= certain
             self.appender.committed(extension)
             return extension
         raise Unavailable("the store is too busy; nothing was recorded", rule="store/busy")
