@@ -73,10 +73,11 @@ def run(config: Path, file: Path, progress: Progress) -> Document:
             rule="init/live",
             clause="G2.56",
         )
-    return asyncio.run(_run(settings, provisioning, progress))
+    return asyncio.run(provisioned(settings, provisioning, progress))
 
 
-async def _run(settings: Settings, provisioning: Provisioning, progress: Progress) -> Document:
+async def provisioned(settings: Settings, provisioning: Provisioning, progress: Progress) -> Document:
+    """Provision as `run`, from values."""
     migrate(settings.store.url)
     configs = {config.name: config for config in modules.module_configs(settings)}
     fresh = not settings.store.anchor.exists()

@@ -17,7 +17,17 @@ from cryptosvc.core import dsse
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.ceremony import script as scripts
 from cryptosvc.core.ceremony.acts import Act
-from cryptosvc.core.ceremony.entries import Begun, Done, Entry, Footer, Header, Mode, Outcome, Resumed
+from cryptosvc.core.ceremony.entries import (
+    Begun,
+    Done,
+    Entry,
+    Footer,
+    Header,
+    Mode,
+    Outcome,
+    Present,
+    Resumed,
+)
 from cryptosvc.core.ceremony.fields import Setting
 from cryptosvc.core.ceremony.rows import ActKind, Role
 from cryptosvc.core.ceremony.script import Script
@@ -139,11 +149,15 @@ def _plan(header: Header) -> Script:
     return script
 
 
-def _require_people(header: Header, script: Script, keys: Mapping[str, bytes]) -> None:
-    present = header.present
-    if len({one.person for one in present}) != len(present) or len({one.key_id for one in present}) != len(
-        present
-    ):
+def require_present(present: Sequence[Present], script: Script) -> None:
+    """Require that those present are whom the plan asks for.
+
+    Raises:
+        Corrupt: `transcript/people`: one is named twice or shares a key, watches and acts at once, or a role is short.
+
+    """
+    people, keys = {one.person for one in present}, {one.key_id for one in present}
+    if len(people) != len(present) or len(keys) != len(present):
         raise _corrupt("each person present is named once and has a key of their own", "people")
     for one in present:
         if (
@@ -152,13 +166,18 @@ def _require_people(header: Header, script: Script, keys: Mapping[str, bytes]) -
             or (len(one.roles) > 1 and _ALONE & {*one.roles})
         ):
             raise _corrupt(f"{one.person} cannot be present in these roles at once", "people")
+    for role, number in script.people:
+        if sum(role in one.roles for one in present) < number:
+            raise _corrupt(f"fewer than {number} in the role {role} were present", "people")
+
+
+def _require_people(header: Header, script: Script, keys: Mapping[str, bytes]) -> None:
+    require_present(header.present, script)
+    for one in header.present:
         if one.person not in keys:
             raise _corrupt(f"no key of {one.person} is known to you; look into the register", "people")
         if dsse.key_id(keys[one.person]) != one.key_id:
             raise _corrupt(f"{one.person} has another key in the register", "people")
-    for role, number in script.people:
-        if sum(role in one.roles for one in present) < number:
-            raise _corrupt(f"fewer than {number} in the role {role} were present", "people")
 
 
 def _require_walk(transcript: Transcript, script: Script) -> None:

@@ -1,0 +1,434 @@
+"""What the acts of a ceremony do: through the Governor, the corridor and the vault, as everything else that counts.
+
+Each act can be called again after a kill: what this very step did before is found and not done twice.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+
+import orjson
+
+from cryptosvc.core import checkpoint as notes
+from cryptosvc.core.canonical import JsonValue, canonical
+from cryptosvc.core.case import Request
+from cryptosvc.core.ceremony.acts import Act
+from cryptosvc.core.ceremony.fields import REASONS, seconds_of
+from cryptosvc.core.ceremony.rows import ActKind, Thing
+from cryptosvc.core.ceremony.script import Script
+from cryptosvc.core.content.x509.identity import read_certificate
+from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed, WrongState
+from cryptosvc.core.keyclass import AUTHORITY_CLASSES
+from cryptosvc.core.life import NANOSECONDS, UnixSeconds
+from cryptosvc.core.lifecycle import effective
+from cryptosvc.core.names import ContentForm, ContentKind, KeyId, ModuleName, RequestId
+from cryptosvc.core.registry import KeyRecord
+from cryptosvc.flow.ceremony import Found, Scene
+from cryptosvc.flow.sign import Signed
+from cryptosvc.wiring.ceremony import papers, said
+from cryptosvc.wiring.ceremony.governed import Carried, Governing, Step, carried
+from cryptosvc.wiring.ceremony.office import Office
+from cryptosvc.wiring.ceremony.rereading import Rereader, fingerprint, key_fingerprint
+from cryptosvc.wiring.ceremony.shelf import FILES, PAPERS, Shelf
+
+UNSUPPORTED: Mapping[ActKind, str] = {
+    ActKind.BACK_UP: "back up with the module's own procedure, and attest it: PKCS#11 has none that could be relied on",
+    ActKind.SPLIT_KEY: "a key is split by the module vendor's own quorum only; this version records no such evidence",
+    ActKind.RECOMBINE_KEY: "a key is put together by the module vendor's own quorum only; this version records no such "
+    "evidence",
+}
+"""Acts that a file may name and that are refused before the ceremony begins → why, and what to do."""
+
+Deliver = Callable[[str, str], Awaitable[None]]
+"""Puts the certificate of a key, by its id, into a file, by its name."""
+
+_GOVERNED = {
+    ActKind.ACTIVATE: "key.activate",
+    ActKind.SUSPEND: "key.suspend",
+    ActKind.RESUME: "key.resume",
+    ActKind.DEACTIVATE: "key.deactivate",
+    ActKind.DESTROY: "key.destroy",
+    ActKind.COMPROMISE: "key.compromise",
+    ActKind.SUPERSEDE: "key.supersede",
+}
+
+
+class OfficeActs:
+    """The Acts of `flow/ceremony.py`, on a deployment.
+
+    Args:
+        office: the deployment.
+        governing: those present, as governance sees them.
+        shelf: papers and files.
+        scene: for checkpoints.
+        script: the ceremony.
+        deliver: brings the file that an attach-certificate act waits for; None where people bring it.
+
+    """
+
+    def __init__(
+        self,
+        office: Office,
+        governing: Governing,
+        shelf: Shelf,
+        scene: Scene,
+        script: Script,
+        deliver: Deliver | None = None,
+    ) -> None:
+        self._office = office
+        self._governing = governing
+        self._shelf = shelf
+        self._scene = scene
+        self._script = script
+        self._deliver = deliver
+        self._rereader = Rereader(office, shelf, script)
+        self._doing: Mapping[ActKind, Callable[[Act, Step], Awaitable[None]]] = {
+            ActKind.GENERATE_KEY: self._generate,
+            ActKind.SELF_SIGN_CERTIFICATE: self._self_sign,
+            ActKind.CERTIFICATION_REQUEST: self._request,
+            ActKind.SIGN_CERTIFICATE: self._sign_certificate,
+            ActKind.ATTACH_CERTIFICATE: self._attach,
+            ActKind.SIGN_ARL: self._list,
+            ActKind.SIGN_CRL: self._list,
+            ActKind.RENEW: self._renew,
+            ActKind.EXPORT_PUBLIC: self._export,
+            ActKind.REVOKE: self._revoke,
+            ActKind.DECOMMISSION_SYSTEM: self._nothing,
+            ActKind.ATTEST: self._nothing,
+            ActKind.CHECKPOINT: self._nothing,
+        }
+
+    async def require_ready(self, script: Script) -> None:
+        """See `flow/ceremony.py`."""
+        for act in script.acts:
+            if act.kind in UNSUPPORTED:
+                raise unsupported(act)
+            if act.kind is ActKind.REVOKE and self._shelf.has(
+                PAPERS, f"{act.text('certificate')}.revocation"
+            ):
+                raise WrongState(
+                    f"the certificate {act.text('certificate')} is revoked already",
+                    rule="ceremony/given",
+                    clause=act.clause,
+                )
+        configured = {module.name for module in self._office.settings.modules}
+        if script.module not in configured:
+            raise Malformed(
+                f"there is no module {script.module!r} in the configuration",
+                rule="hsm/unknown-module",
+                field="parameters.module",
+            )
+        for one in script.given:
+            if one.thing is Thing.KEY:
+                await self._require_given(one.name, one.key_class, str(one.state), one.fingerprint)
+            elif one.thing is Thing.CERTIFICATE:
+                found = await self._key(one.key)
+                self._require_fingerprint(one.name, fingerprint(found.certificate), one.fingerprint)
+            else:
+                octets = self._shelf.get(PAPERS, one.name)
+                self._require_fingerprint(one.name, fingerprint(octets), one.fingerprint)
+
+    async def exists(self, thing: Thing, name: str) -> bool:
+        """See `flow/ceremony.py`."""
+        if thing is Thing.FILE:
+            return self._shelf.has(FILES, name)
+        if thing is not Thing.KEY:
+            return self._shelf.has(PAPERS, name)
+        if await self._office.key(name) is not None:
+            return True
+        held = await self._office.vault.objects(ModuleName(self._script.module))
+        return any(one.label == name for one in held)
+
+    async def perform(self, act: Act, ceremony: str) -> Found:
+        """See `flow/ceremony.py`."""
+        step = Step(ceremony, act.number, self._script.title)
+        if act.kind in _GOVERNED:
+            await self._governing.carry_out(step, _GOVERNED[act.kind], act.text("key"), _parameters(act))
+        else:
+            await self._doing[act.kind](act, step)
+        return await self._found(act, step)
+
+    async def reread(self, act: Act, ceremony: str) -> Found | None:
+        """See `flow/ceremony.py`."""
+        return await self._rereader.reread(act, Step(ceremony, act.number, self._script.title))
+
+    # Keys
+
+    async def _generate(self, act: Act, step: Step) -> None:
+        key = act.text("key")
+        asked: dict[str, JsonValue] = {
+            "class": act.text("class"),
+            "module": str(self._script.module),
+            "label": act.text("label"),
+            "classification": act.text("classification"),
+            "responsible": act.text("responsible"),
+        }
+        if act.has("role"):
+            asked["role"] = act.number_of("role")
+        if act.has("eui64"):
+            asked["eui64"] = act.text("eui64")
+        await self._governing.carry_out(step, "key.order", key, asked)
+        await self._governing.carry_out(step, "key.generate", key, {})
+
+    async def _renew(self, act: Act, step: Step) -> None:
+        paper = self._shelf.get(PAPERS, act.text("certificate"))
+        asked = {"certificate": paper.hex(), "issuer": await self._issuer_of(act.text("key"), paper)}
+        await self._governing.carry_out(step, "key.renew", act.text("key"), asked)
+
+    # Papers
+
+    async def _self_sign(self, act: Act, step: Step) -> None:
+        key = await self._key(act.text("key"))
+        if not self._shelf.has(PAPERS, act.text("certificate")):
+            tbs = papers.root_certificate(
+                key.public_point,
+                act.text("common_name"),
+                act.number_of("days"),
+                self._now(),
+                self._office.x509,
+            )
+            signed = await self._signed(key, ContentForm.TBS_CERTIFICATE, tbs)
+            self._shelf.put(PAPERS, act.text("certificate"), signed)
+        await self._certify(act, step, str(key.key_id), str(key.key_id))
+
+    async def _request(self, act: Act, step: Step) -> None:
+        del step
+        if self._shelf.has(PAPERS, act.text("request")):
+            return
+        key = await self._key(act.text("key"))
+        if key.role is None:
+            raise Malformed(
+                f"the key {key.key_id} has no Remote Party Role, so nobody can ask for its certificate",
+                rule="ceremony/role",
+                field="role",
+            )
+        is_oca = key.key_class in AUTHORITY_CLASSES
+        common_name = act.text("common_name")
+        if is_oca:
+            name = papers.oca_name(key.role, common_name)
+        elif key.eui64 is None:
+            raise Malformed(
+                f"the key {key.key_id} is for no entity, so nobody can ask for its certificate",
+                rule="ceremony/entity",
+                field="eui64",
+            )
+        else:
+            name = papers.organisation_name(key.role, key.eui64, common_name)
+        info = papers.request(key.public_point, name, is_oca=is_oca)
+        signed = await self._signed(key, ContentForm.CERTIFICATION_REQUEST_INFO, info)
+        self._shelf.put(PAPERS, act.text("request"), signed)
+
+    async def _sign_certificate(self, act: Act, step: Step) -> None:
+        issuer, subject = await self._key(act.text("issuer")), await self._key(act.text("subject"))
+        request = self._shelf.get(PAPERS, act.text("request"))
+        facts = said.of_request(request, self._office.x509)
+        if facts["public_key"] != subject.public_point.hex():
+            raise Corrupt(
+                f"the request {act.text('request')} is not for the key {subject.key_id}",
+                rule="ceremony/request",
+                clause=act.clause,
+            )
+        if not self._shelf.has(PAPERS, act.text("certificate")):
+            tbs = papers.issued_certificate(
+                issuer.certificate,
+                request,
+                act.number_of("days"),
+                self._now(),
+                self._office.x509,
+                is_oca=act.text("profile") == ContentKind.OCA_CERTIFICATE,
+            )
+            signed = await self._signed(issuer, ContentForm.TBS_CERTIFICATE, tbs)
+            self._shelf.put(PAPERS, act.text("certificate"), signed)
+        await self._certify(act, step, str(subject.key_id), str(issuer.key_id))
+
+    async def _attach(self, act: Act, step: Step) -> None:
+        name = act.text("certificate")
+        if self._deliver is not None:
+            await self._deliver(act.text("key"), act.text("file"))
+        received = self._shelf.get(FILES, act.text("file"))
+        issuer = await self._issuer_of(act.text("key"), received)
+        if not self._shelf.has(PAPERS, name):
+            self._shelf.put(PAPERS, name, received)
+        await self._certify(act, step, act.text("key"), issuer)
+
+    async def _certify(self, act: Act, step: Step, key_id: str, issuer: str) -> None:
+        paper = self._shelf.get(PAPERS, act.text("certificate"))
+        asked: dict[str, JsonValue] = {"certificate": paper.hex(), "issuer": issuer}
+        await self._governing.carry_out(step, "key.certify", key_id, asked)
+
+    async def _list(self, act: Act, step: Step) -> None:
+        del step
+        if self._shelf.has(PAPERS, act.text("list")):
+            return
+        issuer, at = await self._key(act.text("issuer")), self._now()
+        if not issuer.certificate:
+            raise WrongState(
+                f"the key {issuer.key_id} has no certificate yet, so it can revoke nothing",
+                rule="key-certificate/none",
+                clause=act.clause,
+            )
+        revoked = self._rereader.revoked_by(issuer)
+        tbs = papers.revocation_list(
+            issuer.certificate, at, act.number_of("days"), at, revoked, is_arl=act.kind is ActKind.SIGN_ARL
+        )
+        signed = await self._signed(issuer, ContentForm.TBS_CERT_LIST, tbs)
+        self._shelf.put(PAPERS, act.text("list"), signed)
+
+    async def _revoke(self, act: Act, step: Step) -> None:
+        del step
+        name = f"{act.text('certificate')}.revocation"
+        certificate = await self._rereader.certificate(act.text("certificate"))
+        if not self._shelf.has(PAPERS, name):
+            entry: dict[str, JsonValue] = {
+                "certificate": certificate.hex(),
+                "at": self._now(),
+                "reason": REASONS[act.text("reason")],
+            }
+            self._shelf.put(PAPERS, name, canonical(entry))
+
+    async def _export(self, act: Act, step: Step) -> None:
+        del step
+        octets = await self._rereader.public_part(act.text("of"))
+        if self._shelf.has(
+            FILES, act.text("file")
+        ):  # after a kill: this step wrote it, or somebody meanwhile
+            if self._shelf.get(FILES, act.text("file")) != octets:
+                raise Conflict(
+                    f"the file {act.text('file')} holds something else", rule="ceremony/exists", field="file"
+                )
+            return
+        self._shelf.put(FILES, act.text("file"), octets)
+
+    async def _nothing(self, act: Act, step: Step) -> None:
+        """Nothing is done but what is read afterwards."""
+
+    # What was done, as our own parsers and the registry say
+
+    async def _found(self, act: Act, step: Step) -> Found:
+        match act.kind:
+            case ActKind.ATTEST:
+                return Found({}, {})
+            case ActKind.CHECKPOINT:
+                checkpoint = notes.parse((await self._scene.checkpoint()).encode()).checkpoint
+                return Found({"log_size": checkpoint.size, "log_root": checkpoint.root.hex()}, {})
+            case ActKind.CERTIFICATION_REQUEST:
+                octets = self._shelf.get(PAPERS, act.text("request"))
+                return Found(
+                    said.of_request(octets, self._office.x509), {act.text("request"): fingerprint(octets)}
+                )
+            case ActKind.SIGN_ARL | ActKind.SIGN_CRL:
+                octets = self._shelf.get(PAPERS, act.text("list"))
+                return Found(said.of_list(octets), {act.text("list"): fingerprint(octets)})
+            case ActKind.EXPORT_PUBLIC:
+                octets = await self._rereader.public_part(act.text("of"))
+                return Found({"octets": len(octets)}, {act.text("file"): fingerprint(octets)})
+            case ActKind.REVOKE:
+                certificate = await self._rereader.certificate(act.text("certificate"))
+                entry = orjson.loads(self._shelf.get(PAPERS, f"{act.text('certificate')}.revocation"))
+                revoked = entry["certificate"] == certificate.hex()
+                serial = read_certificate(certificate).serial
+                return Found(
+                    {"revoked": revoked, "serial": f"{serial:x}"},
+                    {act.text("certificate"): fingerprint(certificate)},
+                )
+            case ActKind.DECOMMISSION_SYSTEM:
+                left = await self._rereader.left_of_system(by_module=False)
+                return Found(left, {})
+            case ActKind.SELF_SIGN_CERTIFICATE | ActKind.SIGN_CERTIFICATE | ActKind.ATTACH_CERTIFICATE:
+                octets = self._shelf.get(PAPERS, act.text("certificate"))
+                return Found(
+                    {**said.of_certificate(octets), **(await self._carried(step, "key.certify")).facts()},
+                    {act.text("certificate"): fingerprint(octets)},
+                )
+            case _:
+                return await self._key_found(act, step)
+
+    async def _key_found(self, act: Act, step: Step) -> Found:
+        key = await self._key(act.text("key"))
+        name = {ActKind.GENERATE_KEY: "key.generate", ActKind.RENEW: "key.renew"}.get(act.kind)
+        done = await self._carried(step, name or _GOVERNED[act.kind])
+        facts: dict[str, JsonValue] = {"state": key.state.value, **done.facts()}
+        if act.kind is ActKind.GENERATE_KEY:
+            facts |= {"transferable": key.transferable, "public_key": key.public_point.hex()}
+        if act.kind is ActKind.DESTROY:
+            # the store knows of no wrapped copy: no class in the table may be wrapped by the service
+            left = int(dict(done.proposal.outcome)["objects_left"])
+            facts |= {"objects_left": left, "copies_left": 0}
+        return Found(facts, key_fingerprint(key))
+
+    async def _carried(self, step: Step, name: str) -> Carried:
+        found = await carried(self._office.store.registry, step, name)
+        if found is None:
+            raise Corrupt(f"{name} was carried out and left no record", rule="ceremony/no-record")
+        return found
+
+    # What acts look at
+
+    async def _signed(self, key: KeyRecord, form: ContentForm, payload: bytes) -> bytes:
+        request = Request(
+            request_id=RequestId(f"ceremony-{secrets.token_hex(16)}"),
+            key_id=KeyId(key.key_id),
+            form=form,
+            payload=payload,
+        )
+        (answer,) = await self._office.signer.sign(self._office.principal, [request])
+        if not isinstance(answer, Signed):
+            raise answer.error
+        return answer.checked.artefact
+
+    async def _key(self, key_id: str) -> KeyRecord:
+        found = await self._office.key(key_id)
+        if found is None:
+            raise Malformed(f"there is no key {key_id}", rule="ceremony/not-there", field="key")
+        return found
+
+    async def _issuer_of(self, key_id: str, certificate: bytes) -> str:
+        """Id of the registered OCA key in whose name a certificate was issued."""
+        issuer = read_certificate(certificate).issuer_der
+        view = await self._office.store.registry.keys_of_classes(AUTHORITY_CLASSES)
+        for one in view.keys.values():
+            if one.certificate and read_certificate(one.certificate).subject_der == issuer:
+                return str(one.key_id)
+        raise Forbidden(
+            f"the issuer of the certificate for {key_id} is no registered OCA key; register its certificate first",
+            rule="ceremony/issuer",
+            clause="G2.61(a)",
+            field="file",
+        )
+
+    async def _require_given(self, name: str, key_class: str, state: str, wanted: str) -> None:
+        key = await self._key(name)
+        now, _ = effective(key, self._now())
+        if key.key_class != key_class or now != state:
+            raise WrongState(
+                f"the key {name} is a {key.key_class} key and {now}; the ceremony takes it as given that it is a "
+                f"{key_class} key and {state}",
+                rule="ceremony/given",
+                clause="G5.13(b)",
+                field="given",
+            )
+        self._require_fingerprint(name, key_fingerprint(key).get(name, ""), wanted)
+
+    def _require_fingerprint(self, name: str, found: str, wanted: str) -> None:
+        if wanted and found != wanted:
+            raise Corrupt(
+                f"{name} has another fingerprint than the ceremony file says", rule="ceremony/given"
+            )
+
+    def _now(self) -> UnixSeconds:
+        return UnixSeconds(self._office.clock.now().at // NANOSECONDS)
+
+
+def unsupported(act: Act) -> Forbidden:
+    """Refuse an act of the table that this version does not do."""
+    return Forbidden(
+        f"act {act.number}, {act.kind.value}: {UNSUPPORTED[act.kind]}",
+        rule="ceremony/unsupported",
+        clause=act.clause or "G5.13(a)",
+        field=f"acts.{act.number - 1}.act",
+    )
+
+
+def _parameters(act: Act) -> dict[str, JsonValue]:
+    if act.kind is ActKind.COMPROMISE:
+        return {"since": seconds_of(act.text("since"))}
+    return {"by": act.text("by")} if act.kind is ActKind.SUPERSEDE else {}

@@ -1,0 +1,161 @@
+"""The deployment a ceremony is held on: its store, modules and use cases, opened once for the whole ceremony."""
+
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cryptosvc
+from cryptosvc.adapters.clock import SystemClock
+from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
+from cryptosvc.adapters.hsm.vault import Pkcs11Vault
+from cryptosvc.config.settings import Settings
+from cryptosvc.core.case import Principal
+from cryptosvc.core.content.x509.profile import X509Profile
+from cryptosvc.core.custodian import CustodianRecord
+from cryptosvc.core.errors import Conflict, Corrupt, Forbidden
+from cryptosvc.core.names import ModuleName
+from cryptosvc.core.registry import CallerRecord, CallerState, KeyRecord
+from cryptosvc.flow.ceremony import Identity
+from cryptosvc.flow.checkpoint import Checkpointer
+from cryptosvc.flow.govern import Governor, Setting
+from cryptosvc.flow.sign import Signer
+from cryptosvc.wiring import modules, profiles, review, stores, worker
+
+DEFAULT_CALLER = "ceremony"
+"""Id of the caller in whose name a ceremony asks the corridor; governance registers and grants it as any other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Office:
+    """Everything acts need of a deployment."""
+
+    settings: Settings
+    clock: SystemClock
+    store: stores.Opened
+    vault: Pkcs11Vault
+    signer: Signer
+    checkpointer: Checkpointer
+    governor: Governor
+    setting: Setting
+    principal: Principal
+    x509: X509Profile
+
+    async def key(self, key_id: str) -> KeyRecord | None:
+        """A key's record as of now, proved by the log."""
+        found = await self.store.registry.record("key-record", key_id)
+        return found if isinstance(found, KeyRecord) else None
+
+    async def register(self) -> dict[str, CustodianRecord]:
+        """The custodian register: id → record."""
+        found = await self.store.registry.of_kind("custodian-record")
+        return {one.custodian_id: one for one in found if isinstance(one, CustodianRecord)}
+
+    async def log_point(self) -> bytes:
+        """Public point of the key that signs checkpoints; Corrupt where there is none."""
+        found = await self.key(self.settings.log.audit_key)
+        if found is None:
+            raise Corrupt("the log has no audit-signing key", rule="registry/no-service")
+        return found.public_point
+
+
+class OfficeScene:
+    """The Scene of `flow/ceremony.py`: one module of a deployment."""
+
+    def __init__(self, office: Office, module: ModuleName) -> None:
+        self._office = office
+        self._module = module
+
+    async def identity(self) -> Identity:
+        """See `flow/ceremony.py`."""
+        office = self._office
+        reported = dict(await office.vault.identity(self._module))
+        configured = next(one for one in office.settings.modules if one.name == self._module)
+        module = {"name": str(self._module), "token": configured.token_label, **reported}
+        return Identity(
+            environment=office.settings.deployment.environment,
+            system=office.settings.deployment.system,
+            software_version=cryptosvc.__version__,
+            build_sha256=build_sha256(),
+            policy_digest=office.setting.policy_digest,
+            modules=(tuple(sorted((name, value or "none") for name, value in module.items())),),
+        )
+
+    async def checkpoint(self) -> str:
+        """See `flow/ceremony.py`."""
+        for _ in range(10):
+            try:
+                return (await self._office.checkpointer.sign_checkpoint()).decode()
+            except Conflict:  # a worker of the service signed this size; there is a newer head by now
+                continue
+        raise Conflict("the log moves too fast for a checkpoint; hold the ceremony again", rule="log/moving")
+
+
+@asynccontextmanager
+async def opened(settings: Settings, caller_id: str) -> AsyncIterator[Office]:
+    """Open a deployment for a ceremony.
+
+    Raises:
+        Forbidden: no caller of this id is registered.
+        Unavailable, Corrupt, Malformed: as `stores.opened`, the module and the policies say.
+
+    """
+    clock = SystemClock()
+    configs = modules.module_configs(settings)
+    folder = stores.lock_folder(settings)
+    hsm = Pkcs11Hsm(configs, clock, folder)
+    hsm.start()
+    try:
+        scope = worker.scope(settings, f"{os.uname().nodename}/ceremony")
+        async with stores.opened(settings, hsm, clock, scope) as store:
+            service = await worker.service_principal(store)
+            assembled = worker.assemble(settings, hsm, clock, store, service)
+            application, checkpointer, digest = assembled[0], assembled[1], assembled[2]
+            vault = Pkcs11Vault(configs, folder)
+            setting = Setting(
+                settings.deployment.system,
+                settings.deployment.environment.value,
+                settings.log.origin,
+                digest,
+                review.load(settings.policy.folder).governance,
+            )
+            yield Office(
+                settings=settings,
+                clock=clock,
+                store=store,
+                vault=vault,
+                signer=application.signer,
+                checkpointer=checkpointer,
+                governor=Governor(store.registry, vault, store.ledger, clock, setting),
+                setting=setting,
+                principal=await _principal(store, caller_id),
+                x509=profiles.profiles(settings).x509,
+            )
+    finally:
+        hsm.close()
+
+
+async def _principal(store: stores.Opened, caller_id: str) -> Principal:
+    found = await store.registry.record("caller-record", caller_id)
+    if not isinstance(found, CallerRecord) or found.state is not CallerState.REGISTERED:
+        raise Forbidden(
+            f"no caller {caller_id!r} is registered; a ceremony asks in the name of one that may govern and sign with "
+            "the classes it touches",
+            rule="ceremony/caller",
+            clause="G2.20",
+        )
+    return Principal(caller=found, peer="ceremony")
+
+
+def build_sha256() -> str:
+    """SHA-256 over name and octets of every file of the installed package, lower-case hex."""
+    folder = Path(cryptosvc.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            octets = path.read_bytes()
+            name = path.relative_to(folder).as_posix()
+            digest.update(f"{len(name)} {name} {len(octets)} ".encode() + octets)
+    return digest.hexdigest()
