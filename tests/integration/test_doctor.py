@@ -57,7 +57,7 @@ def test_a_sound_deployment_has_nothing_wrong(deployment: Deployment) -> None:
         "registry",
     }
     assert wanted <= findings.keys()
-    assert re.search(r"3 keys and 3 callers", findings["registry"].seen)
+    assert re.search(r"[1-9]\d* keys and 3 callers", findings["registry"].seen)
 
 
 def _replace(before: str, after: str) -> Callable[[Deployment], None]:
