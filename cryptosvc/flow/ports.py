@@ -133,6 +133,12 @@ class Records(Protocol):
     async def of_kind(self, kind: str) -> Sequence[Record]:
         """Every record of a kind, sorted by id. Corrupt: one is not what the log proves."""
 
+    async def changed_after(self, leaf_index: int, at_most: int) -> Sequence[tuple[Record, int]]:
+        """Records whose newest version is in a leaf after this one, and that leaf, in the order of the log.
+
+        As they are stored, verified by nobody: enough to learn what to look at, never to decide by.
+        """
+
     async def change(self, changed: Sequence[Record], because: Because = INIT) -> Sequence[Receipt]:
         """Register or change records: one transaction, one leaf each, in order.
 
@@ -189,12 +195,15 @@ class Ledger(Protocol):
         """One durable transaction: generation re-checked, request ids and promises taken, claims opened.
 
         Per item: a Claim; Repeated (request id used before, with its first receipt once there is one); Conflict
-        (reused counter or serial, number not rising); Stale. Raises Unavailable for the whole batch where the
+        (reused counter or serial, number not rising); WrongState (the key was used as often as it may be); Stale. Raises Unavailable for the whole batch where the
         store cannot be written.
         """
 
     async def foresee(self, batch: Sequence[Authorised]) -> Sequence[Refusal | None]:
         """What `claim` would refuse now, without taking anything."""
+
+    async def spent(self, limits: Mapping[KeyId, int]) -> Collection[KeyId]:
+        """Those keys that were claimed as often as their limit allows, and of which no claim is open any more."""
 
     async def record(self, batch: Sequence[Checked | Failed | Refused | Observed]) -> Sequence[Receipt]:
         """One durable transaction: leaves appended, head moved and authenticated, claims closed.

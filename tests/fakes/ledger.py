@@ -1,12 +1,20 @@
 """Ledger and Keys in memory: small, real, and held to the same suites as the adapters."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptosvc.core import checkpoint
 from cryptosvc.core.check import Checked
 from cryptosvc.core.content.base import Once
-from cryptosvc.core.errors import Conflict, Forbidden, Malformed, OutcomeUnknown, Refusal, Repeated
+from cryptosvc.core.errors import (
+    Conflict,
+    Forbidden,
+    Malformed,
+    OutcomeUnknown,
+    Refusal,
+    Repeated,
+    WrongState,
+)
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.merkle import consistency_proof, inclusion_proof, leaf_hash, root_of
 from cryptosvc.core.names import KeyId, SystemName, UnixNanoseconds
@@ -53,6 +61,7 @@ class FakeLedger:
     _requests: dict[tuple[str, str], _Taken] = field(default_factory=dict)
     _once: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
     _rising: dict[tuple[str, str], int] = field(default_factory=dict)
+    _uses: dict[str, int] = field(default_factory=dict)
     _open: dict[str, Claim] = field(default_factory=dict)
     _claims: int = 0
 
@@ -64,10 +73,18 @@ class FakeLedger:
         return [self._claim_one(item) for item in batch]
 
     async def foresee(self, batch: Sequence[Authorised]) -> Sequence[Refusal | None]:
-        kept = (dict(self._requests), dict(self._once), dict(self._rising))
+        kept = (dict(self._requests), dict(self._once), dict(self._rising), dict(self._uses))
         answers = [self._refusal(item) or self._take(item) for item in batch]
-        self._requests, self._once, self._rising = kept
+        self._requests, self._once, self._rising, self._uses = kept
         return answers
+
+    async def spent(self, limits: Mapping[KeyId, int]) -> Collection[KeyId]:
+        in_work = {claim.authorised.case.key.key_id for claim in self._open.values()}
+        return {
+            key_id
+            for key_id, limit in limits.items()
+            if self._uses.get(key_id, 0) >= limit and key_id not in in_work
+        }
 
     async def record(self, batch: Sequence[Checked | Failed | Refused | Observed]) -> Sequence[Receipt]:
         return [self._append(self._leaf(item), item) for item in batch]
@@ -140,6 +157,9 @@ class FakeLedger:
                     )
             elif promise.number <= self._rising.get((case.key.key_id, promise.scope), -1):
                 return Conflict("the number must rise", rule=f"rising/{promise.scope}", clause=item.clause)
+        limit = case.key.life.usage_limit
+        if limit is not None and self._uses.get(case.key.key_id, 0) >= limit:
+            return WrongState("used up", rule="lifecycle/usage-limit", clause="G5.13(b)", field="key_id")
         return None
 
     def _take(self, item: Authorised) -> None:
@@ -152,6 +172,9 @@ class FakeLedger:
                 self._once[(case.key.key_id, promise.scope, promise.value)] = promise.digest
             else:
                 self._rising[(case.key.key_id, promise.scope)] = promise.number
+
+        if case.key.life.usage_limit is not None:
+            self._uses[case.key.key_id] = self._uses.get(case.key.key_id, 0) + 1
 
     def _leaf(self, item: Checked | Failed | Refused | Observed) -> Leaf:
         salt = bytes(16)
@@ -240,6 +263,18 @@ class FakeKeys:
     async def of_kind(self, kind: str) -> Sequence[Record]:
         """Every record of a kind, sorted by id."""
         return [one for name, one in sorted(self.ledger.records.items()) if name[0] == kind]
+
+    async def changed_after(self, leaf_index: int, at_most: int) -> Sequence[tuple[Record, int]]:
+        """Records by the leaf of their newest version."""
+        digests = {record_digest(one).hex().encode(): one for one in self.ledger.records.values()}
+        found = {
+            name: (digests[name], index)
+            for index, leaf in enumerate(self.ledger.leaves)
+            for name in digests
+            if b'"record_digest":"' + name in leaf.entry
+        }
+        later = sorted((one for one in found.values() if one[1] > leaf_index), key=lambda one: one[1])
+        return later[:at_most]
 
     async def change(self, changed: Sequence[Record], because: Because = INIT) -> Sequence[Receipt]:
         """Register or change records, all or none."""

@@ -4,7 +4,7 @@ All items of a group are judged against the store and against each other, in ord
 nothing. What an accepted one takes is taken for ever, whatever becomes of the signature.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -13,10 +13,10 @@ from cryptosvc.adapters.store import taking
 from cryptosvc.adapters.store.session import Session
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.content.base import Once, Rising
-from cryptosvc.core.errors import Conflict, Refusal, Repeated
+from cryptosvc.core.errors import Conflict, Refusal, Repeated, WrongState
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.merkle import leaf_hash
-from cryptosvc.core.names import UnixNanoseconds
+from cryptosvc.core.names import KeyId, UnixNanoseconds
 from cryptosvc.core.record import Claim, Scope, opening
 from cryptosvc.flow.ports import Stale
 
@@ -26,6 +26,9 @@ NUMBER_OCTETS = 20
 """Octets of a rising number: RFC 5280 allows 20."""
 GROUP = 256
 """Claims of one group at most; a position is one octet."""
+
+_END_OF_TIME = 2**63 - 1
+_EVERY_GROUP = 2**31 - 1
 
 Entry = dict[str, JsonValue]
 
@@ -40,6 +43,8 @@ class Wanted:
     payload_digest: bytes
     once: list[tuple[int, Once]] = field(default_factory=list)
     rising: list[tuple[int, Rising]] = field(default_factory=list)
+    usage: tuple[int, int] | None = None
+    """Where claims of the key are counted, and how many there may be; None for a key without a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,9 @@ def wanted(authorised: Authorised, scope: Scope) -> Wanted:
             found.once.append((taking.of_once(key_id, promise.scope, promise.value), promise))
         else:
             found.rising.append((taking.of_rising(key_id, promise.scope), promise))
+    limit = case.key.life.usage_limit
+    if limit is not None:
+        found.usage = taking.of_usage(key_id), limit
     return found
 
 
@@ -178,6 +186,13 @@ class ClaimGroup:
                     rule=f"rising/{rising.scope}",
                     clause=item.authorised.clause,
                 )
+        if item.usage is not None and self._used(item.usage[0]) >= item.usage[1]:
+            return WrongState(
+                f"this key was used {item.usage[1]} times, as often as it may be; ask a key custodian to replace it",
+                rule="lifecycle/usage-limit",
+                clause="G5.13(b)",
+                field="key_id",
+            )
         return None
 
     def _accept(self, item: Wanted, position: int) -> None:
@@ -193,6 +208,9 @@ class ClaimGroup:
             self._new[fingerprint] = digest
         for fingerprint, rising in item.rising:
             self._risen[fingerprint] = rising.number.to_bytes(NUMBER_OCTETS)
+        if item.usage is not None:
+            fingerprint = item.usage[0]
+            self._risen[fingerprint] = (self._used(fingerprint) + 1).to_bytes(NUMBER_OCTETS)
 
     def _earlier(self, fingerprint: int) -> Iterable[tuple[int, int, bytes]]:
         """(group, position, digest) of what really took a fingerprint before."""
@@ -213,6 +231,9 @@ class ClaimGroup:
             self._rising_before[fingerprint] = self._session.rising(fingerprint)
         return self._rising_before[fingerprint]
 
+    def _used(self, fingerprint: int) -> int:
+        return int.from_bytes(self._last(fingerprint) or b"")
+
     def _repeated(self, group: int, position: int, *, same_bytes: bool) -> Repeated:
         row = self._row(group)
         slot = b"" if row is None else row[0][8 * position : 8 * position + 8]
@@ -225,6 +246,34 @@ class ClaimGroup:
             leaf_index=leaf_index,
             leaf_hash=b"" if stored is None else leaf_hash(stored[0]),
         )
+
+
+def spent(session: Session, limits: Mapping[KeyId, int]) -> set[KeyId]:
+    """Keys that were claimed as often as their limit allows, and of which no claim is open any more."""
+    found = {
+        key_id
+        for key_id, limit in limits.items()
+        if int.from_bytes(session.rising(taking.of_usage(key_id)) or b"") >= limit
+    }
+    if found:
+        found -= _open_keys(session)
+    return found
+
+
+def _open_keys(session: Session) -> set[KeyId]:
+    """Keys with an open claim, in the whole deployment."""
+    found: set[KeyId] = set()
+    for group in session.expired(_END_OF_TIME, _EVERY_GROUP):
+        row, body = session.group(group), session.opening(group)
+        if row is not None and body is not None:
+            slots = row[0]
+            entries = orjson.loads(body)
+            found |= {
+                KeyId(str(entry["key"]))
+                for position, entry in enumerate(entries)
+                if slots[8 * position : 8 * position + 8] == OPEN
+            }
+    return found
 
 
 def _conflict(scope: str, clause: str) -> Conflict:

@@ -12,13 +12,13 @@ Example of the order a worker calls it in:
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cryptosvc.adapters.store import tree
+from cryptosvc.adapters.store import claims, tree
 from cryptosvc.adapters.store.anchor import Anchor
 from cryptosvc.adapters.store.appending import Extension
 from cryptosvc.adapters.store.care import Caretaker
@@ -33,6 +33,7 @@ from cryptosvc.adapters.store.writer import TRIES, LogWriter, Worker
 from cryptosvc.core import checkpoint
 from cryptosvc.core.errors import Conflict, Corrupt, Refusal, Unavailable
 from cryptosvc.core.judge import Authorised
+from cryptosvc.core.names import KeyId
 from cryptosvc.core.record import Claim, Receipt, Scope
 from cryptosvc.flow.ports import Clock, Stale, StoredEntry, TreeHead
 
@@ -162,6 +163,10 @@ class Ledger:
             return [None if isinstance(answer, Stale) else answer for answer in answers]
 
         return await self.read(look)
+
+    async def spent(self, limits: Mapping[KeyId, int]) -> Collection[KeyId]:
+        """See `flow/ports.py`."""
+        return await self.read(lambda session, _: claims.spent(session, limits))
 
     async def record(self, batch: Sequence[Ended]) -> Sequence[Receipt]:
         """See `flow/ports.py`."""

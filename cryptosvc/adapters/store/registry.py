@@ -129,6 +129,15 @@ class StoredRegistry:
 
         return sorted(await self._ledger.read(look), key=record_id)
 
+    async def changed_after(self, leaf_index: int, at_most: int) -> Sequence[tuple[Record, int]]:
+        """See `flow/ports.py`."""
+
+        def look(session: Session, _: Head) -> list[tuple[Record, int]]:
+            rows = session.records_after(leaf_index, at_most)
+            return [(records.parsed(row), row.leaf_index) for row in rows]
+
+        return await self._ledger.read(look)
+
     async def change(self, changed: Sequence[Record], because: Because = INIT) -> Sequence[Receipt]:
         """See `flow/ports.py`; one generation on."""
         writer = self._ledger.writer

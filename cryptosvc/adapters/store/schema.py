@@ -119,6 +119,7 @@ record = Table(
     UniqueConstraint("certificate_sha256", name="record_certificate"),
     Index("record_bucket", "bucket"),
     Index("record_system", "kind", "system"),
+    Index("record_leaf", "leaf_index"),
 )
 
 registry_node = Table(

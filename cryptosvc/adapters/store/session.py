@@ -158,6 +158,16 @@ class Session(ABC):
         """Every record there is, by kind and id."""
         return _records(self.rows(f"SELECT {_RECORD} FROM record ORDER BY kind, record_id"))  # noqa: S608  # a constant
 
+    def records_after(self, leaf_index: int, limit: int) -> list[RecordRow]:
+        """Records whose newest leaf comes after this one, in the order of their leaves."""
+        return _records(
+            self.rows(
+                f"SELECT {_RECORD} FROM record WHERE leaf_index > ? ORDER BY leaf_index LIMIT ?",  # noqa: S608  # a constant
+                leaf_index,
+                limit,
+            )
+        )
+
     def put_record(self, row: RecordRow) -> None:
         """Insert or replace a record."""
         self.run("DELETE FROM record WHERE kind = ? AND record_id = ?", row.kind, row.record_id)

@@ -30,6 +30,11 @@ def of_rising(key_id: str, scope: str) -> int:
     return _number(f"rising\0{key_id}\0{scope}")
 
 
+def of_usage(key_id: str) -> int:
+    """Fingerprint of the number of times a key with a usage limit was claimed."""
+    return _number(f"usage\0{key_id}")
+
+
 def emit(taken: list[tuple[int, int, bytes]]) -> bytes:
     """Print (fingerprint, position of the claim in its group, digest) of everything a group took."""
     pack = _ITEM.pack
