@@ -121,7 +121,7 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
     for index, line in enumerate(lines, start):
         octets, _, withheld = line.partition(SEPARATOR)
         entry = _entry(index, octets)
-        beside = _beside(index, entry, withheld)
+        beside = values_beside(index, entry, withheld)
         hashes.append(leaf_hash(octets))
         kind = str(entry.get("kind", ""))
         if index == start:
@@ -238,8 +238,11 @@ def _entry(index: int, octets: bytes) -> dict[str, JsonValue]:
     return entry
 
 
-def _beside(index: int, entry: Mapping[str, JsonValue], withheld: bytes) -> Mapping[str, str]:
-    """Compare what is kept beside the entry with its commitments; redacted fields are simply absent."""
+def values_beside(index: int, entry: Mapping[str, JsonValue], withheld: bytes) -> Mapping[str, str]:
+    """Compare what is kept beside an entry with its commitments, and give the values by name.
+
+    Redacted fields are simply absent. Corrupt: a value is not the one committed to, or the octets are not in form.
+    """
     if not withheld:
         return {}
     commitments = entry.get("commitments")

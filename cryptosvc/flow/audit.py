@@ -4,7 +4,7 @@ A caller that is not an auditor may still ask for checkpoints and proofs (they d
 entries of its own requests.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ import orjson
 
 from cryptosvc.core.case import Principal
 from cryptosvc.core.errors import Forbidden, Malformed, Refusal, Unavailable
+from cryptosvc.core.evidence import values_beside
 from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.names import Operation
 from cryptosvc.core.record import Observed, Refused
@@ -72,9 +73,14 @@ class Auditor:
             raise Malformed("the log has no entry at this index yet", rule="audit/index", field="leaf_index")
         return stored
 
-    async def _entry_for(self, principal: Principal, leaf_index: int) -> StoredEntry:
+    async def _told(self, leaf_index: int) -> tuple[StoredEntry, Mapping[str, str]]:
+        """An entry and the values kept beside it, each the one the entry commits to; Corrupt where one is not."""
         stored = await self._stored(leaf_index)
-        if not (principal.caller.auditor or _is_own(principal, stored)):
+        return stored, values_beside(leaf_index, orjson.loads(stored.entry), stored.withheld)
+
+    async def _entry_for(self, principal: Principal, leaf_index: int) -> StoredEntry:
+        stored, values = await self._told(leaf_index)
+        if not (principal.caller.auditor or values.get("principal") == principal.caller.caller_id):
             raise Forbidden(
                 "only an auditor may read entries of other callers", rule="audit/not-auditor", clause="G2.26"
             )
@@ -119,11 +125,3 @@ class Auditor:
             principal=principal,
         )
         await self._ledger.record([refused])
-
-
-def _is_own(principal: Principal, stored: StoredEntry) -> bool:
-    """Whether the entry's principal, read from what is kept beside it, is this caller."""
-    if not stored.withheld:
-        return False
-    withheld = orjson.loads(stored.withheld)
-    return bool(withheld.get("principal", ("", ""))[1] == principal.caller.caller_id)

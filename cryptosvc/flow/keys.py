@@ -65,9 +65,10 @@ class KeyReader:
 
 
 def _visible(principal: Principal, key_id: KeyId, view: KeyView) -> Refusal | None:
-    """Visible is what the caller may sign with; there is no grant to merely look."""
+    """Visible is what the caller may sign with, in its own system; there is no grant to merely look."""
+    own = {name: key for name, key in view.keys.items() if key.system == principal.caller.system}
     try:
-        granted_key(principal.caller, Operation.SIGN, key_id, view)
+        granted_key(principal.caller, Operation.SIGN, key_id, KeyView(view.generation, own))
     except Refusal as refusal:
         return refusal
     return None

@@ -9,6 +9,7 @@ from cryptosvc.core import checkpoint
 from cryptosvc.core.canonical import canonical
 from cryptosvc.core.errors import (
     Conflict,
+    Corrupt,
     Forbidden,
     Malformed,
     Refusal,
@@ -17,8 +18,8 @@ from cryptosvc.core.errors import (
     WrongState,
 )
 from cryptosvc.core.judge import Authorised
-from cryptosvc.core.names import KeyId
-from cryptosvc.core.record import Observed, Refused
+from cryptosvc.core.names import KeyId, SystemName
+from cryptosvc.core.record import Observed, Refused, commitment
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyState
 from cryptosvc.flow.admit import Admission
 from cryptosvc.flow.audit import Auditor
@@ -169,10 +170,15 @@ class OneEntry(ListLedger):
     """A log of one entry, by `owner`."""
 
     owner = "head-end"
+    kept_beside = ""
+    """What somebody wrote beside the entry instead."""
 
     async def entry(self, leaf_index: int) -> StoredEntry | None:
-        withheld = canonical({"principal": ("00" * 16, self.owner)})
-        return StoredEntry(0, b'{"v":1}', withheld) if leaf_index == 0 else None
+        withheld = canonical({"principal": ("00" * 16, self.kept_beside or self.owner)})
+        leaf = canonical(
+            {"v": 1, "commitments": {"principal": commitment(bytes(16), "principal", self.owner)}}
+        )
+        return StoredEntry(0, leaf, withheld) if leaf_index == 0 else None
 
     async def checkpoint(self) -> bytes | None:
         return None
@@ -189,7 +195,7 @@ def auditor(corridor: Corridor) -> tuple[Auditor, OneEntry]:
 async def test_a_caller_reads_its_own_entry_and_not_another_s():
     corridor = Corridor()
     audit, ledger = auditor(corridor)
-    assert (await audit.entry(corridor.principal, 0)).entry == b'{"v":1}'
+    assert (await audit.entry(corridor.principal, 0)).leaf_index == 0
     ledger.owner = "somebody-else"
     with pytest.raises(Forbidden) as refused:
         await audit.entry(corridor.principal, 0)
@@ -203,6 +209,29 @@ async def test_an_auditor_reads_every_entry():
     ledger.owner = "somebody-else"
     assert (await audit.entry(corridor.principal, 0)).leaf_index == 0
     assert [type(one) for one in ledger.recorded] == [Observed]
+
+
+@pytest.mark.parametrize("is_auditor", [False, True])
+async def test_what_was_edited_beside_an_entry_opens_it_to_nobody(is_auditor):
+    """A database administrator who writes a caller's name beside another's entry gains nothing, and is found."""
+    corridor = Corridor(caller=replace(caller_record(), auditor=is_auditor))
+    audit, ledger = auditor(corridor)
+    ledger.owner, ledger.kept_beside = "somebody-else", "head-end"
+    with pytest.raises(Corrupt) as found:
+        await audit.entry(corridor.principal, 0)
+    assert found.value.rule == "export/commitment"
+
+
+async def test_a_key_of_another_system_is_not_shown_even_where_it_is_named():
+    foreign = caller_record(
+        Grant(operation="sign", key_class="command-signing", key_ids=frozenset({SUPPLIER_KEY}))
+    )
+    corridor = Corridor(caller=replace(foreign, system=SystemName("another-system")))
+    reader = KeyReader(corridor.keys, corridor.ledger, corridor.clock)
+    assert await reader.list_keys(corridor.principal) == []
+    with pytest.raises(Forbidden) as refused:
+        await reader.key(corridor.principal, SUPPLIER_KEY)
+    assert refused.value.rule == "key/not-granted"
 
 
 async def test_past_the_end_there_is_nothing():
