@@ -18,6 +18,7 @@ from cryptosvc.core.errors import CryptosvcError, Refusal
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import UnixNanoseconds
 from cryptosvc.core.registry import KeyRecord, Record, record_document, record_id, record_kind
+from cryptosvc.core.values import quickly
 
 ENTRY_VERSION = 1
 
@@ -163,6 +164,9 @@ class Receipt:
     recorded_at: UnixNanoseconds
 
 
+_leaf = quickly(Leaf)
+
+
 def opening(authorised: Authorised, scope: Scope) -> dict[str, JsonValue]:
     """What is known of a use when it is claimed: the entry but for its outcome. Values to withhold are in `_withheld`."""
     case = authorised.case
@@ -222,20 +226,22 @@ def _describe(
 
 
 def sealed(entry: dict[str, JsonValue], withheld: Mapping[str, str], salt: bytes) -> Leaf:
-    """Turn an entry and what it withholds into a leaf; `salt` is 16 fresh random octets per entry.
+    """Turn an entry, which is given away, and what it withholds into a leaf; `salt` is 16 fresh random octets.
 
-    Each withheld field gets its own salt, the first 16 octets of SHA-256(salt || name), so that one field can be
-    disclosed without the others.
+    Each withheld field gets its own salt, the next 16 octets of SHAKE128(salt), so that one field can be disclosed
+    without the others.
     """
     if not withheld:
-        return Leaf(canonical(entry), b"")
+        return _leaf(canonical(entry), b"")
     commitments: dict[str, JsonValue] = {}
     beside: dict[str, JsonValue] = {}
-    for name, value in withheld.items():
-        own = hashlib.sha256(salt + name.encode()).digest()[:SALT_OCTETS]
+    salts = hashlib.shake_128(salt).digest(SALT_OCTETS * len(withheld))
+    for number, (name, value) in enumerate(withheld.items()):
+        own = salts[SALT_OCTETS * number : SALT_OCTETS * (number + 1)]
         commitments[name] = commitment(own, name, value)
         beside[name] = (own.hex(), value)
-    return Leaf(canonical({**entry, "commitments": commitments}), canonical(beside))
+    entry["commitments"] = commitments
+    return _leaf(canonical(entry), canonical(beside))
 
 
 def commitment(salt: bytes, name: str, value: str) -> str:
@@ -247,7 +253,10 @@ def signed_leaf(
     start: Mapping[str, JsonValue], withheld: Mapping[str, str], result_digest: bytes, salt: bytes
 ) -> Leaf:
     """The leaf of a use that ended with a checked result."""
-    return sealed({**start, "outcome": "signed", "result_digest": result_digest.hex()}, withheld, salt)
+    entry = dict(start)
+    entry["outcome"] = "signed"
+    entry["result_digest"] = result_digest.hex()
+    return sealed(entry, withheld, salt)
 
 
 def failed_leaf(

@@ -17,6 +17,7 @@ from cryptosvc.core.judge import Authorised, judge
 from cryptosvc.core.names import Operation
 from cryptosvc.core.record import Claim, Failed, Produced, Receipt, Refused
 from cryptosvc.core.registry import KeyRecord
+from cryptosvc.core.values import quickly
 from cryptosvc.flow.gather import Gatherer
 from cryptosvc.flow.ports import Clock, Hsm, Ledger, Policy, Stale
 
@@ -55,6 +56,9 @@ class NotSigned:
 
     error: CryptosvcError
     receipt: Receipt
+
+
+_signed = quickly(Signed)
 
 
 class Signer:
@@ -106,7 +110,7 @@ class Signer:
         receipts = await self._record(ended, after_use=bool(claims))
         # 8 reply is the handler's
         return [
-            Signed(item, receipt) if isinstance(item, Checked) else NotSigned(item.error, receipt)
+            _signed(item, receipt) if isinstance(item, Checked) else NotSigned(item.error, receipt)
             for item, receipt in zip(ended, receipts, strict=True)
         ]
 

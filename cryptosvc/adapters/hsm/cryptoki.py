@@ -145,7 +145,7 @@ _FUNCTIONS: "tuple[tuple[str, tuple[type, ...] | None], ...]" = (
     ("C_DigestUpdate", None),
     ("C_DigestKey", None),
     ("C_DigestFinal", None),
-    ("C_SignInit", (c_ulong, _MECHANISM_P, c_ulong)),
+    ("C_SignInit", (c_ulong, c_void_p, c_ulong)),
     ("C_Sign", (c_ulong, c_char_p, c_ulong, c_void_p, c_void_p)),
     ("C_SignUpdate", None),
     ("C_SignFinal", None),

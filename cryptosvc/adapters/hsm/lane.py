@@ -8,8 +8,8 @@ from typing import Protocol
 
 from cryptosvc.adapters.hsm import faults, objects
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
-from cryptosvc.adapters.hsm.constants import Ckm, Ckr
-from cryptosvc.adapters.hsm.cryptoki import CryptokiError, Mechanism
+from cryptosvc.adapters.hsm.constants import Ckr
+from cryptosvc.adapters.hsm.cryptoki import CryptokiError
 from cryptosvc.adapters.hsm.library import Library
 from cryptosvc.adapters.hsm.token import OpenToken, open_session
 from cryptosvc.adapters.hsm.work import Work
@@ -18,8 +18,6 @@ from cryptosvc.core.registry import KeyRecord
 
 Tickets = SimpleQueue["Work[object] | None"]
 _LONGEST_RESULT = 64
-_MECHANISMS = {kind: ctypes.pointer(Mechanism(kind)) for kind in (Ckm.ECDSA, Ckm.SHA256_HMAC)}
-"""Prepared once; C_SignInit only reads them."""
 
 
 class Owner(Protocol):
@@ -50,8 +48,10 @@ class Lane:
         self.started = 0.0
         self.work: Work[object] | None = None
         self.index = 0
+        self._functions = pool.library.functions
         self._token: OpenToken | None = None
         self._session = 0
+        self._session_argument = ctypes.c_ulong()  # converted once, not for every call
         self._handles: dict[str, tuple[KeyRecord, int]] = {}
         self._result = ctypes.create_string_buffer(_LONGEST_RESULT)
         self._length = ctypes.c_ulong()
@@ -110,24 +110,25 @@ class Lane:
     def _use(self, token: OpenToken, work: "Work[object]", index: int) -> bytes | CryptosvcError:
         if token is not self._token or not self._session:
             self._open(token)
-        functions = self.pool.library.functions
+        functions, session = self._functions, self._session_argument
         key, octets = work.item(index)
         # 1 the handle, from the cache where the record is the one it was found for
         known = self._handles.get(key.key_id)
         handle = known[1] if known is not None and known[0] is key else self._find(key)
         # 2 C_SignInit; a stale handle is looked up once more, since nothing was signed
-        code = functions.C_SignInit(self._session, _MECHANISMS[work.mechanism], handle)
+        code = functions.C_SignInit(session, work.mechanism, handle)
         if code:
             if faults.fault_of(code) is not faults.Fault.STALE:
                 raise CryptokiError("C_SignInit", code)
             self._handles.clear()
-            code = functions.C_SignInit(self._session, _MECHANISMS[work.mechanism], self._find(key))
+            code = functions.C_SignInit(session, work.mechanism, self._find(key))
             if code:
                 raise CryptokiError("C_SignInit", code)
         # 3 C_Sign: from here on an error may mean that the key was used
-        self._length.value = _LONGEST_RESULT
-        code = functions.C_Sign(self._session, octets, len(octets), self._result_at, self._length_at)
-        if code == Ckr.OK and self._length.value == work.octets:
+        length = self._length
+        length.value = _LONGEST_RESULT
+        code = functions.C_Sign(session, octets, len(octets), self._result_at, self._length_at)
+        if not code and length.value == work.octets:
             return self._result.raw[: work.octets]
         return self._failed_use(token, code)
 
@@ -150,21 +151,22 @@ class Lane:
         if known is not None and objects.Locator.of(known[0]) == wanted:
             handle = known[1]
         else:
-            handle = objects.find(self.pool.library.functions, self._session, wanted)
+            handle = objects.find(self._functions, self._session, wanted)
         self._handles[key.key_id] = (key, handle)
         return handle
 
     def _open(self, token: OpenToken) -> None:
         self._handles.clear()
         self._token, self._session = token, 0
-        self._session = open_session(self.pool.library.functions, token.slot)
+        self._session = open_session(self._functions, token.slot)
+        self._session_argument.value = self._session
 
     def _close(self) -> None:
         """Close the session, where the library is still the one it was opened in. `started` is set by the caller."""
         session, self._session = self._session, 0
         self._handles.clear()
         if session and self._token is not None and self._token.generation == self.pool.library.live:
-            self.pool.library.functions.C_CloseSession(session)
+            self._functions.C_CloseSession(session)
 
 
 def busy(module: str) -> Busy:

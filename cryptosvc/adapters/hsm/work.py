@@ -12,17 +12,29 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from ctypes import c_void_p, cast, pointer
 from typing import Generic, TypeVar
 
 from cryptosvc.adapters.hsm.constants import Ckm
+from cryptosvc.adapters.hsm.cryptoki import Mechanism
 from cryptosvc.core.errors import CryptosvcError, Unavailable
 from cryptosvc.core.record import Claim, Failed, Produced
 from cryptosvc.core.registry import KeyRecord
+from cryptosvc.core.values import quickly
 
 HMAC_SHA256_OCTETS = 32
 P256_SIGNATURE_OCTETS = 64
 
 Answer = TypeVar("Answer")
+
+# Prepared once: C_SignInit only reads them, and they have no parameter.
+_ECDSA = Mechanism(Ckm.ECDSA)
+_SHA256_HMAC = Mechanism(Ckm.SHA256_HMAC)
+_produced = quickly(Produced)
+
+
+def _at(mechanism: Mechanism) -> c_void_p:
+    return cast(pointer(mechanism), c_void_p)
 
 
 class Work(ABC, Generic[Answer]):
@@ -33,8 +45,8 @@ class Work(ABC, Generic[Answer]):
 
     """
 
-    mechanism: Ckm
-    """Mechanism of C_SignInit; it has no parameter."""
+    mechanism: c_void_p
+    """Address of C_SignInit's mechanism."""
     octets: int
     """Length of every result."""
 
@@ -80,7 +92,7 @@ class SignWork(Work[Produced | Failed]):
 
     """
 
-    mechanism = Ckm.ECDSA
+    mechanism = _at(_ECDSA)
     octets = P256_SIGNATURE_OCTETS
 
     def __init__(self, claims: Sequence[Claim], monotonic_offset: float, inbox: "Inbox") -> None:
@@ -97,12 +109,12 @@ class SignWork(Work[Produced | Failed]):
 
     def deadline(self, index: int) -> float:
         """The claim's deadline."""
-        return self._claims[index].deadline / 1e9 + self._offset
+        return self._claims[index].deadline * 1e-9 + self._offset
 
     def outcome(self, index: int, outcome: bytes | CryptosvcError) -> Produced | Failed:
         """Produced for octets, Failed for an error."""
         claim = self._claims[index]
-        return Produced(claim, outcome) if isinstance(outcome, bytes) else Failed(claim, outcome)
+        return _produced(claim, outcome) if isinstance(outcome, bytes) else Failed(claim, outcome)
 
     def finished(self) -> None:
         """Wake the coroutine that waits."""
@@ -120,7 +132,7 @@ class SignWork(Work[Produced | Failed]):
 class MacWork(Work["bytes | CryptosvcError"]):
     """One HMAC-SHA256, waited for by a thread."""
 
-    mechanism = Ckm.SHA256_HMAC
+    mechanism = _at(_SHA256_HMAC)
     octets = HMAC_SHA256_OCTETS
 
     def __init__(self, key: KeyRecord, octets: bytes) -> None:
