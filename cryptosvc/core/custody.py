@@ -5,7 +5,7 @@ Source: Smart Energy Code G2.22A to G2.22B(d), G2.23, G2.24, G3.12, G3.13, G4.1 
 
 from calendar import monthrange
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cryptosvc.core.custodian import (
@@ -56,9 +56,17 @@ def require_may_be_registered(
             (G2.24, G3.13).
 
     """
-    _require_distinct(record, others)
-    _require_apart(record, rules)
-    _require_engagements(record, rules)
+    known = list(others)
+    _require_distinct(record, known)
+    # whoever was removed and comes again under another id brings what they were with them
+    past = [one for one in known if one.person == record.person and one.custodian_id != record.custodian_id]
+    whole = replace(
+        record,
+        privileges=(*record.privileges, *(had for one in past for had in one.privileges)),
+        engagements=(*record.engagements, *(had for one in past for had in one.engagements)),
+    )
+    _require_apart(whole, rules)
+    _require_engagements(whole, rules)
 
 
 def require_change(before: CustodianRecord, after: CustodianRecord, at: UnixSeconds) -> None:
@@ -78,6 +86,15 @@ def require_change(before: CustodianRecord, after: CustodianRecord, at: UnixSeco
         )
     _require_grown(before.privileges, after.privileges, at)
     _require_grown(before.engagements, after.engagements, at)
+
+
+def ended(record: CustodianRecord, at: UnixSeconds) -> CustodianRecord:
+    """The record of somebody who leaves: what lasted ends now, and cooling-off periods run from here."""
+    return replace(
+        record,
+        privileges=tuple(replace(one, until=at) if one.until is None else one for one in record.privileges),
+        engagements=tuple(replace(one, until=at) if one.until is None else one for one in record.engagements),
+    )
 
 
 def require_may_approve(record: CustodianRecord, system: str, rules: Rules, at: UnixSeconds) -> None:

@@ -86,7 +86,8 @@ def _remove(turn: Turn) -> tuple[Record, ...]:
         raise WrongState(
             f"{turn.statement.subject} is no registered custodian", rule="custodian/removed", clause="G4.7"
         )
-    return (replace(before, version=before.version + 1, state=CustodianState.REMOVED),)
+    left = custody.ended(before, turn.at)
+    return (replace(left, version=before.version + 1, state=CustodianState.REMOVED),)
 
 
 def _module(turn: Turn) -> tuple[Record, ...]:

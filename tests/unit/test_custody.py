@@ -1,0 +1,230 @@
+"""Who may be a custodian and who may approve, to the second, clause by clause (G2.22B(d), G2.24, G3.13, G4)."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from cryptosvc.core import custody
+from cryptosvc.core.custodian import (
+    AdditionalControl,
+    CustodianRecord,
+    CustodianState,
+    Engagement,
+    Privilege,
+    Side,
+    custodian_document,
+    custodian_from_document,
+)
+from cryptosvc.core.custody import Rules
+from cryptosvc.core.errors import Conflict, Forbidden, Malformed, Refusal
+from cryptosvc.core.life import DAY, UnixSeconds
+from cryptosvc.core.names import SystemName
+from tests.governance import NOW, SYSTEM, person
+
+OTHER = SystemName("dcc-other")
+PAIR = tuple(sorted((SYSTEM, OTHER)))
+RELEVANT = Rules(relevant=frozenset({PAIR}))
+SEPARATED = Rules(separated=frozenset({PAIR}))
+ADA = person("ada").record
+DEFAULT = Rules()
+
+
+def moment(text: str) -> UnixSeconds:
+    return UnixSeconds(int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()))
+
+
+def rule_of(refusing: object) -> str:
+    assert isinstance(refusing, Refusal)
+    return refusing.rule
+
+
+def with_privileges(*privileges: Privilege) -> CustodianRecord:
+    return replace(ADA, privileges=privileges)
+
+
+def registered(record: CustodianRecord, rules: Rules = DEFAULT, *others: CustodianRecord) -> str:
+    """Empty where it may be registered; else the rule."""
+    try:
+        custody.require_may_be_registered(record, others, rules)
+    except Refusal as refusal:
+        return refusal.rule if refusal.clause else "no clause"
+    return ""
+
+
+def approving(record: CustodianRecord, at: int = NOW, rules: Rules = DEFAULT) -> str:
+    try:
+        custody.require_may_approve(record, SYSTEM, rules, UnixSeconds(at))
+    except Refusal as refusal:
+        return refusal.rule if refusal.clause else "no clause"
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2026-01-15T10:00:00", "2026-07-15T10:00:00"),
+        ("2026-08-31T23:59:59", "2027-02-28T23:59:59"),
+        ("2023-08-31T00:00:00", "2024-02-29T00:00:00"),
+        ("2026-12-31T12:00:00", "2027-06-30T12:00:00"),
+        ("2024-02-29T12:00:00", "2024-08-29T12:00:00"),
+    ],
+)
+def test_six_months_are_calendar_months_to_the_second(start: str, end: str):
+    assert custody.months_later(moment(start), 6) == moment(end)
+    before = Privilege(SYSTEM, UnixSeconds(0), moment(start))
+    for late, rule in ((0, ""), (-1, "custody/six-months")):
+        after = Privilege(OTHER, UnixSeconds(moment(end) + late), None)
+        assert registered(with_privileges(before, after), RELEVANT) == rule
+        assert registered(with_privileges(after, before), RELEVANT) == rule
+
+
+def test_six_months_cannot_be_waived_and_separation_can():
+    both = with_privileges(Privilege(SYSTEM, NOW, None), Privilege(OTHER, NOW, None))
+    controlled = replace(both, additional_controls=(AdditionalControl(PAIR, "two people, always"),))
+    assert registered(both, SEPARATED) == "custody/separated-systems"
+    assert registered(controlled, SEPARATED) == ""
+    assert registered(replace(both, additional_controls=(AdditionalControl(PAIR, ""),)), SEPARATED) != ""
+    assert registered(both, RELEVANT) == registered(controlled, RELEVANT) == "custody/six-months"
+    # and whoever got there by a changed rule does not approve either
+    assert approving(replace(both, privileges=(*ADA.privileges, *both.privileges)), rules=RELEVANT) == (
+        "custody/six-months"
+    )
+
+
+def test_one_after_the_other_is_no_overlap_of_separated_systems():
+    meeting = with_privileges(Privilege(SYSTEM, UnixSeconds(1), NOW), Privilege(OTHER, NOW, None))
+    assert registered(meeting, SEPARATED) == ""
+    overlapping = with_privileges(
+        Privilege(SYSTEM, UnixSeconds(1), UnixSeconds(NOW + 1)), Privilege(OTHER, NOW, None)
+    )
+    assert registered(overlapping, SEPARATED) == "custody/separated-systems"
+
+
+def test_the_same_system_twice_is_nothing():
+    assert (
+        registered(with_privileges(Privilege(SYSTEM, NOW, None), Privilege(SYSTEM, NOW, None)), RELEVANT)
+        == ""
+    )
+
+
+@pytest.mark.parametrize("gap", [0, 182, 183])
+def test_engagements_on_both_sides_keep_the_configured_time(gap: int):
+    later = UnixSeconds(NOW + gap * DAY)
+    for first, second in ((Side.DCC, Side.USER), (Side.USER, Side.DCC)):
+        record = replace(
+            ADA, engagements=(Engagement(first, UnixSeconds(1), NOW), Engagement(second, later, None))
+        )
+        assert registered(record) == ("" if gap == 183 else "custody/engagement")
+    lasting = (Engagement(Side.DCC, UnixSeconds(1), None), Engagement(Side.USER, later, None))
+    assert registered(replace(ADA, engagements=lasting)) == "custody/engagement"
+
+
+def test_a_person_a_key_and_a_certificate_are_registered_once():
+    twin = replace(person("eve").record, person=ADA.person)
+    assert registered(twin, Rules(), ADA) == "custody/person-twice"
+    assert registered(replace(ADA, custodian_id="eve", person="p2"), Rules(), ADA) == "custody/key-twice"
+    carded = replace(ADA, certificate=b"\x30\x00")
+    other = replace(person("eve").record, certificate=b"\x30\x00")
+    assert registered(other, Rules(), carded) == "custody/key-twice"
+    assert registered(ADA, Rules(), ADA) == ""
+
+
+def test_who_was_removed_comes_again_with_what_they_were():
+    had = custody.ended(with_privileges(Privilege(OTHER, UnixSeconds(1), None)), NOW)
+    removed = replace(had, state=CustodianState.REMOVED)
+    again = replace(
+        person("again").record,
+        person=ADA.person,
+        privileges=(Privilege(SYSTEM, UnixSeconds(NOW + DAY), None),),
+    )
+    assert registered(again, RELEVANT, removed) == "custody/six-months"
+    waited = custody.months_later(NOW, 6)
+    assert registered(replace(again, privileges=(Privilege(SYSTEM, waited, None),)), RELEVANT, removed) == ""
+
+
+def changed(after: CustodianRecord, before: CustodianRecord = ADA) -> str:
+    try:
+        custody.require_change(before, after, NOW)
+    except Forbidden as refusal:
+        return refusal.rule
+    return ""
+
+
+def test_history_only_grows():
+    (old,) = ADA.privileges
+    assert changed(ADA) == ""
+    assert changed(with_privileges(old, Privilege(OTHER, NOW, None))) == ""
+    assert changed(with_privileges(replace(old, until=NOW))) == ""
+    assert changed(with_privileges(replace(old, until=UnixSeconds(NOW - 1)))) == "custody/history"
+    assert changed(with_privileges()) == "custody/history"
+    assert changed(with_privileges(replace(old, since=UnixSeconds(old.since + 1)))) == "custody/history"
+    assert changed(with_privileges(replace(old, system=OTHER))) == "custody/history"
+    closed = with_privileges(replace(old, until=NOW))
+    assert changed(with_privileges(old), closed) == "custody/history"
+    assert changed(with_privileges(replace(old, until=UnixSeconds(NOW + 1))), closed) == "custody/history"
+    assert changed(replace(ADA, person="somebody else")) == "custody/person"
+    assert changed(ADA, replace(ADA, state=CustodianState.REMOVED)) == "custody/removed"
+    engaged = replace(ADA, engagements=(Engagement(Side.USER, UnixSeconds(1), None),))
+    assert changed(ADA, engaged) == "custody/history"
+
+
+def test_who_may_approve():
+    assert approving(ADA) == ""
+    assert approving(replace(ADA, state=CustodianState.REMOVED)) == "custody/removed"
+    assert approving(replace(ADA, security_check_on=None)) == "custody/security-check"
+    assert approving(replace(ADA, security_check_on=UnixSeconds(NOW + 1))) == "custody/security-check"
+    assert approving(replace(ADA, security_check_on=None), rules=Rules(security_check=False)) == ""
+    assert approving(replace(ADA, screening_standard="a chat")) == "custody/screening"
+    abroad = replace(ADA, in_united_kingdom=False, screening_standard="ISO-comparable")
+    assert approving(abroad) == ""
+    assert approving(replace(abroad, screening_standard="")) == "custody/screening"
+    assert approving(replace(ADA, screened_on=None)) == "custody/screening"
+    assert approving(replace(ADA, clearance="")) == "custody/clearance"
+    assert approving(replace(ADA, clearance_reviewed_on=None)) == "custody/clearance"
+
+
+@pytest.mark.parametrize(("late", "rule"), [(-1, ""), (0, ""), (1, "custody/clearance")])
+def test_a_clearance_lapses_to_the_second(late: int, rule: str):
+    reviewed = UnixSeconds(NOW - 365 * DAY - late)
+    assert approving(replace(ADA, clearance_reviewed_on=reviewed)) == rule
+    assert approving(replace(ADA, clearance_reviewed_on=UnixSeconds(NOW + 1))) == "custody/clearance"
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "rule"),
+    [
+        (0, None, ""),
+        (1, None, "custody/not-privileged"),
+        (-1, 1, ""),
+        (-1, 0, "custody/not-privileged"),
+    ],
+)
+def test_a_privilege_begins_and_ends_to_the_second(since: int, until: int | None, rule: str):
+    lasts = Privilege(SYSTEM, UnixSeconds(NOW + since), None if until is None else UnixSeconds(NOW + until))
+    assert approving(with_privileges(lasts)) == rule
+    assert approving(with_privileges(replace(lasts, system=OTHER))) == "custody/not-privileged"
+
+
+def test_a_record_is_read_only_as_it_is_printed():
+    full = replace(
+        ADA,
+        engagements=(Engagement(Side.DCC, UnixSeconds(1), NOW),),
+        additional_controls=(AdditionalControl(PAIR, "two people, always"),),
+    )
+    document = custodian_document(full)
+    assert custodian_from_document(document) == full
+    for name in document:
+        with pytest.raises(Malformed):
+            custodian_from_document({key: value for key, value in document.items() if key != name})
+        with pytest.raises(Malformed):
+            custodian_from_document(document | {name: 1.5})
+    for wrong in ({"more": 1}, {"roles": ["key-custodian", "king"]}, {"person": ""}, {"version": True}):
+        with pytest.raises(Malformed):
+            custodian_from_document(document | wrong)
+
+
+def test_conflicts_are_conflicts():
+    with pytest.raises(Conflict) as found:
+        custody.require_may_be_registered(replace(ADA, custodian_id="x"), [ADA], Rules())
+    assert rule_of(found.value) == "custody/key-twice"
