@@ -11,6 +11,7 @@ from cryptosvc.core.content.base import Statement
 from cryptosvc.core.names import ContentForm
 
 if TYPE_CHECKING:  # the verifier brings the whole of core with it, and `--help` should not wait for that
+    from cryptosvc.cli.desk import TerminalDesk
     from cryptosvc.core.evidence import Verdict
     from cryptosvc.core.reconcile import Difference
 
@@ -139,3 +140,25 @@ class Actions(Protocol):
 
     def doctor(self, config: Path) -> Sequence[Finding]:
         """Look at everything a worker needs."""
+
+    def ceremony_check(self, file: Path) -> tuple[str, Document]:
+        """Walk a ceremony on paper: the plan as Markdown, and what there is to say of it."""
+
+    def ceremony_rehearse(self, config: Path, file: Path, folder: Path, desk: "TerminalDesk") -> Document:
+        """Hold a ceremony on a stage of its own."""
+
+    def ceremony_run(
+        self, config: Path, file: Path, people: Path, folder: Path, caller: str, desk: "TerminalDesk"
+    ) -> Document:
+        """Hold a ceremony."""
+
+    def ceremony_resume(
+        self, config: Path, file: Path, people: Path, folder: Path, caller: str, desk: "TerminalDesk"
+    ) -> Document:
+        """Go on with an interrupted ceremony."""
+
+    def ceremony_diff(self, rehearsal: Path, real: Path) -> tuple[str, Document, Callable[[], None]]:
+        """Compare two transcripts: as Markdown, as a document, and what raises where they differ."""
+
+    def ceremony_verify(self, transcript: Path, people: Path, log_key: Path | None) -> Document:
+        """Judge a transcript."""

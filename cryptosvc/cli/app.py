@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import typer
 
 import cryptosvc
-from cryptosvc.cli import audit, console, destruction, keys, operate, policy, sign
+from cryptosvc.cli import audit, ceremony, console, destruction, keys, operate, policy, sign
 from cryptosvc.cli.actions import Actions
 from cryptosvc.core.errors import CryptosvcError
 
@@ -47,6 +47,7 @@ sign.add_to(app)
 app.add_typer(keys.app)
 app.add_typer(audit.app)
 app.add_typer(policy.app)
+app.add_typer(ceremony.app)
 app.add_typer(destruction.app)
 
 

@@ -117,7 +117,7 @@ class Pages(Protocol):
 
 
 class Desk(Protocol):
-    """Those present, and the screen they look at. Every method may raise Unavailable: they want to stop for now."""
+    """The screen everyone looks at, and the keyboard before it. Every method may raise Unavailable: they want to stop for now."""
 
     def opened(self, transcript: Transcript, script: Script) -> None:
         """Show what is going to be held, or how far it got."""
@@ -137,18 +137,25 @@ class Desk(Protocol):
     def ended(self, transcript: Transcript) -> None:
         """Show how it ended, before it is signed."""
 
-    def sign(self, payload_type: str, payload: bytes) -> dsse.Envelope:
-        """Have everyone present sign."""
+
+class Signers(Protocol):
+    """Everyone who is there, each with their key."""
+
+    def sign_all(self, payload_type: str, payload: bytes) -> dsse.Envelope:
+        """Have everyone sign."""
 
 
 class Ceremony:
     """Holds one ceremony."""
 
-    def __init__(self, acts: Acts, scene: Scene, pages: Pages, desk: Desk, clock: Clock) -> None:
+    def __init__(
+        self, acts: Acts, scene: Scene, pages: Pages, desk: Desk, signers: Signers, clock: Clock
+    ) -> None:
         self._acts = acts
         self._scene = scene
         self._pages = pages
         self._desk = desk
+        self._signers = signers
         self._clock = clock
         self._last = b""
         self._name = ""
@@ -311,7 +318,7 @@ class Ceremony:
 
     def _signed(self, transcript: Transcript) -> Transcript:
         self._desk.ended(transcript)
-        envelope = self._desk.sign(transcripts.PAYLOAD_TYPE, transcripts.statement(transcript))
+        envelope = self._signers.sign_all(transcripts.PAYLOAD_TYPE, transcripts.statement(transcript))
         self._pages.append(dsse.emit(envelope))
         return transcript.signed(envelope)
 

@@ -1,12 +1,13 @@
 """The actions behind the command line. Floors are imported when an action needs them, so that `--help` is quick."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptosvc.cli.actions import Answer, Ask, Connection, Document, Finding, Progress
 
 if TYPE_CHECKING:
+    from cryptosvc.cli.desk import TerminalDesk
     from cryptosvc.core.evidence import Verdict
     from cryptosvc.core.reconcile import Difference
 
@@ -130,3 +131,49 @@ class WiredActions:
         from cryptosvc.wiring import doctor
 
         return doctor.examine(config)
+
+    def ceremony_check(self, file: Path) -> tuple[str, Document]:
+        """Read the file."""
+        from cryptosvc.wiring.ceremony import judging
+
+        return judging.check(file)
+
+    def ceremony_rehearse(self, config: Path, file: Path, folder: Path, desk: "TerminalDesk") -> Document:
+        """Make a stage, and hold it there."""
+        from cryptosvc.wiring import process
+        from cryptosvc.wiring.ceremony import holding
+
+        process.protect_memory()
+        return holding.rehearse(config, file, folder, desk)
+
+    def ceremony_run(
+        self, config: Path, file: Path, people: Path, folder: Path, caller: str, desk: "TerminalDesk"
+    ) -> Document:
+        """Hold it on this machine."""
+        from cryptosvc.wiring import process
+        from cryptosvc.wiring.ceremony import holding
+
+        process.protect_memory()
+        return holding.run(config, file, people, folder, caller, desk)
+
+    def ceremony_resume(
+        self, config: Path, file: Path, people: Path, folder: Path, caller: str, desk: "TerminalDesk"
+    ) -> Document:
+        """Go on, on this machine."""
+        from cryptosvc.wiring import process
+        from cryptosvc.wiring.ceremony import holding
+
+        process.protect_memory()
+        return holding.resume(config, file, people, folder, caller, desk)
+
+    def ceremony_diff(self, rehearsal: Path, real: Path) -> tuple[str, Document, Callable[[], None]]:
+        """Read both."""
+        from cryptosvc.wiring.ceremony import judging
+
+        return judging.diff(rehearsal, real)
+
+    def ceremony_verify(self, transcript: Path, people: Path, log_key: Path | None) -> Document:
+        """Read it, and the keys."""
+        from cryptosvc.wiring.ceremony import judging
+
+        return judging.verify(transcript, people, log_key)

@@ -5,20 +5,24 @@ No payload, PIN or key material is ever passed to a logger; a line names rules, 
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
 
-def set_up(**bound: str | int) -> None:
-    """Configure structlog and the standard library's logging to one JSON line per event, with `bound` in each."""
+def set_up(stream: TextIO | None = None, **bound: str | int) -> None:
+    """Configure structlog and the standard library's logging to one JSON line per event, with `bound` in each.
+
+    `stream` is where they go instead of standard error, which a ceremony shows to everyone.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

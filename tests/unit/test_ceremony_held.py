@@ -135,7 +135,9 @@ class Part:
     def ended(self, transcript: Transcript) -> None:
         assert transcript.footer is not None
 
-    def sign(self, payload_type: str, payload: bytes) -> dsse.Envelope:
+    # Signers
+
+    def sign_all(self, payload_type: str, payload: bytes) -> dsse.Envelope:
         signers: dict[str, Callable[[bytes], bytes]] = {
             dsse.key_id(one.spki): lambda octets, one=one: one.key.sign(octets, ec.ECDSA(hashes.SHA256()))
             for one in THERE
@@ -154,7 +156,7 @@ def present() -> tuple[Present, ...]:
 
 
 def ceremony(part: Part) -> Ceremony:
-    return Ceremony(part, part, part, part, part)
+    return Ceremony(part, part, part, part, part, part)
 
 
 async def begun(part: Part, plan: Script = PLAN) -> Transcript:

@@ -58,7 +58,7 @@ def test_each_ready_file_is_a_ceremony_that_can_be_held(path):
 
 def test_the_ready_files_show_every_act_but_those_of_day_to_day_work():
     used = {act.kind for path in READY for act in read_ceremony(path).script.acts}
-    assert set(ActKind) - used == {ActKind.RESUME, ActKind.RENEW}
+    assert set(ActKind) - used == {ActKind.RESUME, ActKind.RENEW, ActKind.BACK_UP}
 
 
 def test_a_plan_says_in_words_what_will_be_done_under_which_clause():

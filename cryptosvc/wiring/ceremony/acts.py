@@ -3,14 +3,12 @@
 Each act can be called again after a kill: what this very step did before is found and not done twice.
 """
 
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 
 from cryptosvc.core import checkpoint as notes
 from cryptosvc.core.canonical import JsonValue, canonical
-from cryptosvc.core.case import Request
 from cryptosvc.core.ceremony.acts import Act
 from cryptosvc.core.ceremony.fields import REASONS, seconds_of
 from cryptosvc.core.ceremony.rows import ActKind, Thing
@@ -20,12 +18,12 @@ from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed, Wrong
 from cryptosvc.core.keyclass import AUTHORITY_CLASSES
 from cryptosvc.core.life import NANOSECONDS, UnixSeconds
 from cryptosvc.core.lifecycle import effective
-from cryptosvc.core.names import ContentForm, ContentKind, KeyId, ModuleName, RequestId
+from cryptosvc.core.names import ModuleName
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.ceremony import Found, Scene
-from cryptosvc.flow.sign import Signed
-from cryptosvc.wiring.ceremony import papers, said
+from cryptosvc.wiring.ceremony import said
 from cryptosvc.wiring.ceremony.governed import Carried, Governing, Step, carried
+from cryptosvc.wiring.ceremony.making import Maker
 from cryptosvc.wiring.ceremony.office import Office
 from cryptosvc.wiring.ceremony.rereading import Rereader, fingerprint, key_fingerprint
 from cryptosvc.wiring.ceremony.shelf import FILES, PAPERS, Shelf
@@ -81,6 +79,7 @@ class OfficeActs:
         self._script = script
         self._deliver = deliver
         self._rereader = Rereader(office, shelf, script)
+        self._maker = Maker(office, shelf)
         self._doing: Mapping[ActKind, Callable[[Act, Step], Awaitable[None]]] = {
             ActKind.GENERATE_KEY: self._generate,
             ActKind.SELF_SIGN_CERTIFICATE: self._self_sign,
@@ -178,66 +177,16 @@ class OfficeActs:
 
     async def _self_sign(self, act: Act, step: Step) -> None:
         key = await self._key(act.text("key"))
-        if not self._shelf.has(PAPERS, act.text("certificate")):
-            tbs = papers.root_certificate(
-                key.public_point,
-                act.text("common_name"),
-                act.number_of("days"),
-                self._now(),
-                self._office.x509,
-            )
-            signed = await self._signed(key, ContentForm.TBS_CERTIFICATE, tbs)
-            self._shelf.put(PAPERS, act.text("certificate"), signed)
+        await self._maker.root_certificate(act, key)
         await self._certify(act, step, str(key.key_id), str(key.key_id))
 
     async def _request(self, act: Act, step: Step) -> None:
         del step
-        if self._shelf.has(PAPERS, act.text("request")):
-            return
-        key = await self._key(act.text("key"))
-        if key.role is None:
-            raise Malformed(
-                f"the key {key.key_id} has no Remote Party Role, so nobody can ask for its certificate",
-                rule="ceremony/role",
-                field="role",
-            )
-        is_oca = key.key_class in AUTHORITY_CLASSES
-        common_name = act.text("common_name")
-        if is_oca:
-            name = papers.oca_name(key.role, common_name)
-        elif key.eui64 is None:
-            raise Malformed(
-                f"the key {key.key_id} is for no entity, so nobody can ask for its certificate",
-                rule="ceremony/entity",
-                field="eui64",
-            )
-        else:
-            name = papers.organisation_name(key.role, key.eui64, common_name)
-        info = papers.request(key.public_point, name, is_oca=is_oca)
-        signed = await self._signed(key, ContentForm.CERTIFICATION_REQUEST_INFO, info)
-        self._shelf.put(PAPERS, act.text("request"), signed)
+        await self._maker.request(act, await self._key(act.text("key")))
 
     async def _sign_certificate(self, act: Act, step: Step) -> None:
         issuer, subject = await self._key(act.text("issuer")), await self._key(act.text("subject"))
-        request = self._shelf.get(PAPERS, act.text("request"))
-        facts = said.of_request(request, self._office.x509)
-        if facts["public_key"] != subject.public_point.hex():
-            raise Corrupt(
-                f"the request {act.text('request')} is not for the key {subject.key_id}",
-                rule="ceremony/request",
-                clause=act.clause,
-            )
-        if not self._shelf.has(PAPERS, act.text("certificate")):
-            tbs = papers.issued_certificate(
-                issuer.certificate,
-                request,
-                act.number_of("days"),
-                self._now(),
-                self._office.x509,
-                is_oca=act.text("profile") == ContentKind.OCA_CERTIFICATE,
-            )
-            signed = await self._signed(issuer, ContentForm.TBS_CERTIFICATE, tbs)
-            self._shelf.put(PAPERS, act.text("certificate"), signed)
+        await self._maker.certificate(act, issuer, subject)
         await self._certify(act, step, str(subject.key_id), str(issuer.key_id))
 
     async def _attach(self, act: Act, step: Step) -> None:
@@ -257,21 +206,8 @@ class OfficeActs:
 
     async def _list(self, act: Act, step: Step) -> None:
         del step
-        if self._shelf.has(PAPERS, act.text("list")):
-            return
-        issuer, at = await self._key(act.text("issuer")), self._now()
-        if not issuer.certificate:
-            raise WrongState(
-                f"the key {issuer.key_id} has no certificate yet, so it can revoke nothing",
-                rule="key-certificate/none",
-                clause=act.clause,
-            )
-        revoked = self._rereader.revoked_by(issuer)
-        tbs = papers.revocation_list(
-            issuer.certificate, at, act.number_of("days"), at, revoked, is_arl=act.kind is ActKind.SIGN_ARL
-        )
-        signed = await self._signed(issuer, ContentForm.TBS_CERT_LIST, tbs)
-        self._shelf.put(PAPERS, act.text("list"), signed)
+        issuer = await self._key(act.text("issuer"))
+        await self._maker.revocation_list(act, issuer, self._rereader.revoked_by)
 
     async def _revoke(self, act: Act, step: Step) -> None:
         del step
@@ -362,18 +298,6 @@ class OfficeActs:
         return found
 
     # What acts look at
-
-    async def _signed(self, key: KeyRecord, form: ContentForm, payload: bytes) -> bytes:
-        request = Request(
-            request_id=RequestId(f"ceremony-{secrets.token_hex(16)}"),
-            key_id=KeyId(key.key_id),
-            form=form,
-            payload=payload,
-        )
-        (answer,) = await self._office.signer.sign(self._office.principal, [request])
-        if not isinstance(answer, Signed):
-            raise answer.error
-        return answer.checked.artefact
 
     async def _key(self, key_id: str) -> KeyRecord:
         found = await self._office.key(key_id)

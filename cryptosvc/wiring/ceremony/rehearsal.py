@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.hsm import softhsm
+from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.config.provisioning import Provisioning
 from cryptosvc.config.settings import LogSettings, ModuleSettings, Settings
 from cryptosvc.core import dsse
@@ -27,8 +28,8 @@ from cryptosvc.core.custody import Rules
 from cryptosvc.core.keyclass import KEY_CLASSES, ceiling
 from cryptosvc.core.life import DAY, NANOSECONDS, UnixSeconds
 from cryptosvc.core.names import CallerId, Environment, Operation, SystemName
-from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyState
-from cryptosvc.wiring import provision
+from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyState, Record
+from cryptosvc.wiring import modules, provision, review, stores, worker
 from cryptosvc.wiring.ceremony.acts import OfficeActs
 from cryptosvc.wiring.ceremony.office import DEFAULT_CALLER, Office
 from cryptosvc.wiring.ceremony.outside import Outside
@@ -84,6 +85,22 @@ async def provisioned(settings: Settings) -> None:
     await provision.provisioned(settings, Provisioning(), lambda _what, _done, _total: None)
 
 
+async def peopled(settings: Settings, room: Room) -> None:
+    """Register everyone, and the caller of the ceremony."""
+    clock = SystemClock()
+    configs = modules.module_configs(settings)
+    hsm = Pkcs11Hsm(configs, clock, stores.lock_folder(settings))
+    hsm.start()
+    try:
+        system = SystemName(settings.deployment.system)
+        rules = review.load(settings.policy.folder).governance.custody
+        records: list[Record] = [caller(system), *register(room, system, rules, now(clock))]
+        async with stores.opened(settings, hsm, clock, worker.scope(settings, "rehearsal")) as store:
+            await store.registry.change(records)
+    finally:
+        hsm.close()
+
+
 def cast(script: Script) -> Room:
     """As many people as the script requires, each with a key in memory."""
     present, keys = [], {}
@@ -112,7 +129,7 @@ def register(room: Room, system: SystemName, rules: Rules, at: UnixSeconds) -> t
                 certificate=b"",
                 roles=roles,
                 in_united_kingdom=True,
-                screening_standard=sorted(rules.screening_standards)[-1],
+                screening_standard=max(rules.screening_standards),
                 screened_on=UnixSeconds(at - DAY),
                 clearance="rehearsal",
                 clearance_reviewed_on=UnixSeconds(at - DAY),

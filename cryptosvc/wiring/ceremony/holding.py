@@ -1,0 +1,269 @@
+"""`ceremony rehearse | run | resume`: from files to a ceremony that was held."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+
+from cryptosvc.config.ceremony import CARD, CeremonyFile, PersonEntry, read_ceremony, read_people
+from cryptosvc.config.settings import Settings, read_settings
+from cryptosvc.core import dsse
+from cryptosvc.core.canonical import JsonValue
+from cryptosvc.core.ceremony import printed, verdict
+from cryptosvc.core.ceremony import transcript as transcripts
+from cryptosvc.core.ceremony.entries import Mode, Present
+from cryptosvc.core.ceremony.transcript import Transcript
+from cryptosvc.core.errors import Conflict, CryptosvcError, Forbidden, Malformed
+from cryptosvc.core.names import Environment, ModuleName
+from cryptosvc.flow.ceremony import Ceremony, Desk
+from cryptosvc.wiring import journal
+from cryptosvc.wiring.ceremony import judging, rehearsal
+from cryptosvc.wiring.ceremony import office as offices
+from cryptosvc.wiring.ceremony.acts import OfficeActs
+from cryptosvc.wiring.ceremony.governed import Governing
+from cryptosvc.wiring.ceremony.office import DEFAULT_CALLER, Office, OfficeScene
+from cryptosvc.wiring.ceremony.outside import Outside
+from cryptosvc.wiring.ceremony.people import FileKey, Room, controllers
+from cryptosvc.wiring.ceremony.shelf import Shelf, TranscriptFile
+
+_LOG = "office.log"
+
+
+class Terminal(Desk, Protocol):
+    """A Desk that can also ask for a secret, and why a ceremony goes on."""
+
+    def secret(self, prompt: str) -> str:
+        """Ask somebody for a secret, unseen."""
+
+    def resuming(self, present: tuple[Present, ...]) -> tuple[str, str]:
+        """Ask why the ceremony was interrupted, and who says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Where a ceremony was written down.
+
+    Args:
+        transcript: machine-readable.
+        page: the same for people.
+        people: folder of the public keys that verify it.
+
+    """
+
+    transcript: Path
+    page: Path
+    people: Path
+
+    def document(self, held: Transcript) -> dict[str, JsonValue]:
+        """What the command answers."""
+        footer = held.footer
+        return {
+            "title": str(held.header.script["title"]),
+            "mode": held.header.mode.value,
+            "outcome": "" if footer is None else footer.outcome.value,
+            "steps": held.done(),
+            "transcript": str(self.transcript),
+            "page": str(self.page),
+            "people": str(self.people),
+        }
+
+
+def rehearse(config: Path, file: Path, folder: Path, desk: Terminal) -> dict[str, JsonValue]:
+    """Hold a ceremony on a stage of its own, and keep the transcript and the public keys that verify it."""
+    settings, ceremony = read_settings(config), read_ceremony(file)
+    judging.require_supported(ceremony)
+    to = _places(folder, file, "rehearsal")
+    if to.transcript.exists():
+        raise _held(to.transcript)
+    with rehearsal.private_folder() as stage, _logging(stage):
+        staged = rehearsal.staged(settings, ceremony.script, stage)
+        pages = TranscriptFile(stage / "transcript.jsonl")
+        held, room = asyncio.run(_rehearse(staged, ceremony, stage, pages, desk))
+        folder.mkdir(parents=True, exist_ok=True)
+        to.transcript.write_bytes(pages.read())
+    _print(to, held, {one.person: room.keys[one.person].spki for one in room.present})
+    return to.document(held)
+
+
+def run(
+    config: Path, file: Path, people: Path, folder: Path, caller: str, desk: Terminal
+) -> dict[str, JsonValue]:
+    """Hold a ceremony that counts."""
+    settings, ceremony = read_settings(config), read_ceremony(file)
+    return _real(settings, ceremony, people, folder, file, caller, desk, again=False)
+
+
+def resume(
+    config: Path, file: Path, people: Path, folder: Path, caller: str, desk: Terminal
+) -> dict[str, JsonValue]:
+    """Go on with an interrupted ceremony."""
+    settings, ceremony = read_settings(config), read_ceremony(file)
+    return _real(settings, ceremony, people, folder, file, caller, desk, again=True)
+
+
+# Holding
+
+
+def _real(
+    settings: Settings,
+    ceremony: CeremonyFile,
+    people: Path,
+    folder: Path,
+    file: Path,
+    caller: str,
+    desk: Terminal,
+    *,
+    again: bool,
+) -> dict[str, JsonValue]:
+    judging.require_supported(ceremony)
+    room = _room(read_people(people), settings, desk)
+    verdict.require_present(room.present, ceremony.script)
+    to = _places(folder, file, "transcript")
+    shelf = Shelf(folder)
+    with _alone(folder), _logging(folder):
+        pages = TranscriptFile(to.transcript)
+        keys = {one.person: room.keys[one.person].spki for one in room.present}
+        try:
+            held = asyncio.run(_hold(settings, ceremony, room, shelf, pages, caller, desk, again=again))
+        except CryptosvcError:
+            if written := pages.read():
+                _print(to, transcripts.parse(written), keys)
+            raise
+        _print(to, held, keys)
+    return to.document(held)
+
+
+async def _hold(
+    settings: Settings,
+    ceremony: CeremonyFile,
+    room: Room,
+    shelf: Shelf,
+    pages: TranscriptFile,
+    caller: str,
+    desk: Terminal,
+    *,
+    again: bool,
+) -> Transcript:
+    script, sha256 = ceremony.script, ceremony.sha256
+    async with offices.opened(settings, caller) as office:
+        scene = OfficeScene(office, ModuleName(script.module))
+        governing = await _governing(office, room)
+        acts = OfficeActs(office, governing, shelf, scene, script)
+        walk = Ceremony(acts, scene, pages, desk, room, office.clock)
+        if not again:
+            return await walk.begin(script, sha256, Mode.REAL, room.present)
+        reason, by = desk.resuming(room.present)
+        return await walk.resume(script, sha256, room.present, reason, by)
+
+
+async def _rehearse(
+    settings: Settings, ceremony: CeremonyFile, stage: Path, pages: TranscriptFile, desk: Terminal
+) -> tuple[Transcript, Room]:
+    script = ceremony.script
+    await rehearsal.provisioned(settings)
+    room = rehearsal.cast(script)
+    await rehearsal.peopled(settings, room)
+    shelf = Shelf(stage / "office")
+    async with offices.opened(settings, DEFAULT_CALLER) as office:
+        scene = OfficeScene(office, ModuleName(script.module))
+        outside = Outside(office.x509, rehearsal.now(office.clock))
+        await office.store.registry.change(outside.records())
+        governing = await _governing(office, room)
+
+        async def deliver(key_id: str, file: str) -> None:
+            await setting.deliver(key_id, file)
+
+        acts = OfficeActs(office, governing, shelf, scene, script, deliver)
+        setting = rehearsal.Stage(office, acts, shelf, outside, script)
+        await setting.set()
+        walk = Ceremony(acts, scene, pages, desk, room, office.clock)
+        return await walk.begin(script, ceremony.sha256, Mode.REHEARSAL, room.present), room
+
+
+async def _governing(office: Office, room: Room) -> Governing:
+    return Governing(
+        office.governor,
+        office.store.registry,
+        office.vault,
+        office.clock,
+        office.setting,
+        office.principal,
+        room,
+        controllers(room, await office.register()),
+    )
+
+
+def _room(entries: tuple[PersonEntry, ...], settings: Settings, desk: Terminal) -> Room:
+    keys = {}
+    for one in entries:
+        if one.key.startswith(CARD):
+            raise Malformed(
+                f"the key of {one.person} is on a card, and this version signs with keys in files",
+                rule="ceremony/key",
+                field="present",
+            )
+        if settings.deployment.environment is Environment.LIVE:
+            raise Forbidden(
+                f"the key of {one.person} is a file; in live everyone signs with a card of their own",
+                rule="ceremony/file-key",
+                clause="G5.13(a)",
+                field="present",
+            )
+        keys[one.person] = FileKey(Path(one.key), one.person, desk.secret)
+    present = tuple(
+        Present(person=one.person, roles=one.roles, key_id=dsse.key_id(keys[one.person].spki))
+        for one in entries
+    )
+    return Room(present, keys)
+
+
+# Files
+
+
+def _places(folder: Path, file: Path, kind: str) -> Held:
+    name = f"{file.stem}.{kind}"
+    return Held(folder / f"{name}.jsonl", folder / f"{name}.md", folder / f"{name}.people")
+
+
+def _print(to: Held, transcript: Transcript, keys: Mapping[str, bytes]) -> None:
+    """Write the page for people, and the public keys beside it."""
+    to.page.write_text(printed.markdown(transcript), encoding="utf-8")
+    to.people.mkdir(exist_ok=True)
+    for person, spki in keys.items():
+        pem = load_der_public_key(spki).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (to.people / f"{person}.pem").write_bytes(pem)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One ceremony at a time in a folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Conflict("another ceremony is being held in this folder", rule="ceremony/under-way") from None
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _logging(folder: Path) -> Iterator[None]:
+    """Operational logs go to a file: the screen is for those present."""
+    with (folder / _LOG).open("a", encoding="utf-8") as stream:
+        journal.set_up(stream, part="ceremony")
+        yield
+
+
+def _held(path: Path) -> Conflict:
+    return Conflict(f"{path} is there already; nothing is replaced", rule="ceremony/held")
