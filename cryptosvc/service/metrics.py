@@ -6,7 +6,7 @@ sum on a loopback port.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
@@ -58,6 +58,20 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._due = Gauge(
+            "cryptosvc_keys_due",
+            "Keys to which something happens within 90 days, or that somebody has to see to by then, by event.",
+            ("event",),
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._soonest = Gauge(
+            "cryptosvc_keys_due_soonest_timestamp_seconds",
+            "When the first of them comes, by event; 0 where none does.",
+            ("event",),
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self._call_of: dict[tuple[str, str], Callable[[], None]] = {}
         self._seconds_of: dict[str, Callable[[float], None]] = {}
         self._item_of: dict[str, Callable[[float], None]] = {}
@@ -87,6 +101,12 @@ class Metrics:
     def in_work(self, items: int) -> None:
         """Set how much is in work."""
         self._in_work.set(items)
+
+    def due(self, counts: Mapping[str, int], soonest: Mapping[str, int]) -> None:
+        """Set what is coming; only the worker that has the lead knows."""
+        for event, count in counts.items():
+            self._due.labels(event).set(count)
+            self._soonest.labels(event).set(soonest.get(event, 0))
 
 
 def expose(directory: Path, host: str, port: int) -> tuple[WSGIServer, int]:

@@ -36,6 +36,7 @@ from cryptosvc.flow.govern import Governor, Setting
 from cryptosvc.flow.keys import KeyReader
 from cryptosvc.flow.observe import Observer
 from cryptosvc.flow.registers import Registers
+from cryptosvc.flow.schedule import Scheduler
 from cryptosvc.flow.sign import Signer
 from cryptosvc.service.application import Application
 from cryptosvc.service.limits import Limits
@@ -45,9 +46,10 @@ from cryptosvc.service.supervisor import LEFT_TO_BE_REPLACED, supervisor_gone
 from cryptosvc.service.tracing import Tracing, configured
 from cryptosvc.service.waiting import WaitingRoom
 from cryptosvc.wiring import journal, logkeys, modules, ownership, process, profiles, review, stores
-from cryptosvc.wiring.chores import every
+from cryptosvc.wiring.chores import HostLead, every
 
 _MAINTAIN_EVERY_SECONDS = 1.0
+_SCHEDULE_EVERY_SECONDS = 2.0
 _TRY_AGAIN_SECONDS = 1.0
 _LOOK_EVERY_SECONDS = 0.2
 _NO_CERTIFICATE = bytes(32)
@@ -151,11 +153,12 @@ async def _serve(
     )
     # Before the port is bound and the metrics are registered: where this cannot be written all of it is tried again.
     await application.observer.happened("service-start", "serve", {"policy_digest": policy_digest}, {})
+    metrics = Metrics(REGISTRY)
     server = Server(
         application,
         endpoint(settings, listen),
         limits(settings),
-        Metrics(REGISTRY),
+        metrics,
         checks(settings, hsm, store),
         tracing=_tracing(settings),
         read_handshakes=True,
@@ -167,10 +170,15 @@ async def _serve(
     if ready is not None:
         _touch(ready)
     lead = stores.checkpoint_lead(settings)
+    watches = HostLead(stores.lock_folder(settings) / "schedule.lock")
+    scheduler = Scheduler(store.registry, store.ledger, clock)
     interval = settings.log.checkpoint_seconds
     doing = [
         asyncio.create_task(every(_MAINTAIN_EVERY_SECONDS, "maintain", store.ledger.maintain)),
         asyncio.create_task(every(interval, "checkpoint", checkpointer.sign_checkpoint, lead)),
+        asyncio.create_task(
+            every(_SCHEDULE_EVERY_SECONDS, "schedule", watching(scheduler, metrics), watches)
+        ),
     ]
     await stop.wait()
     _log.info("worker drains")
@@ -179,7 +187,18 @@ async def _serve(
         chore.cancel()
     await asyncio.gather(*doing, return_exceptions=True)
     lead.give_back()
+    watches.give_back()
     _log.info("worker stopped")
+
+
+def watching(scheduler: Scheduler, metrics: Metrics) -> Callable[[], Awaitable[None]]:
+    """The chore that writes down what dates and limits have brought about, and shows what is coming."""
+
+    async def watch() -> None:
+        await scheduler.turn()
+        metrics.due(scheduler.figures.counts, scheduler.figures.soonest)
+
+    return watch
 
 
 def _touch(ready: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from cryptography import x509
+from prometheus_client import CollectorRegistry
 
 from cryptosvc.core import lifecycle
 from cryptosvc.core.canonical import JsonValue
@@ -19,6 +20,8 @@ from cryptosvc.core.registry import KeyState
 from cryptosvc.core.replay import EXPIRY
 from cryptosvc.flow import schedule
 from cryptosvc.flow.schedule import Scheduler
+from cryptosvc.service.metrics import Metrics
+from cryptosvc.wiring import worker
 from tests.corridor import key_record
 from tests.govern_stand import HANDS_IN, Stand
 from tests.governance import NOW
@@ -208,6 +211,25 @@ async def test_what_is_coming_is_listed_and_counted() -> None:
     await scheduler.turn()
     await scheduler.turn()
     assert set(scheduler.figures.counts.values()) == {0}
+
+
+async def test_what_is_coming_is_a_metric() -> None:
+    stand, scheduler = await place(on=NOW + 50)
+    registry = CollectorRegistry()
+    watch = worker.watching(scheduler, Metrics(registry))
+
+    def shown(name: str, event: str) -> float | None:
+        return registry.get_sample_value(f"cryptosvc_keys_due{name}", {"event": event})
+
+    assert shown("", "activate") is None
+    await watch()
+    assert (shown("", "activate"), shown("", "replace")) == (1, 0)
+    assert shown("_soonest_timestamp_seconds", "activate") == NOW + 50
+    stand.later(60)
+    await watch()
+    await watch()
+    assert stand.key("key-1").state is KeyState.ACTIVE
+    assert (shown("", "activate"), shown("_soonest_timestamp_seconds", "activate")) == (0, 0)
 
 
 def test_the_end_of_a_certificate_and_a_replacement_are_coming_too() -> None:
