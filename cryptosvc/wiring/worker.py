@@ -65,6 +65,7 @@ def run(config: Path, index: int, listen: str, ready: Path | None) -> None:
     name = f"{os.uname().nodename}/{index}"
     journal.set_up(part="worker", worker=name)
     settings = read_settings(config)
+    process.settle_on_processor(index, settings.server.workers)
     asyncio.run(_work(settings, name, listen, ready))
 
 
