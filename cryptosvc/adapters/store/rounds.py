@@ -56,7 +56,9 @@ class Rounds:
                 self._apart(records, claims)
         except BaseException as error:  # noqa: BLE001  # whatever it is belongs to the callers
             collect()
-            if isinstance(error, Moved) or (records.items and claims.items and not isinstance(error, Corrupt)):
+            if isinstance(error, Moved) or (
+                records.items and claims.items and not isinstance(error, Corrupt)
+            ):
                 self._apart(records, claims)
             else:
                 records.answer(error)
