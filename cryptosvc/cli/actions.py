@@ -81,6 +81,39 @@ class Finding:
     advice: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A statement to be made and signed.
+
+    Args:
+        act, subject, parameters, reason: as in the statement.
+        key: PEM file or `pkcs11:` URI of the proposer's key.
+        proposer: custodian id; empty to find it by the key, where there is a connection.
+        version: of the subject's record, where there is no connection.
+        open_seconds: how long it may be approved and carried out.
+        setting: deployment and policies, where there is no connection.
+
+    """
+
+    act: str
+    subject: str
+    parameters: Mapping[str, JsonValue]
+    reason: str
+    key: str
+    proposer: str
+    version: int
+    open_seconds: int
+    setting: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A DSSE envelope, and the id of the key that signed it."""
+
+    key_id: str
+    envelope: bytes
+
+
 class Actions(Protocol):
     """Everything the commands can do. Each raises classes of `core/errors.py` and nothing else."""
 
@@ -137,6 +170,36 @@ class Actions(Protocol):
 
     def verify_destruction(self, certificate: Path, service_key: Path, log_key: Path) -> Document:
         """Verify one off-line."""
+
+    def setting(self, connection: Connection) -> Document:
+        """What a statement has to name to be accepted by the service."""
+
+    def draft(self, connection: Connection | None, asked: Draft) -> tuple[bytes, bytes, Document | None]:
+        """Make and sign a statement: statement, envelope, and the subject's record where there is one."""
+
+    def sign_statement(self, key: str, octets: bytes) -> Signed:
+        """Sign a statement off-line."""
+
+    def sign_withdrawal(self, key: str, proposal_id: str, reason: str) -> Signed:
+        """Sign a withdrawal off-line."""
+
+    def submit(self, connection: Connection, envelopes: Sequence[bytes]) -> Sequence[Document]:
+        """Hand in envelopes; the proposals as they are afterwards."""
+
+    def execute(self, connection: Connection, proposal_id: str) -> Document:
+        """Have an approved proposal carried out."""
+
+    def proposals(self, connection: Connection, state: str) -> Sequence[Document]:
+        """Every proposal, or those in one state."""
+
+    def proposal(self, connection: Connection, proposal_id: str) -> tuple[Document, bytes]:
+        """One proposal, and the octets of its statement."""
+
+    def records(self, connection: Connection, kind: str) -> Sequence[Document]:
+        """Every record of a kind."""
+
+    def due(self, connection: Connection, days: int) -> Sequence[Document]:
+        """What is going to happen to keys without anybody."""
 
     def doctor(self, config: Path) -> Sequence[Finding]:
         """Look at everything a worker needs."""

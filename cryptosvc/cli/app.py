@@ -6,7 +6,18 @@ from collections.abc import Sequence
 import typer
 
 import cryptosvc
-from cryptosvc.cli import audit, ceremony, console, destruction, keys, operate, policy, sign
+from cryptosvc.cli import (
+    audit,
+    ceremony,
+    console,
+    destruction,
+    governance,
+    keys,
+    operate,
+    policy,
+    registers,
+    sign,
+)
 from cryptosvc.cli.actions import Actions
 from cryptosvc.core.errors import CryptosvcError
 
@@ -14,7 +25,7 @@ app = typer.Typer(
     name="cryptosvc",
     help=(
         "A signing service for GB smart metering that reads what it is asked to sign.\n\n"
-        "Operators run `serve`, `init`, `doctor`, `reconcile`, `destruction`; callers use `sign`, `explain`, `key`; auditors use `audit`; "
+        "Operators run `serve`, `init`, `doctor`, `reconcile`, `destruction`; callers use `sign`, `explain`, `key`; custodians use `propose`, `approve`, `withdraw`, `submit`, `execute`; auditors use `audit`; "
         "reviewers of policy use `policy`. Callers and auditors reach the service over mutual TLS: give --target, "
         "--ca, --cert and --key, or set CRYPTOSVC_TARGET, CRYPTOSVC_CA, CRYPTOSVC_CERT and CRYPTOSVC_KEY."
     ),
@@ -44,6 +55,8 @@ def _options(
 
 operate.add_to(app)
 sign.add_to(app)
+governance.add_to(app)
+registers.add_to(app)
 app.add_typer(keys.app)
 app.add_typer(audit.app)
 app.add_typer(policy.app)

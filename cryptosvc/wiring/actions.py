@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptosvc.cli.actions import Answer, Ask, Connection, Document, Finding, Progress
+from cryptosvc.cli.actions import Answer, Ask, Connection, Document, Draft, Finding, Progress, Signed
 
 if TYPE_CHECKING:
     from cryptosvc.cli.desk import TerminalDesk
@@ -125,6 +125,66 @@ class WiredActions:
         from cryptosvc.wiring import reconciling
 
         return reconciling.verify_destruction(certificate, service_key, log_key)
+
+    def setting(self, connection: Connection) -> Document:
+        """Ask the service."""
+        from cryptosvc.wiring import governing
+
+        return governing.setting(connection)
+
+    def draft(self, connection: Connection | None, asked: Draft) -> tuple[bytes, bytes, Document | None]:
+        """Make and sign it here."""
+        from cryptosvc.wiring import governing
+
+        return governing.draft(connection, asked)
+
+    def sign_statement(self, key: str, octets: bytes) -> Signed:
+        """Sign it here."""
+        from cryptosvc.wiring import governing
+
+        return governing.sign_statement(key, octets)
+
+    def sign_withdrawal(self, key: str, proposal_id: str, reason: str) -> Signed:
+        """Sign it here."""
+        from cryptosvc.wiring import governing
+
+        return governing.sign_withdrawal(key, proposal_id, reason)
+
+    def submit(self, connection: Connection, envelopes: Sequence[bytes]) -> Sequence[Document]:
+        """Hand in."""
+        from cryptosvc.wiring import governing
+
+        return governing.submit(connection, envelopes)
+
+    def execute(self, connection: Connection, proposal_id: str) -> Document:
+        """Ask the service."""
+        from cryptosvc.wiring import governing
+
+        return governing.execute(connection, proposal_id)
+
+    def proposals(self, connection: Connection, state: str) -> Sequence[Document]:
+        """Ask the service."""
+        from cryptosvc.wiring import governing
+
+        return governing.proposals(connection, state)
+
+    def proposal(self, connection: Connection, proposal_id: str) -> tuple[Document, bytes]:
+        """Ask the service."""
+        from cryptosvc.wiring import governing
+
+        return governing.proposal(connection, proposal_id)
+
+    def records(self, connection: Connection, kind: str) -> Sequence[Document]:
+        """Ask the service."""
+        from cryptosvc.wiring import governing
+
+        return governing.records(connection, kind)
+
+    def due(self, connection: Connection, days: int) -> Sequence[Document]:
+        """Ask the service."""
+        from cryptosvc.wiring import governing
+
+        return governing.due(connection, days)
 
     def doctor(self, config: Path) -> Sequence[Finding]:
         """Look at everything."""

@@ -51,7 +51,7 @@ _CONNECTIONS = 1
 
 def sign(connection: Connection, ask: Ask) -> Answer:
     """Sign one thing."""
-    with _client(connection) as client:
+    with client_of(connection) as client:
         question = _question(ask)
         signed = client.sign(question)
     return Answer(
@@ -59,13 +59,13 @@ def sign(connection: Connection, ask: Ask) -> Answer:
         signature=signed.signature,
         clause=signed.clause,
         request_id=question.request_id,
-        receipt=_receipt(signed.receipt),
+        receipt=receipt_document(signed.receipt),
     )
 
 
 def explain(connection: Connection, ask: Ask) -> Document:
     """Ask whether it would be signed."""
-    with _client(connection) as client:
+    with client_of(connection) as client:
         found = client.explain(_question(ask))
     document: dict[str, JsonValue] = {
         "permitted": found.permitted,
@@ -78,25 +78,25 @@ def explain(connection: Connection, ask: Ask) -> Document:
     if not found.permitted:
         refusal = client_errors.from_status(found.refusal)
         document["refusal"] = {"rule": refusal.rule, "field": refusal.field, "message": refusal.message}
-    document["receipt"] = _receipt(found.receipt)
+    document["receipt"] = receipt_document(found.receipt)
     return document
 
 
 def keys(connection: Connection) -> Sequence[Document]:
     """Every key the caller may use."""
-    with _client(connection) as client:
+    with client_of(connection) as client:
         return [_key(key) for key in client.list_keys()]
 
 
 def key(connection: Connection, key_id: str) -> Document:
     """One of them."""
-    with _client(connection) as client:
+    with client_of(connection) as client:
         return _key(client.get_key(key_id))
 
 
 def checkpoint(connection: Connection) -> Document:
     """The newest checkpoint."""
-    with _client(connection) as client:
+    with client_of(connection) as client:
         note = client.get_checkpoint()
     read = notes.parse(note).checkpoint
     return {"origin": read.origin, "size": read.size, "root": read.root.hex(), "note": note.decode()}
@@ -104,7 +104,7 @@ def checkpoint(connection: Connection) -> Document:
 
 def entry(connection: Connection, leaf_index: int) -> Document:
     """One entry."""
-    with _client(connection) as client:
+    with client_of(connection) as client:
         found = client.get_entry(leaf_index)
     withheld = orjson.loads(found.withheld) if found.withheld else {}
     return {
@@ -123,7 +123,7 @@ def prove(connection: Connection, leaf_index: int) -> Document:
         Corrupt: the proof does not verify.
 
     """
-    with _client(connection) as client:
+    with client_of(connection) as client:
         read = notes.parse(client.get_checkpoint()).checkpoint
         if leaf_index >= read.size:
             raise Unavailable(
@@ -144,7 +144,8 @@ def prove(connection: Connection, leaf_index: int) -> Document:
 
 
 @contextmanager
-def _client(connection: Connection) -> Iterator[Client]:
+def client_of(connection: Connection) -> Iterator[Client]:
+    """A client for a command; what its calls raise is said in our own classes."""
     target = Target(
         connection.target,
         read_octets(connection.ca, "--ca"),
@@ -187,7 +188,8 @@ def _question(ask: Ask) -> crypto_pb2.SignRequest:
     return question
 
 
-def _receipt(receipt: types_pb2.Receipt) -> Document:
+def receipt_document(receipt: types_pb2.Receipt) -> Document:
+    """A receipt as commands print it."""
     return {
         "origin": receipt.origin,
         "leaf_index": receipt.leaf_index,

@@ -13,6 +13,7 @@ class Cka(IntEnum):
     TOKEN = 0x01
     PRIVATE = 0x02
     LABEL = 0x03
+    VALUE = 0x11
     VALUE_LEN = 0x161
     KEY_TYPE = 0x100
     ID = 0x102
