@@ -17,6 +17,15 @@ from cryptosvc.core.replay import Change, Replay
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose log it is, as its genesis entry says; statements approved for another log count for nothing in this one."""
+
+    origin: str
+    system: str
+    environment: str
+
+
+@dataclass(frozen=True, slots=True)
 class Derived:
     """What came of deriving every change again.
 
@@ -37,6 +46,7 @@ class _Deriving:
     """Replay with gaps: which records are not known, because a document is missing or a change was not derived."""
 
     replay: Replay
+    owner: Owner
     changes: int = 0
     underived: int = 0
     unknown: set[Name] = field(default_factory=set)
@@ -50,6 +60,8 @@ class _Deriving:
             return
         document = object_of(change.document)
         record = record_from_document(change.kind, document)
+        if isinstance(record, ProposalRecord):
+            self._require_for_this_log(change, record)
         derivable = Change(
             change.leaf_index,
             change.at,
@@ -75,6 +87,16 @@ class _Deriving:
             self.changes += 1
             self.taken_on_trust.discard(change.record_id)
         self.unknown.discard(change.name)
+
+    def _require_for_this_log(self, change: RecordChange, proposal: ProposalRecord) -> None:
+        statement = proposal.statement
+        meant = Owner(statement.origin, statement.system, statement.environment.value)
+        if meant != self.owner:
+            raise Corrupt(
+                f"entry {change.leaf_index} is a proposal for another log, system or environment",
+                rule="replay/other-log",
+                clause="G2.20",
+            )
 
     def _skip(self, change: RecordChange, record: Record | None) -> None:
         self.underived += 1
@@ -104,21 +126,21 @@ class _Deriving:
 
 def derived(
     changes: Sequence[RecordChange],
-    environment: str,
+    owner: Owner,
     genesis: Mapping[Name, Mapping[str, JsonValue]],
 ) -> Derived:
     """Derive every change again, from the first on.
 
     Args:
         changes: every one, in the order of the log; documents compared with their digests.
-        environment: of the genesis entry.
+        owner: whose log it is, as the genesis entry says.
         genesis: document of every record the signed genesis names.
 
     Raises:
         Corrupt: `replay/…`, naming the first change that does not come out as recorded.
 
     """
-    deriving = _Deriving(Replay(environment, genesis))
+    deriving = _Deriving(Replay(owner.environment, genesis), owner)
     for change in changes:
         deriving.take(change)
     deriving.replay.require_nothing_awaited()

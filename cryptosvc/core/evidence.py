@@ -22,7 +22,7 @@ import orjson
 
 from cryptosvc.core import checkpoint, derivation, history
 from cryptosvc.core.canonical import JsonValue, canonical, digest
-from cryptosvc.core.derivation import Derived
+from cryptosvc.core.derivation import Derived, Owner
 from cryptosvc.core.errors import Corrupt, Internal
 from cryptosvc.core.history import RecordChange, Use
 from cryptosvc.core.merkle import leaf_hash, root_of
@@ -49,8 +49,8 @@ class ChunkFindings:
         kinds: entries by kind and outcome.
         changes: record changes in order.
         uses: uses by key, version, operation and content kind.
-        first_kind: kind of the first entry.
-        environment: of the first entry.
+        first: the first entry.
+        first_beside: what is kept beside it.
 
     """
 
@@ -61,8 +61,8 @@ class ChunkFindings:
     kinds: Mapping[str, int]
     changes: tuple[RecordChange, ...]
     uses: tuple[Use, ...]
-    first_kind: str
-    environment: str = ""
+    first: Mapping[str, JsonValue]
+    first_beside: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
     kinds: Counter[str] = Counter()
     changes: list[RecordChange] = []
     uses: dict[tuple[str, int, str, str], Use] = {}
-    first_kind = environment = ""
+    first: tuple[Mapping[str, JsonValue], Mapping[str, str]] = ({}, {})
     for index, line in enumerate(lines, start):
         octets, _, withheld = line.partition(SEPARATOR)
         entry = _entry(index, octets)
@@ -125,7 +125,7 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
         hashes.append(leaf_hash(octets))
         kind = str(entry.get("kind", ""))
         if index == start:
-            first_kind, environment = kind, str(entry.get("environment", ""))
+            first = entry, beside
         kinds[f"{kind}/{entry['outcome']}" if "outcome" in entry else kind] += 1
         if kind in RECORD_KINDS:
             changes.append(history.change_of(index, kind, entry, beside))
@@ -139,8 +139,8 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
         kinds=kinds,
         changes=tuple(changes),
         uses=tuple(uses.values()),
-        first_kind=first_kind,
-        environment=environment,
+        first=first[0],
+        first_beside=first[1],
     )
 
 
@@ -191,7 +191,8 @@ def conclude(
             rule="export/unsigned-entries",
         )
     # 2 genesis
-    if chunks and chunks[0].first_kind != "genesis":
+    genesis = chunks[0].first if chunks else {}
+    if chunks and genesis.get("kind") != "genesis":
         raise Corrupt("the first entry is not the genesis of a log", rule="export/genesis")
     # 3 record changes
     changes = [change for chunk in chunks for change in chunk.changes]
@@ -204,8 +205,8 @@ def conclude(
     # 5 records beside the log
     _compare(records, versions)
     # 6 every change, from the genesis on
-    environment = chunks[0].environment if chunks else ""
-    derived = derivation.derived(changes, environment, {})
+    owner = Owner(origin, str(genesis.get("system", "")), str(genesis.get("environment", "")))
+    derived = derivation.derived(changes, owner, {})
     kinds: Counter[str] = Counter()
     for chunk in chunks:
         kinds.update(chunk.kinds)
@@ -216,7 +217,7 @@ def conclude(
         len(checkpoints),
         len(records),
         dict(sorted(kinds.items())),
-        environment,
+        owner.environment,
         derived,
     )
 
