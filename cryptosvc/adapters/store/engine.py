@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cryptosvc.adapters.store.postgres import PostgresStore
 from cryptosvc.adapters.store.session import Store
-from cryptosvc.adapters.store.sqlite import SqliteStore
+from cryptosvc.adapters.store.sqlite import PAGE_OCTETS, SqliteStore
 from cryptosvc.core.errors import Malformed, Unavailable
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -45,6 +45,8 @@ def migrate(url: str) -> None:
     engine = _engine(url)
     try:
         with engine.begin() as connection:
+            if url.startswith(_SQLITE):  # only a file without tables yet takes it
+                connection.exec_driver_sql(f"PRAGMA page_size = {PAGE_OCTETS}")
             config = Config()
             config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
             config.attributes["connection"] = connection
