@@ -1,6 +1,6 @@
 """The life of a key as two tables: which event leads from which state to which, and what each state lets a key do.
 
-A missing entry is illegal. `docs/lifecycle.md` draws both tables, and a test compares the drawing with them.
+A missing entry is illegal. `docs/lifecycle.md` draws both tables; `scripts/lifecycle_page.py` prints it.
 
 Source: NIST SP 800-57 Part 1 Rev 5, section 7 (key states and transitions) and 5.3 (crypto-periods); Smart Energy
 Code G5.13(b) and G5.24 (registered, ordered, generated, labelled, distributed, installed, superseded, renewed).
@@ -172,8 +172,20 @@ def after(state: KeyState | None, event: Event) -> KeyState:
     return found.to
 
 
+ACTIVATION_DATE = "schedule/activation-date"
+DEACTIVATION_DATE = "schedule/deactivation-date"
+CRYPTO_PERIOD = "schedule/crypto-period"
 USAGE_LIMIT = "schedule/usage-limit"
-"""The rule by which a key that was used as often as it may be is deactivated."""
+
+RULES: Mapping[str, tuple[Event, str]] = MappingProxyType(
+    {
+        ACTIVATION_DATE: (Event.ACTIVATE, "the date comes that was approved with the activation (`on`)"),
+        DEACTIVATION_DATE: (Event.DEACTIVATE, "the date comes that was approved for its end (`until`)"),
+        CRYPTO_PERIOD: (Event.DEACTIVATE, "the crypto-period of its class has passed since its activation"),
+        USAGE_LIMIT: (Event.DEACTIVATE, "it was claimed as often as was approved (`usage_limit`)"),
+    }
+)
+"""What happens to a key without anybody: rule → event, and when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +195,7 @@ class Due:
     Args:
         event: what.
         at: when.
-        rule: the approved rule behind it: `schedule/activation-date`, `schedule/deactivation-date` (dates that were
-            approved with the key), `schedule/crypto-period` (the class table).
+        rule: the approved rule behind it, one of `RULES`: dates that were approved with the key, or the class table.
 
     """
 
@@ -200,13 +211,13 @@ def schedule(key: KeyRecord) -> tuple[Due, ...]:
     begins = life.when(Event.ACTIVATE)
     if key.state is KeyState.PRE_ACTIVATION and life.activate_on is not None:
         begins = life.activate_on
-        due.append(Due(Event.ACTIVATE, begins, "schedule/activation-date"))
+        due.append(Due(Event.ACTIVATE, begins, ACTIVATION_DATE))
     if key.state in (KeyState.ACTIVE, KeyState.SUSPENDED) or due:
         if life.deactivate_on is not None:
-            due.append(Due(Event.DEACTIVATE, life.deactivate_on, "schedule/deactivation-date"))
+            due.append(Due(Event.DEACTIVATE, life.deactivate_on, DEACTIVATION_DATE))
         if begins is not None:
             ends = UnixSeconds(begins + KEY_CLASSES[key.key_class].crypto_period_days * DAY)
-            due.append(Due(Event.DEACTIVATE, ends, "schedule/crypto-period"))
+            due.append(Due(Event.DEACTIVATE, ends, CRYPTO_PERIOD))
     return tuple(sorted(due, key=lambda one: (one.at, one.event is not Event.ACTIVATE)))
 
 
