@@ -16,6 +16,7 @@ from cryptosvc.core.content.base import Statement
 from cryptosvc.core.errors import Corrupt, Malformed, OutcomeUnknown, Unavailable
 from cryptosvc.core.judge import Authorised, judge
 from cryptosvc.core.names import Operation, UnixNanoseconds
+from cryptosvc.core.opening import opened
 from cryptosvc.core.record import Claim, Failed, Leaf, Observed, Refused, Scope
 from cryptosvc.core.registry import RECORD_KINDS
 from tests.claims import caller_record
@@ -83,7 +84,8 @@ async def every_leaf() -> list[Leaf]:
             found.append(prepared.leaf)
             preparer.mark_late(prepared, 7, SALT)
             found.append(prepared.leaf)
-        found.append(expired_leaf(record.opening(verdict, SCOPE), SALT))
+        opening, _ = opened(verdict, SCOPE, SALT)
+        found += [opening.signed(bytes(32)), expired_leaf(opening)]
         refusal = Malformed("-", rule="a/b")
         known = {"request": request, "principal": case.principal, "content": case.content, "key": case.key}
         for more in (known, {"request": request}, {"peer": "ipv4:192.0.2.1:9"}, {}):
@@ -144,7 +146,7 @@ async def test_outcomes_and_how_a_salt_is_made_are_as_the_page_says() -> None:
     (said,) = [cells[3] for cells in rows("field") if cells[0] == "`outcome`"]
     assert named(said) == outcomes
     assert f'`"v":{record.ENTRY_VERSION}`' in PAGE
-    assert "the first 16 of SHA-256(S || name)" in " ".join(PAGE.split())
+    assert "the next 16 of SHAKE128(S)" in " ".join(PAGE.split())
 
 
 def test_the_rules_of_verification_are_on_the_page() -> None:

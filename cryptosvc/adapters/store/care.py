@@ -13,7 +13,7 @@ from cryptosvc.adapters.store.session import Deployment, RecordRow, Session
 from cryptosvc.adapters.store.writer import LogWriter, require_generation
 from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.merkle import EMPTY, leaf_hash
-from cryptosvc.core.record import SALT_OCTETS, Scope, genesis_leaf
+from cryptosvc.core.record import Scope, genesis_leaf
 from cryptosvc.core.registry_tree import EMPTY as EMPTY_REGISTRY
 
 _SWEEP_GROUPS = 16
@@ -77,7 +77,7 @@ class Caretaker:
             body = session.opening(group)
             entries = [] if body is None else openings(body)
             for position in closing.positions(group):
-                leaf = expired_leaf(entries[position], self._worker.salts(SALT_OCTETS))
+                leaf = expired_leaf(entries[position])
                 swept.append(Prepared(None, leaf, leaf_hash(leaf.entry), group, position))
             if not swept:
                 raise _NothingToSweep

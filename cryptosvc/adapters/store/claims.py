@@ -11,13 +11,14 @@ import orjson
 
 from cryptosvc.adapters.store import taking
 from cryptosvc.adapters.store.session import Session
-from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.content.base import Once, Rising
 from cryptosvc.core.errors import Conflict, Refusal, Repeated, WrongState
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.names import KeyId, UnixNanoseconds
-from cryptosvc.core.record import Claim, Scope, opening
+from cryptosvc.core.opening import Opening, opened
+from cryptosvc.core.record import Claim, Scope
+from cryptosvc.core.values import quickly
 from cryptosvc.flow.ports import Stale
 
 OPEN = b"\xff" * 8
@@ -30,15 +31,13 @@ GROUP = 256
 _END_OF_TIME = 2**63 - 1
 _EVERY_GROUP = 2**31 - 1
 
-Entry = dict[str, JsonValue]
-
 
 @dataclass(slots=True)
 class Wanted:
     """An item and what it would take, computed before any lock is held."""
 
     authorised: Authorised
-    entry: Entry
+    opening: Opening
     request: int
     payload_digest: bytes
     once: list[tuple[int, Once]] = field(default_factory=list)
@@ -49,24 +48,29 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class OpenClaim:
-    """A claim this worker holds: where it stands, and its entry but for the outcome."""
+    """A claim this worker holds: where it stands, and its entry but for its end."""
 
     group: int
     position: int
-    entry: Entry
+    opening: Opening
     deadline: int
 
 
-def wanted(authorised: Authorised, scope: Scope) -> Wanted:
-    """Prepare one item."""
+_claim = quickly(Claim)
+_open_claim = quickly(OpenClaim)
+
+
+def emit_openings(openings: Iterable[Opening]) -> bytes:
+    """Print the openings of a group: a JSON array."""
+    return b"[%b]" % b",".join([opening.emit() for opening in openings])
+
+
+def wanted(authorised: Authorised, scope: Scope, salt: bytes) -> Wanted:
+    """Prepare one item; `salt` is 16 fresh random octets."""
     case = authorised.case
-    entry = opening(authorised, scope)
-    found = Wanted(
-        authorised,
-        entry,
-        taking.of_request(case.principal.caller.caller_id, case.request.request_id),
-        bytes.fromhex(str(entry["payload_digest"])),
-    )
+    opening, payload_digest = opened(authorised, scope, salt)
+    request = taking.of_request(case.principal.caller.caller_id, case.request.request_id)
+    found = Wanted(authorised, opening, request, payload_digest)
     key_id = case.key.key_id
     for promise in case.content.promises:
         if isinstance(promise, Once):
@@ -153,13 +157,13 @@ class ClaimGroup:
         session.take(group, [fingerprint for fingerprint, _, _ in self._taken])
         for fingerprint, number in self._risen.items():
             session.rise(fingerprint, self._rising_before[fingerprint], number)
-        session.put_opening(group, orjson.dumps([item.entry for item in accepted]))
+        session.put_opening(group, emit_openings([item.opening for item in accepted]))
         claims: list[Claim] = []
         kept: dict[str, OpenClaim] = {}
         for position, item in enumerate(accepted):
             claim_id = f"{group}.{position}"
-            claims.append(Claim(item.authorised, claim_id, UnixNanoseconds(deadline)))
-            kept[claim_id] = OpenClaim(group, position, item.entry, deadline)
+            claims.append(_claim(item.authorised, claim_id, UnixNanoseconds(deadline)))
+            kept[claim_id] = _open_claim(group, position, item.opening, deadline)
         return claims, kept
 
     def _refusal(self, item: Wanted) -> Refusal | None:
@@ -267,10 +271,9 @@ def _open_keys(session: Session) -> set[KeyId]:
         row, body = session.group(group), session.opening(group)
         if row is not None and body is not None:
             slots = row[0]
-            entries = orjson.loads(body)
             found |= {
-                KeyId(str(entry["key"]))
-                for position, entry in enumerate(entries)
+                KeyId(str(opening["entry"]["key"]))
+                for position, opening in enumerate(orjson.loads(body))
                 if slots[8 * position : 8 * position + 8] == OPEN
             }
     return found

@@ -22,7 +22,7 @@ from cryptosvc.adapters.store import claims, tree
 from cryptosvc.adapters.store.anchor import Anchor
 from cryptosvc.adapters.store.appending import Extension
 from cryptosvc.adapters.store.care import Caretaker
-from cryptosvc.adapters.store.claims import GROUP, ClaimGroup, wanted
+from cryptosvc.adapters.store.claims import GROUP, ClaimGroup, Wanted, wanted
 from cryptosvc.adapters.store.faults import Moved, Uncertain
 from cryptosvc.adapters.store.groups import StoreThread
 from cryptosvc.adapters.store.heads import Head, HeadAuthenticator, HeadKeeper
@@ -34,7 +34,7 @@ from cryptosvc.core import checkpoint
 from cryptosvc.core.errors import Conflict, Corrupt, Refusal, Unavailable
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import KeyId
-from cryptosvc.core.record import Claim, Receipt, Scope
+from cryptosvc.core.record import SALT_OCTETS, Claim, Receipt, Scope
 from cryptosvc.flow.ports import Clock, Stale, StoredEntry, TreeHead
 
 Answer = TypeVar("Answer")
@@ -151,12 +151,11 @@ class Ledger:
     async def claim(self, batch: Sequence[Authorised]) -> Sequence[Claim | Refusal | Stale]:
         """See `flow/ports.py`."""
         self.keeper.require_trust()
-        scope = self._scope
-        return await self._thread.put(self._rounds.claims, [wanted(item, scope) for item in batch])
+        return await self._thread.put(self._rounds.claims, self._wanted(batch))
 
     async def foresee(self, batch: Sequence[Authorised]) -> Sequence[Refusal | None]:
         """See `flow/ports.py`."""
-        items = [wanted(item, self._scope) for item in batch]
+        items = self._wanted(batch)
 
         def look(session: Session, _: Head) -> list[Refusal | None]:
             answers = ClaimGroup(session, items).judge(None)
@@ -267,6 +266,14 @@ class Ledger:
         return self.writer.generation_seen
 
     # Plumbing
+
+    def _wanted(self, batch: Sequence[Authorised]) -> list[Wanted]:
+        octets = SALT_OCTETS
+        salts = self.writer.worker.salts(octets * len(batch))
+        return [
+            wanted(item, self._scope, salts[at : at + octets])
+            for item, at in zip(batch, range(0, len(salts), octets), strict=True)
+        ]
 
     def _run_thread(self) -> None:
         if not self._started:

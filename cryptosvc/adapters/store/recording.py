@@ -11,11 +11,13 @@ from typing import assert_never, cast
 
 import orjson
 
-from cryptosvc.adapters.store.claims import OPEN, Entry, OpenClaim
+from cryptosvc.adapters.store.claims import OPEN, OpenClaim
 from cryptosvc.adapters.store.session import Session
+from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.check import Checked
 from cryptosvc.core.errors import OutcomeUnknown
 from cryptosvc.core.merkle import leaf_hash
+from cryptosvc.core.opening import Opening
 from cryptosvc.core.record import (
     SALT_OCTETS,
     Failed,
@@ -59,8 +61,12 @@ class Preparer:
                 case Checked() | Failed():
                     claim = item.claim
                     open_claim = kept.get(claim.claim_id)
-                    entry = opening(claim.authorised, self._scope) if open_claim is None else open_claim.entry
-                    leaf = _ended_leaf(item, entry, {}, salt)
+                    if open_claim is None:  # swept as late, or another worker's
+                        leaf = self._ended_leaf(item, {}, salt)
+                    elif isinstance(item, Checked):
+                        leaf = open_claim.opening.signed(item.digest)
+                    else:
+                        leaf = open_claim.opening.failed(item.error)
                     group, _, position = claim.claim_id.partition(".")
                     prepared.append(Prepared(item, leaf, leaf_hash(leaf.entry), int(group), int(position)))
                 case Refused():
@@ -77,10 +83,15 @@ class Preparer:
         """Say in the leaf that its claim was swept before."""
         item = prepared.item
         assert isinstance(item, Checked | Failed)
-        entry = opening(item.claim.authorised, self._scope)
-        more: Entry = {"after": "outcome_unknown", "after_leaf": earlier}
-        prepared.leaf = _ended_leaf(item, entry, more, salt)
+        prepared.leaf = self._ended_leaf(item, {"after": "outcome_unknown", "after_leaf": earlier}, salt)
         prepared.leaf_hash = leaf_hash(prepared.leaf.entry)
+
+    def _ended_leaf(self, item: Checked | Failed, more: Mapping[str, JsonValue], salt: bytes) -> Leaf:
+        body = {**opening(item.claim.authorised, self._scope), **more}
+        withheld = cast("Mapping[str, str]", body.pop("_withheld"))
+        if isinstance(item, Checked):
+            return signed_leaf(body, withheld, item.digest, salt)
+        return failed_leaf(body, withheld, item.error, salt)
 
 
 class Closing:
@@ -116,27 +127,11 @@ class Closing:
             self._session.close(group, bytes(slots), finished=not self.positions(group))
 
 
-def expired_leaf(entry: Entry, salt: bytes) -> Leaf:
+def expired_leaf(opening: Opening) -> Leaf:
     """The leaf of a claim nobody closed in time."""
-    error = OutcomeUnknown("the claim was still open at its deadline", rule="claim/expired")
-    body, withheld = _apart(entry)
-    return failed_leaf(body, withheld, error, salt)
+    return opening.failed(OutcomeUnknown("the claim was still open at its deadline", rule="claim/expired"))
 
 
-def openings(body: bytes) -> list[Entry]:
-    """Read what `claims.py` kept of a group."""
-    return cast("list[Entry]", orjson.loads(body))
-
-
-def _ended_leaf(item: Checked | Failed, entry: Entry, more: Entry, salt: bytes) -> Leaf:
-    body, withheld = _apart(entry)
-    if more:
-        body = {**body, **more}
-    if isinstance(item, Checked):
-        return signed_leaf(body, withheld, item.digest, salt)
-    return failed_leaf(body, withheld, item.error, salt)
-
-
-def _apart(entry: Entry) -> tuple[Entry, Mapping[str, str]]:
-    body = dict(entry)
-    return body, cast("Mapping[str, str]", body.pop("_withheld"))
+def openings(body: bytes) -> list[Opening]:
+    """Read what `claims.emit_openings` printed of a group."""
+    return [Opening.of_document(document) for document in orjson.loads(body)]

@@ -5,10 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import orjson
-
 from cryptosvc.adapters.store.appending import Appender, Extension
-from cryptosvc.adapters.store.claims import GROUP, ClaimGroup, OpenClaim, Wanted
+from cryptosvc.adapters.store.claims import GROUP, ClaimGroup, OpenClaim, Wanted, emit_openings
 from cryptosvc.adapters.store.faults import Moved, Uncertain
 from cryptosvc.adapters.store.heads import Head, HeadKeeper
 from cryptosvc.adapters.store.recording import Closing, Ended, Prepared, Preparer
@@ -285,7 +283,8 @@ def _group_is_there(kept: dict[str, OpenClaim], session: Session) -> bool:
     if first is None:
         return True
     body = session.opening(first.group)
-    return body == orjson.dumps([one.entry for one in kept.values()])
+    mine = [one.opening for one in kept.values() if one.group == first.group]
+    return body == emit_openings(mine)
 
 
 def _leaf_is_there(start: int, leaf: Leaf, session: Session) -> bool:
