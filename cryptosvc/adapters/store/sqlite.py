@@ -26,6 +26,11 @@ _PAGES_PER_CHECKPOINT = 4000
 _CACHE_KIB = 8192
 PAGE_OCTETS = 8192
 """Of a database made by this version: an entry and what stands beside it take 1.5 KiB, which fills pages of 4096 badly."""
+_ROWS = 16
+"""Leaves one statement inserts: each statement, and each row of a repeated one, gives the interpreter away and waits for
+it again, with the write lock held."""
+_INSERT_ROW = "INSERT INTO leaf (leaf_index, entry, withheld) VALUES (?, ?, ?)"
+_INSERT_ROWS = _INSERT_ROW + ", (?, ?, ?)" * (_ROWS - 1)
 
 
 class SqliteStore:
@@ -236,10 +241,20 @@ class _SqliteSession(Session):
         return cast("dict[int, bytes]", dict(cast("list[tuple[int, bytes]]", found)))
 
     def append(self, start: int, leaves: Sequence[Leaf]) -> None:
-        self.connection.executemany(
-            "INSERT INTO leaf (leaf_index, entry, withheld) VALUES (?, ?, ?)",
-            [(number, leaf.entry, leaf.withheld) for number, leaf in enumerate(leaves, start)],
-        )
+        whole = len(leaves) - len(leaves) % _ROWS
+        for at in range(0, whole, _ROWS):
+            values: list[Value] = []
+            for number, leaf in enumerate(leaves[at : at + _ROWS], start + at):
+                values += (number, leaf.entry, leaf.withheld)
+            self.connection.execute(_INSERT_ROWS, values)
+        if whole < len(leaves):
+            self.connection.executemany(
+                _INSERT_ROW,
+                [
+                    (number, leaf.entry, leaf.withheld)
+                    for number, leaf in enumerate(leaves[whole:], start + whole)
+                ],
+            )
 
     def move_head(self, before: HeadRow, after: HeadRow) -> None:
         cursor = self.connection.execute(
