@@ -39,9 +39,7 @@ CHECK_OCTETS_AT_MOST = 16 * 1024
 _DIGEST_OCTETS = frozenset({20, 28, 32, 48, 64})
 """Lengths of SHA-1 and SHA-2 digests; no content of any form is that short."""
 
-_FORMS: dict[str, ContentForm] = {
-    form.value: form for form in ContentForm if form not in OWN_FORMS
-}
+_FORMS: dict[str, ContentForm] = {form.value: form for form in ContentForm if form not in OWN_FORMS}
 
 _PURPOSE_CLAUSES: dict[ContentForm, str] = {
     ContentForm.TBS_CERTIFICATE: "G2.60",

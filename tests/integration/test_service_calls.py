@@ -144,10 +144,14 @@ async def test_a_stream_ends_where_its_caller_is_revoked(service: Stand, client:
         yield request("key-1", tbs_certificate=TBS)
 
     signed = []
-    with pytest.raises(errors.Unidentified) as refused:
+
+    async def reading() -> None:
         async for outcome in client.sign_stream(requests(), frame_items=1):
             signed.append(outcome)
             answered.put_nowait(outcome)
+
+    with pytest.raises(errors.Unidentified) as refused:
+        await reading()
     assert (refused.value.rule, refused.value.clause) == ("caller/revoked", "G2.1")
     assert [type(one) for one in signed] == [crypto_pb2.SignResponse] * 2
     assert sum(service.signer.batches) == 2
