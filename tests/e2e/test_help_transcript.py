@@ -17,6 +17,9 @@ COMMANDS = (
     "reconcile",
     "sign",
     "explain",
+    "genesis",
+    "genesis-draft",
+    "genesis-sign",
     "propose",
     "approve",
     "withdraw",
@@ -48,7 +51,16 @@ COMMANDS = (
     "destruction",
     "destruction certify",
     "destruction verify",
+    "ceremony",
+    "ceremony check",
+    "ceremony rehearse",
+    "ceremony run",
+    "ceremony resume",
+    "ceremony diff",
+    "ceremony verify",
 )
+AT_A_TERMINAL = frozenset({"ceremony rehearse", "ceremony run", "ceremony resume"})
+"""Held before people, and written down in a transcript that programs read."""
 
 
 def said(command: str) -> str:
@@ -75,8 +87,8 @@ def test_the_transcript():
 def test_every_command_that_answers_can_answer_in_json(command):
     text = said(command)
 
-    is_group = command in {"", "key", "audit", "policy", "destruction"}
-    assert ("--json" in text) is not (is_group or command == "serve")
+    is_group = command in {"", "key", "audit", "policy", "destruction", "ceremony"}
+    assert ("--json" in text) is not (is_group or command == "serve" or command in AT_A_TERMINAL)
 
 
 def test_the_worker_is_not_for_people():

@@ -256,7 +256,7 @@ class OfficeActs:
                 return Found(said.of_list(octets), {act.text("list"): fingerprint(octets)})
             case ActKind.EXPORT_PUBLIC:
                 octets = await self._rereader.public_part(act.text("of"))
-                return Found({"octets": len(octets)}, {act.text("file"): fingerprint(octets)})
+                return Found({}, {act.text("file"): fingerprint(octets)})
             case ActKind.REVOKE:
                 certificate = await self._rereader.certificate(act.text("certificate"))
                 entry = orjson.loads(self._shelf.get(PAPERS, f"{act.text('certificate')}.revocation"))

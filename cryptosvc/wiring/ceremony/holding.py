@@ -132,6 +132,7 @@ def _real(
     shelf = Shelf(folder)
     with _alone(folder), _logging(folder):
         pages = TranscriptFile(to.transcript)
+        _require_where_it_was(pages, again=again)
         keys = {one.person: room.keys[one.person].spki for one in room.present}
         try:
             held = asyncio.run(_hold(settings, ceremony, room, shelf, pages, caller, desk, again=again))
@@ -227,6 +228,17 @@ def _room(entries: tuple[PersonEntry, ...], settings: Settings, desk: Terminal) 
     return Room(present, keys)
 
 
+def _require_where_it_was(pages: TranscriptFile, *, again: bool) -> None:
+    """Refuse at once what opening modules and policies would only delay."""
+    written = pages.read()
+    if not again and written:
+        raise _held(pages.path)
+    if again and not written:
+        raise Malformed("there is no ceremony to go on with in this folder", rule="ceremony/none")
+    if again and transcripts.parse(written).envelope is not None:
+        raise Malformed("the ceremony has ended and was signed", rule="ceremony/ended")
+
+
 # Files
 
 
@@ -266,4 +278,7 @@ def _logging(folder: Path) -> Iterator[None]:
 
 
 def _held(path: Path) -> Conflict:
-    return Conflict(f"{path} is there already; nothing is replaced", rule="ceremony/held")
+    return Conflict(
+        f"{path} is there already: resume that ceremony, or hold this one from a file of another name",
+        rule="ceremony/held",
+    )

@@ -11,12 +11,14 @@ import cryptosvc
 from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.vault import Pkcs11Vault
+from cryptosvc.adapters.policy.governance import GOVERNANCE_FILE, read_governance
 from cryptosvc.config.settings import Settings
 from cryptosvc.core.case import Principal
 from cryptosvc.core.content.x509.profile import X509Profile
 from cryptosvc.core.custodian import CustodianRecord
-from cryptosvc.core.errors import Conflict, Corrupt, Forbidden
+from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed
 from cryptosvc.core.names import ModuleName
+from cryptosvc.core.quorum import Governance
 from cryptosvc.core.registry import CallerRecord, CallerState, KeyRecord
 from cryptosvc.flow.ceremony import Identity
 from cryptosvc.flow.checkpoint import Checkpointer
@@ -113,28 +115,39 @@ async def opened(settings: Settings, caller_id: str) -> AsyncIterator[Office]:
             service = await worker.service_principal(store)
             assembled = worker.assemble(settings, hsm, clock, store, service)
             application, checkpointer, digest = assembled[0], assembled[1], assembled[2]
-            vault = Pkcs11Vault(configs, folder)
             setting = Setting(
                 settings.deployment.system,
                 settings.deployment.environment.value,
                 settings.log.origin,
                 digest,
-                review.load(settings.policy.folder).governance,
+                governance(settings),
             )
             yield Office(
                 settings=settings,
                 clock=clock,
                 store=store,
-                vault=vault,
+                vault=Pkcs11Vault(configs, folder),
                 signer=application.signer,
                 checkpointer=checkpointer,
-                governor=Governor(store.registry, vault, store.ledger, clock, setting),
+                governor=application.governor,
                 setting=setting,
                 principal=await _principal(store, caller_id),
                 x509=profiles.profiles(settings).x509,
             )
     finally:
         hsm.close()
+
+
+def governance(settings: Settings) -> Governance:
+    """The rules of dual control alone: proving the policies they stand beside takes seconds, and is done elsewhere."""
+    files = review.folder_files(settings.policy.folder)
+    if GOVERNANCE_FILE not in files:
+        raise Malformed(
+            f"the policy folder has no {GOVERNANCE_FILE}, so nobody could approve anything",
+            rule="governance/missing",
+            field="policy.folder",
+        )
+    return read_governance(files[GOVERNANCE_FILE])
 
 
 async def _principal(store: stores.Opened, caller_id: str) -> Principal:

@@ -29,9 +29,9 @@ from cryptosvc.core.keyclass import KEY_CLASSES, ceiling
 from cryptosvc.core.life import DAY, NANOSECONDS, UnixSeconds
 from cryptosvc.core.names import CallerId, Environment, Operation, SystemName
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyState, Record
-from cryptosvc.wiring import modules, provision, review, stores, worker
+from cryptosvc.wiring import modules, provision, stores, worker
 from cryptosvc.wiring.ceremony.acts import OfficeActs
-from cryptosvc.wiring.ceremony.office import DEFAULT_CALLER, Office
+from cryptosvc.wiring.ceremony.office import DEFAULT_CALLER, Office, governance
 from cryptosvc.wiring.ceremony.outside import Outside
 from cryptosvc.wiring.ceremony.people import HeldKey, Room
 from cryptosvc.wiring.ceremony.shelf import FILES, PAPERS, Shelf
@@ -93,7 +93,7 @@ async def peopled(settings: Settings, room: Room) -> None:
     hsm.start()
     try:
         system = SystemName(settings.deployment.system)
-        rules = review.load(settings.policy.folder).governance.custody
+        rules = governance(settings).custody
         records: list[Record] = [caller(system), *register(room, system, rules, now(clock))]
         async with stores.opened(settings, hsm, clock, worker.scope(settings, "rehearsal")) as store:
             await store.registry.change(records)

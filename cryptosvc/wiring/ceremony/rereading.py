@@ -157,7 +157,7 @@ class Rereader:
         if not self._shelf.has(FILES, name):
             return None
         octets = self._shelf.get(FILES, name)
-        return Found({"octets": len(octets)}, {name: fingerprint(octets)})
+        return Found({}, {name: fingerprint(octets)})
 
     async def _revocation(self, act: Act) -> Found | None:
         name = act.text("certificate")
