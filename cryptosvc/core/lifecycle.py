@@ -56,7 +56,7 @@ def _rows() -> dict[tuple[KeyState | None, Event], Transition]:
 
     row((None,), Event.ORDER, ordered, f"{_CODE} ordered")
     row((ordered,), Event.GENERATE, before, f"{_CODE} generated; SP 800-57 7.1")
-    row((None, ordered), Event.REGISTER, before, f"{_CODE} registered; SP 800-57 7.1")
+    row((None,), Event.REGISTER, before, f"{_CODE} registered; SP 800-57 7.1")
     alive = (before, active, suspended)
     row((ordered, *alive, over, compromised), Event.LABEL, None, f"{_CODE} labelled")
     row((before, active), Event.CERTIFY, None, f"{_CODE} registered; SP 800-57 8.1.5.1.1")

@@ -47,14 +47,15 @@ def _key(turn: Turn, event: Event) -> KeyRecord:
 
 def _new(turn: Turn, event: Event, origin: Origin) -> KeyRecord:
     statement = turn.statement
-    turn.subject("key-record")
+    found = turn.subject("key-record")
+    before = found.state if isinstance(found, KeyRecord) else None
     row = ceiling(text_of(statement, "class"))
     role, eui64 = statement.parameters.get("role"), text_of(statement, "eui64")
     return KeyRecord(
         key_id=KeyId(statement.subject),
         version=1,
         key_class=row.name,
-        state=lifecycle.after(None, event),
+        state=lifecycle.after(before, event),
         system=statement.system,
         environment=statement.environment,
         module=ModuleName(text_of(statement, "module")),
