@@ -125,6 +125,11 @@ def read(buffer: bytes, start: int, end: int, counter: bytes, items: Mapping[byt
         raise wrong("the access-request has trailing octets", "dlms-trailing")
 
 
+def step_over(buffer: bytes, at: int, end: int) -> int:
+    """Walk one A-XDR datum that begins at `at`; return where it ends. All of it before `end`, or Malformed."""
+    return _datum(buffer, at, end, 0)
+
+
 def _datum(buffer: bytes, at: int, end: int, depth: int) -> int:
     """Walk one A-XDR datum that begins at `at`; return where it ends."""
     if at >= end:

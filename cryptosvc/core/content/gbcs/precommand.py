@@ -185,6 +185,11 @@ def bind(
 
 def assemble(content: Content, signature: bytes, _key: KeyRecord) -> bytes:
     """Write the Signed Pre-Command: the message with 40 and r‖s (64 octets) in place of its null signature."""
+    return signed(content, signature)
+
+
+def signed(content: Content, signature: bytes) -> bytes:
+    """Write the Signed Pre-Command of a signature (64 octets) that is there already."""
     return b"".join((_TAG, content.signed_bytes, _SIGNATURE_LENGTH, signature))
 
 
