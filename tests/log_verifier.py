@@ -76,12 +76,35 @@ def _verify(octets: bytes, public_key: ec.EllipticCurvePublicKey) -> None:
     _require(len(entries) == head["size"], "export/truncated")
     _checkpoints(notes, head["origin"], public_key, leaves)
     _require(entries[0]["kind"] == "genesis", "export/genesis")
+    _begun(entries[0], beside[0].get("genesis", ""))
     versions = _versions(entries, beside)
     for index, entry in enumerate(entries):
         if entry["kind"] == "use":
             _use(index, entry, versions)
     _limits(entries, versions)
     _records(records, versions)
+
+
+def _begun(entry: Mapping[str, Any], envelope: str) -> None:
+    """A signed genesis is the one entry 0 names, and each custodian in it signed it (DSSE, ECDSA P-256)."""
+    if "genesis" not in entry:
+        return
+    rule = "genesis/entry"
+    try:
+        signed = json.loads(envelope)
+        payload = base64.b64decode(signed["payload"], validate=True)
+        kind = signed["payloadType"].encode()
+        said = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+        document = json.loads(payload)
+        made = {one["keyid"]: base64.b64decode(one["sig"]) for one in signed["signatures"]}
+        for custodian in document["custodians"]:
+            spki = bytes.fromhex(custodian["key"])
+            key = serialization.load_der_public_key(spki)
+            key.verify(made.pop(hashlib.sha256(spki).hexdigest()), said, ec.ECDSA(hashes.SHA256()))  # type: ignore[union-attr,call-arg,arg-type]
+    except (ValueError, KeyError, InvalidSignature):
+        raise Broken(rule) from None
+    _require(not made and hashlib.sha256(payload).hexdigest() == entry["genesis"], rule)
+    _require(all(document[name] == entry[name] for name in ("system", "environment", "origin")), rule)
 
 
 def _head(lines: Sequence[bytes]) -> tuple[dict[str, Any], list[str], list[dict[str, Any]]]:

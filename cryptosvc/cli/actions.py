@@ -171,6 +171,15 @@ class Actions(Protocol):
     def verify_destruction(self, certificate: Path, service_key: Path, log_key: Path) -> Document:
         """Verify one off-line."""
 
+    def genesis_draft(self, config: Path, file: Path) -> bytes:
+        """Draw up the genesis of a deployment: the octets its custodians sign."""
+
+    def genesis_sign(self, key: str, octets: bytes) -> Signed:
+        """Add one custodian's signature to a genesis."""
+
+    def genesis(self, config: Path, file: Path, progress: Progress) -> Document:
+        """Begin a deployment with a signed genesis."""
+
     def setting(self, connection: Connection) -> Document:
         """What a statement has to name to be accepted by the service."""
 

@@ -11,6 +11,7 @@ from cryptosvc.cli import (
     ceremony,
     console,
     destruction,
+    genesis,
     governance,
     keys,
     operate,
@@ -55,6 +56,7 @@ def _options(
 
 operate.add_to(app)
 sign.add_to(app)
+genesis.add_to(app)
 governance.add_to(app)
 registers.add_to(app)
 app.add_typer(keys.app)

@@ -93,7 +93,7 @@ def propose(
     is one. Give all three to those who approve; then `submit` the envelopes, yours first.
     """
     paths = (out, out.with_name(out.name + ".dsse"), out.with_name(out.name + ".record"))
-    _require_absent(*paths)
+    require_absent(*paths)
     where = None if setting is not None else _whole(target, ca, certificate, tls_key)
     drafted = Draft(
         act=act,
@@ -108,9 +108,9 @@ def propose(
     )
     octets, envelope, record = actions_of(context).draft(where, drafted)
     statement = statements.parse(octets)
-    written = [_write(paths[0], octets), _write(paths[1], envelope)]
+    written = [write_file(paths[0], octets), write_file(paths[1], envelope)]
     if record is not None:
-        written.append(_write(paths[2], orjson.dumps(record, option=orjson.OPT_SORT_KEYS)))
+        written.append(write_file(paths[2], orjson.dumps(record, option=orjson.OPT_SORT_KEYS)))
     if as_json:
         console.print_json({"proposal_id": statements.proposal_id(statement), "files": written})
         return
@@ -141,8 +141,8 @@ def approve(
     Compare the digest with the others, aloud: the words are the same as the hex digits. What you sign is the statement and
     nothing else.
     """
-    _require_may_skip(yes=yes, as_json=as_json)
-    _require_absent(out)
+    require_may_skip(yes=yes, as_json=as_json)
+    require_absent(out)
     octets = read_input(statement_file)
     statement = statements.parse(octets)
     beside = Path(f"{statement_file}.record")
@@ -152,9 +152,9 @@ def approve(
         for line in lines:
             print(line)
     if not yes:
-        _confirm(f"approve {statement.subject}")
+        confirm(f"approve {statement.subject}")
     made = actions_of(context).sign_statement(key, octets)
-    _tell(made.key_id, statements.proposal_id(statement), _write(out, made.envelope), as_json=as_json)
+    _tell(made.key_id, statements.proposal_id(statement), write_file(out, made.envelope), as_json=as_json)
 
 
 def withdraw(
@@ -168,17 +168,17 @@ def withdraw(
     as_json: JsonOption = False,
 ) -> None:
     """Sign the withdrawal of a proposal that you proposed or approved. Off-line: `submit` hands it in."""
-    _require_may_skip(yes=yes, as_json=as_json)
-    _require_absent(out)
+    require_may_skip(yes=yes, as_json=as_json)
+    require_absent(out)
     digest = _digest(proposal_id)
     if not as_json:
         print("WITHDRAW THE PROPOSAL WITH THIS DIGEST\n")
         for line in digest_lines(digest):
             print(line)
     if not yes:
-        _confirm(f"withdraw {proposal_id[:8]}")
+        confirm(f"withdraw {proposal_id[:8]}")
     made = actions_of(context).sign_withdrawal(key, proposal_id, reason)
-    _tell(made.key_id, proposal_id, _write(out, made.envelope), as_json=as_json)
+    _tell(made.key_id, proposal_id, write_file(out, made.envelope), as_json=as_json)
 
 
 def submit(
@@ -253,8 +253,8 @@ def show_proposal(
         connection(target, ca, certificate, private_key), proposal_id
     )
     if out is not None:
-        _require_absent(out)
-        _write(out, octets)
+        require_absent(out)
+        write_file(out, octets)
     if as_json:
         console.print_json({**document, "statement": orjson.loads(octets)})
         return
@@ -272,15 +272,18 @@ def show_setting(
     ca: CaOption,
     certificate: CertificateOption,
     private_key: PrivateKeyOption,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write it to this file, for `propose --setting`.")
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Print what a statement has to name to be accepted, as JSON; for `propose --setting`, off-line."""
+    """Show what a statement has to name to be accepted; with -o, write it as JSON to propose off-line."""
     found = actions_of(context).setting(connection(target, ca, certificate, private_key))
     if out is None:
-        console.print_json(found)
+        console.print_document(found, as_json=as_json)
     else:
-        _require_absent(out)
-        _write(out, orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+        require_absent(out)
+        write_file(out, orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
 
 
 def add_to(app_: typer.Typer) -> None:
@@ -296,7 +299,7 @@ def _whole(target: str, ca: Path | None, certificate: Path | None, tls_key: Path
     return connection(target, ca, certificate, tls_key)
 
 
-def _confirm(wanted: str) -> None:
+def confirm(wanted: str) -> None:
     """Ask for the words; anything else stops, and nothing is signed."""
     print(f"\nTo sign it, type: {wanted}")
     try:
@@ -308,20 +311,23 @@ def _confirm(wanted: str) -> None:
         raise typer.Exit(console.REFUSED)
 
 
-def _require_may_skip(*, yes: bool, as_json: bool) -> None:
+def require_may_skip(*, yes: bool, as_json: bool) -> None:
+    """Refuse --yes without --json and the other way round."""
     if yes != as_json:
         raise typer.BadParameter(
             "--yes and --json go together: a person reads and types, a program does neither"
         )
 
 
-def _require_absent(*paths: Path) -> None:
+def require_absent(*paths: Path) -> None:
+    """Refuse to write over a file."""
     for path in paths:
         if path.exists():
             raise typer.BadParameter(f"{path} exists; it is not written over")
 
 
-def _write(path: Path, octets: bytes) -> str:
+def write_file(path: Path, octets: bytes) -> str:
+    """Write a new file; its name."""
     try:
         with path.open("xb") as file:
             file.write(octets)

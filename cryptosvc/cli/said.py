@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 import orjson
 
 from cryptosvc.core import fingerprint
+from cryptosvc.core import genesis as founding
 from cryptosvc.core import statement as statements
 from cryptosvc.core.acts.base import Act, Kind, Parameter, Turn, require_parameters
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.errors import CryptosvcError
+from cryptosvc.core.genesis import Genesis
 from cryptosvc.core.registry import Record, record_document, record_from_document, record_id
 from cryptosvc.core.statement import Statement
 
@@ -63,6 +65,32 @@ def said(statement: Statement, before: Mapping[str, JsonValue] | None) -> Iterat
     yield ""
     yield "ITS DIGEST, TO COMPARE WITH THE OTHERS"
     yield from digest_lines(digest)
+
+
+def genesis_said(genesis: Genesis) -> Iterator[str]:
+    """A genesis as it is shown to those who sign it."""
+    yield "HOW THIS DEPLOYMENT WILL BEGIN"
+    yield f"  Deployment     {genesis.system}, environment {genesis.environment.value}"
+    yield f"  Log            {genesis.origin}"
+    yield f"  Drawn up       {_moment(genesis.made_at)}"
+    yield f"  Policies       {genesis.policy_digest}"
+    yield ""
+    yield "ITS FIRST CUSTODIANS"
+    for one in genesis.custodians:
+        yield f"  {one.custodian_id}: {one.name} ({one.person})"
+        yield f"      acts as {', '.join(sorted(role.value for role in one.roles))}"
+        yield f"      key {fingerprint.grouped(hashlib.sha256(one.key).digest())}"
+    yield ""
+    yield "CALLERS THAT MAY HAND IN OR READ"
+    for caller in genesis.callers:
+        what = ["hands in"] if any(grant.operation == "govern" for grant in caller.grants) else []
+        what += ["reads the log"] if caller.auditor else []
+        yield f"  {caller.caller_id}: {' and '.join(what) or 'the service itself'}"
+    yield ""
+    yield f"KEYS OF THE LOG, TO BE GENERATED: {', '.join(str(one.key_id) for one in genesis.keys)}"
+    yield ""
+    yield "ITS DIGEST, TO COMPARE WITH THE OTHERS"
+    yield from digest_lines(hashlib.sha256(founding.emit(genesis)).digest())
 
 
 def digest_lines(digest: bytes) -> Iterator[str]:

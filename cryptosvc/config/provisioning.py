@@ -128,8 +128,16 @@ class CallerEntry(Section):
 
 
 class Provisioning(Section):
-    """The whole file."""
+    """The whole file.
 
+    Args:
+        genesis: signed genesis to begin the log with, as `genesis-sign` made it; without one the log says that it began
+            by the shortcut, and nobody signed for it.
+        keys, callers: what is registered without approval, since this is environment test.
+
+    """
+
+    genesis: FilePath | None = None
     keys: tuple[KeyEntry, ...] = ()
     callers: tuple[CallerEntry, ...] = ()
 

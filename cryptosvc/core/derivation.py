@@ -128,6 +128,8 @@ def derived(
     changes: Sequence[RecordChange],
     owner: Owner,
     genesis: Mapping[Name, Mapping[str, JsonValue]],
+    *,
+    shortcut: bool = True,
 ) -> Derived:
     """Derive every change again, from the first on.
 
@@ -135,12 +137,13 @@ def derived(
         changes: every one, in the order of the log; documents compared with their digests.
         owner: whose log it is, as the genesis entry says.
         genesis: document of every record the signed genesis names.
+        shortcut: whether the genesis entry lets `init` register without approval.
 
     Raises:
         Corrupt: `replay/…`, naming the first change that does not come out as recorded.
 
     """
-    deriving = _Deriving(Replay(owner.environment, genesis), owner)
+    deriving = _Deriving(Replay(owner.environment, genesis, shortcut=shortcut), owner)
     for change in changes:
         deriving.take(change)
     deriving.replay.require_nothing_awaited()

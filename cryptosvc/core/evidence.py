@@ -24,6 +24,7 @@ from cryptosvc.core import checkpoint, derivation, history
 from cryptosvc.core.canonical import JsonValue, canonical, digest
 from cryptosvc.core.derivation import Derived, Owner
 from cryptosvc.core.errors import Corrupt, Internal
+from cryptosvc.core.genesis import begun_by, documents
 from cryptosvc.core.history import RecordChange, Use
 from cryptosvc.core.merkle import leaf_hash, root_of
 from cryptosvc.core.record import ENTRY_VERSION, commitment
@@ -206,7 +207,13 @@ def conclude(
     _compare(records, versions)
     # 6 every change, from the genesis on
     owner = Owner(origin, str(genesis.get("system", "")), str(genesis.get("environment", "")))
-    derived = derivation.derived(changes, owner, {})
+    founded = begun_by(genesis, chunks[0].first_beside.get("genesis", "")) if chunks else None
+    derived = derivation.derived(
+        changes,
+        owner,
+        {} if founded is None else documents(founded),
+        shortcut=genesis.get("shortcut") is True,
+    )
     kinds: Counter[str] = Counter()
     for chunk in chunks:
         kinds.update(chunk.kinds)

@@ -126,6 +126,24 @@ class WiredActions:
 
         return reconciling.verify_destruction(certificate, service_key, log_key)
 
+    def genesis_draft(self, config: Path, file: Path) -> bytes:
+        """Draw it up."""
+        from cryptosvc.wiring import founding
+
+        return founding.draft(config, file)
+
+    def genesis_sign(self, key: str, octets: bytes) -> Signed:
+        """Sign it here."""
+        from cryptosvc.wiring import founding
+
+        return founding.sign(key, octets)
+
+    def genesis(self, config: Path, file: Path, progress: Progress) -> Document:
+        """Begin."""
+        from cryptosvc.wiring import founding
+
+        return founding.run(config, file, progress)
+
     def setting(self, connection: Connection) -> Document:
         """Ask the service."""
         from cryptosvc.wiring import governing

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
@@ -26,6 +27,7 @@ from cryptosvc.core.errors import Conflict, Forbidden, Malformed
 from cryptosvc.core.keyclass import ceiling
 from cryptosvc.core.life import Asset
 from cryptosvc.core.names import CallerId, Environment, Eui64, KeyId, ModuleName, SystemName
+from cryptosvc.core.record import SHORTCUT
 from cryptosvc.core.registry import (
     CallerRecord,
     CallerState,
@@ -73,7 +75,16 @@ def run(config: Path, file: Path, progress: Progress) -> Document:
             rule="init/live",
             clause="G2.56",
         )
-    return asyncio.run(provisioned(settings, provisioning, progress))
+    return asyncio.run(_run(settings, provisioning, progress))
+
+
+async def _run(settings: Settings, provisioning: Provisioning, progress: Progress) -> Document:
+    from cryptosvc.wiring import founding  # noqa: PLC0415 - it is made of what stands here
+
+    if provisioning.genesis is not None and not settings.store.anchor.exists():
+        signed = profiles.read_octets(provisioning.genesis, "genesis")
+        await founding.founded(settings, signed, progress, shortcut=True)
+    return await provisioned(settings, provisioning, progress)
 
 
 async def provisioned(settings: Settings, provisioning: Provisioning, progress: Progress) -> Document:
@@ -81,18 +92,18 @@ async def provisioned(settings: Settings, provisioning: Provisioning, progress: 
     migrate(settings.store.url)
     configs = {config.name: config for config in modules.module_configs(settings)}
     fresh = not settings.store.anchor.exists()
-    with _tokens(configs, settings) as tokens:
+    with tokens_of(configs, settings) as tokens:
         for name, token in tokens.items():
             ownership.take(token, settings, name)
         log_token = tokens[logkeys.log_module(settings)]
         if fresh:
-            _make_head_key(settings, log_token)
+            make_head_key(settings, log_token)
         clock = SystemClock()
         hsm = Pkcs11Hsm(tuple(configs.values()), clock, stores.lock_folder(settings))
         hsm.start()
         try:
             scope = worker.scope(settings, f"{os.uname().nodename}/init")
-            async with stores.opened(settings, hsm, clock, scope, found=True) as store:
+            async with stores.opened(settings, hsm, clock, scope, founding=SHORTCUT) as store:
                 return await _provision(settings, provisioning, tokens, store, progress)
         finally:
             hsm.close()
@@ -105,6 +116,7 @@ async def _provision(
     store: stores.Opened,
     progress: Progress,
 ) -> Document:
+    await _require_shortcut(store)
     registered = {record.key_id: record for record in await _keys(store, settings, provisioning)}
     callers = {record.caller_id: record for record in await store.registry.callers()}
     plan = _Plan()
@@ -154,8 +166,8 @@ async def _provision(
         "callers_registered": tuple(plan.callers),
         "remarks": tuple(plan.remarks),
         "log_entries": head.size,
-        "log_public_key": _pem(view.keys[audit_key].public_point),
-        "service_public_key": _pem(view.keys[service_key].public_point),
+        "log_public_key": public_pem(view.keys[audit_key].public_point),
+        "service_public_key": public_pem(view.keys[service_key].public_point),
     }
 
 
@@ -173,12 +185,23 @@ def _module_record(settings: Settings, name: ModuleName, token: Provisioner) -> 
     )
 
 
+async def _require_shortcut(store: stores.Opened) -> None:
+    """Refuse where the genesis of the log does not say that records may come without approval."""
+    first = await store.ledger.entry(0)
+    if first is None or orjson.loads(first.entry)["shortcut"] is not True:
+        raise Forbidden(
+            "this log began with a signed genesis, so everything changes under dual control; propose it",
+            rule="init/no-shortcut",
+            clause="G5.13(b)",
+        )
+
+
 async def _keys(store: stores.Opened, settings: Settings, provisioning: Provisioning) -> list[KeyRecord]:
     systems = {settings.deployment.system} | {entry.system for entry in provisioning.keys if entry.system}
     return [record for system in systems for record in await store.registry.keys_of(SystemName(system))]
 
 
-def _make_head_key(settings: Settings, token: Provisioner) -> None:
+def make_head_key(settings: Settings, token: Provisioner) -> None:
     """Generate the log-authentication key. One that is there already authenticates another log, or a lost one."""
     record = logkeys.head_key(settings)
     try:
@@ -325,9 +348,10 @@ def _checker_key(entry: CallerEntry) -> bytes:
 
 
 @contextmanager
-def _tokens(
+def tokens_of(
     configs: dict[ModuleName, ModuleConfig], settings: Settings
 ) -> Iterator[dict[ModuleName, Provisioner]]:
+    """Every module's token, opened for making keys."""
     with ExitStack() as stack:
         folder = stores.lock_folder(settings)
         yield {name: stack.enter_context(Provisioner(config, folder)) for name, config in configs.items()}
@@ -340,6 +364,7 @@ def _differs(name: str, what: str) -> Conflict:
     )
 
 
-def _pem(public_point: bytes) -> str:
+def public_pem(public_point: bytes) -> str:
+    """SubjectPublicKeyInfo, PEM."""
     key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_point)
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

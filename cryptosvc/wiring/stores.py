@@ -14,7 +14,7 @@ from cryptosvc.adapters.store.ledger import Ledger
 from cryptosvc.adapters.store.registry import StoredRegistry
 from cryptosvc.config.settings import Settings
 from cryptosvc.core.errors import Corrupt, Forbidden, Unavailable
-from cryptosvc.core.record import Scope
+from cryptosvc.core.record import Founding, Scope
 from cryptosvc.wiring import logkeys
 from cryptosvc.wiring.chores import BothLeads, HostLead, Lead
 
@@ -31,7 +31,12 @@ class Opened:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, hsm: Pkcs11Hsm, clock: SystemClock, scope: Scope, *, found: bool = False
+    settings: Settings,
+    hsm: Pkcs11Hsm,
+    clock: SystemClock,
+    scope: Scope,
+    *,
+    founding: Founding | None = None,
 ) -> AsyncIterator[Opened]:
     """Open the store and verify that it is this deployment's and what the log's head vouches for.
 
@@ -40,7 +45,7 @@ async def opened(
         hsm: started; its module holds the head's key.
         clock: time.
         scope: what entries of this process carry.
-        found: write the genesis entry where there is none.
+        founding: write this genesis entry where there is none.
 
     Raises:
         Forbidden: the store belongs to another system or environment.
@@ -60,7 +65,7 @@ async def opened(
     )
     try:
         try:
-            await (ledger.initialise() if found else ledger.start())
+            await (ledger.start() if founding is None else ledger.initialise(founding))
         except Corrupt as error:
             if error.rule == "log/other-deployment":
                 raise Forbidden(

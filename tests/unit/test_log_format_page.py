@@ -101,6 +101,8 @@ async def every_leaf() -> list[Leaf]:
         registered = (key, limited, caller_record(), CUSTODIAN, PROPOSAL, MODULE)
         found += [record.registered_leaf(one, SCOPE, AT, "synchronised", SALT) for one in registered]
     found.append(record.genesis_leaf("a/log", SCOPE, AT, "synchronised"))
+    signed = record.Founding(b"{}", "ab" * 32, shortcut=False)
+    found.append(record.genesis_leaf("a/log", SCOPE, AT, "synchronised", signed, SALT))
     return found
 
 
@@ -133,6 +135,7 @@ async def test_what_is_withheld_is_on_the_page() -> None:
         "caller",
         "custodian",
         "document",
+        "genesis",
     }
     leaves = await every_leaf()
     seen = {name for leaf in leaves if leaf.withheld for name in json.loads(leaf.withheld)}

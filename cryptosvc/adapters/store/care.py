@@ -13,7 +13,7 @@ from cryptosvc.adapters.store.session import Deployment, RecordRow, Session
 from cryptosvc.adapters.store.writer import LogWriter, require_generation
 from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.merkle import EMPTY, leaf_hash
-from cryptosvc.core.record import Scope, genesis_leaf
+from cryptosvc.core.record import SALT_OCTETS, Founding, Scope, genesis_leaf
 from cryptosvc.core.registry_tree import EMPTY as EMPTY_REGISTRY
 
 _SWEEP_GROUPS = 16
@@ -146,7 +146,7 @@ class Caretaker:
         self._anchored = kept
         self.keep_anchor(head)
 
-    def found(self) -> None:
+    def found(self, founding: Founding) -> None:
         """Write the genesis where there is none."""
         with self._worker.store.writing() as session:
             if session.deployment() is not None:
@@ -163,7 +163,14 @@ class Caretaker:
                 self._worker.keeper.authenticated(empty),
             )
             instant = self._worker.clock.now()
-            leaf = genesis_leaf(self._worker.origin, self._worker.scope, instant.at, instant.quality)
+            leaf = genesis_leaf(
+                self._worker.origin,
+                self._worker.scope,
+                instant.at,
+                instant.quality,
+                founding,
+                self._worker.salts(SALT_OCTETS),
+            )
             extension = self._writer.appender.append(session, [leaf], [leaf_hash(leaf.entry)])
         self._writer.appender.committed(extension)
 

@@ -34,7 +34,7 @@ from cryptosvc.core import checkpoint
 from cryptosvc.core.errors import Conflict, Corrupt, Refusal, Unavailable
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import KeyId
-from cryptosvc.core.record import SALT_OCTETS, Claim, Receipt, Scope
+from cryptosvc.core.record import SALT_OCTETS, SHORTCUT, Claim, Founding, Receipt, Scope
 from cryptosvc.flow.ports import Clock, Stale, StoredEntry, TreeHead
 
 Answer = TypeVar("Answer")
@@ -112,10 +112,10 @@ class Ledger:
 
     # Life
 
-    async def initialise(self) -> None:
+    async def initialise(self, founding: Founding = SHORTCUT) -> None:
         """Write the genesis entry, where there is none; otherwise as `start`."""
         self._run_thread()
-        await self.job(self._care.found)
+        await self.job(lambda: self._care.found(founding))
         await self.start()
 
     async def start(self) -> None:
