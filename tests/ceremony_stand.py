@@ -6,7 +6,9 @@ library is global to its process.
 
 import asyncio
 import re
+import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +26,7 @@ from cryptosvc.core.names import KeyId, SystemName
 from cryptosvc.wiring import modules, stores, worker
 from cryptosvc.wiring.ceremony import rehearsal
 from cryptosvc.wiring.ceremony.office import governance
-from cryptosvc.wiring.ceremony.people import FileKey, Room
+from cryptosvc.wiring.ceremony.people import OwnKey, Room
 from tests.ceremonies import FOLDER
 from tests.certificates import Authority, issuing_authority, key_record, root_authority
 from tests.deployment import Deployment, prepared
@@ -42,17 +44,19 @@ PEOPLE = {
 """Who comes to every ceremony."""
 
 ENTER = ""
+PIN = "31415926"
 _CONFIRM = r"type exactly:\s+(\S[^\n]*\S)\s*\n\s*\n\s+> "
 _ENTER = r"Press Enter[^>]*> "
 _WHO = r"One of: ([^,\s]+)[^>]*> "
 _WHY = r"goes into the transcript\.\s+> "
+_PIN = r"PIN of token \w+: "
 _END = r"outcome +(\w+)|rule [a-z/-]+"
 
 
 class Stand:
     """A deployment, its people, and ceremonies held on it at a pseudo-terminal."""
 
-    def __init__(self, folder: Path, *, system: str = "dcc-oca") -> None:
+    def __init__(self, folder: Path, *, system: str = "dcc-oca", cards: Sequence[str] = ()) -> None:
         self.deployment: Deployment = prepared(folder / "deployment", system=system)
         self.deployment.init("")
         self.system = system
@@ -64,12 +68,32 @@ class Stand:
             key = ec.generate_private_key(ec.SECP256R1())
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             (folder / f"{name}.key").write_bytes(pem)
-            entries.append(f'[[present]]\nperson = "{name}"\nroles = ["{role}"]\nkey = "{name}.key"\n')
+            where = self._card(name) if name in cards else f"{name}.key"
+            entries.append(f'[[present]]\nperson = "{name}"\nroles = ["{role}"]\nkey = "{where}"\n')
         self.people.write_text("\n".join(entries), encoding="utf-8")
+        unattended = folder / "unattended.toml"
+        text = re.sub(
+            r"(module-path=[^\"]*)", rf"\1&pin-source=file:{folder / 'card-pin'}", self.people.read_text()
+        )
+        unattended.write_text(text, encoding="utf-8")
         done = self.deployment.run(
-            str(self.deployment.config), str(self.people), module="tests.ceremony_stand"
+            str(self.deployment.config), str(unattended), module="tests.ceremony_stand"
         )
         assert done.returncode == 0, done.stderr
+
+    def _card(self, name: str) -> str:
+        """Make a token with a signing key; the URI of it, without a PIN."""
+        pin = self.folder / "card-pin"
+        pin.touch(mode=0o600)
+        pin.write_text(PIN + "\n", encoding="ascii")
+        environment = self.deployment.process_environment
+        library = self.deployment.token.config.library
+        make = ["softhsm2-util", "--init-token", "--free", "--label", name, "--so-pin", PIN, "--pin", PIN]
+        tool = ["pkcs11-tool", "--module", library, "--token-label", name, "--login", "--pin", PIN]
+        generate = ["--keypairgen", "--key-type", "EC:prime256v1", "--label", "sign", "--id", "01"]
+        for command in (make, [*tool, *generate]):
+            subprocess.run(command, env=environment, check=True, capture_output=True)
+        return f"pkcs11:token={name};object=sign?module-path={library}"
 
     def file(self, name: str, /, **changes: str) -> Path:
         """A ready file, for this deployment, with texts of it replaced."""
@@ -121,7 +145,7 @@ class Stand:
 def attend(terminal: Terminal, *, steps: int = 1000) -> str:
     """Type what is asked for, for so many confirmations; how it ended, or `waiting` before the next one."""
     while True:
-        found = terminal.until(_CONFIRM, _ENTER, _WHO, _WHY, _END)
+        found = terminal.until(_CONFIRM, _ENTER, _WHO, _WHY, _PIN, _END)
         asked = found.group(0)
         if "type exactly" in asked:
             if not steps:
@@ -132,6 +156,8 @@ def attend(terminal: Terminal, *, steps: int = 1000) -> str:
             terminal.type(ENTER)
         elif "One of" in asked:
             terminal.type(found.group(1))
+        elif "PIN of" in asked:
+            terminal.type(PIN)
         elif "goes into" in asked:
             terminal.type("The power failed.")
         else:
@@ -148,7 +174,7 @@ def issuer() -> Authority:
 async def register(config: Path, people: Path) -> None:
     """Register people, caller and the other system's issuer, as `init` registers what a test begins with."""
     settings, entries = read_settings(config), read_people(people)
-    keys = {one.person: FileKey(Path(one.key), one.person, lambda _: "") for one in entries}
+    keys = {one.person: OwnKey(one.key, one.person, lambda _: None) for one in entries}
     present = tuple(
         Present(person=one.person, roles=one.roles, key_id=dsse.key_id(keys[one.person].spki))
         for one in entries

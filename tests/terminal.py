@@ -1,5 +1,6 @@
 """A command on a pseudo-terminal, driven as somebody at a keyboard would: read the screen, type, press Ctrl-C, kill."""
 
+import fcntl
 import os
 import pty
 import re
@@ -7,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +40,7 @@ class Terminal:
             env={**os.environ, **environment, "TERM": "xterm", "COLUMNS": "120", "LINES": "60"},
             cwd=REPOSITORY,
             start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C, and PINs that are not shown
         )
         os.close(follower)
 
@@ -61,7 +64,7 @@ class Terminal:
 
     def interrupt(self) -> None:
         """Press Ctrl-C."""
-        os.killpg(self._process.pid, signal.SIGINT)
+        os.write(self._leader, b"\x03")
 
     def kill(self) -> None:
         """Kill it: nothing of it runs any more."""

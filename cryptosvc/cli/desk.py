@@ -5,7 +5,6 @@ it, fingerprints in groups of hex digits and in words to read aloud. Ctrl-C, and
 once where it waits for somebody, and before the next step where something is being done.
 """
 
-import getpass
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -124,10 +123,9 @@ class TerminalDesk:
         self._line("Everyone present signs the head of the transcript:")
         self._fingerprint("head", link(lines(transcript.entries)[-1]))
 
-    def secret(self, prompt: str) -> str:
-        """Ask for a secret, unseen."""
-        with self._interruptible():
-            return getpass.getpass(f"    {prompt}: ")
+    def turn(self, person: str) -> None:
+        """Say that somebody is to put in a card."""
+        self._line(f"{person}: your card, and your PIN where it is asked for.")
 
     def resuming(self, present: tuple[Present, ...]) -> tuple[str, str]:
         """Ask why it was interrupted, and who says so."""

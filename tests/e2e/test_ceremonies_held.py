@@ -195,8 +195,10 @@ def test_interrupted_and_killed_in_the_middle_of_acts_a_ceremony_is_resumed_to_i
 
 
 @pytest.mark.xdist_group("ceremonies-command-signing")
-def test_a_command_signing_key_gets_its_certificate_from_another_system(tmp_path: Path) -> None:
-    stand = Stand(tmp_path, system="dcc-cos")
+def test_a_command_signing_key_by_custodians_with_cards_gets_its_certificate_from_another_system(
+    tmp_path: Path,
+) -> None:
+    stand = Stand(tmp_path, system="dcc-cos", cards=("cleo",))
     file = stand.file("command-signing")
     assert stand.held("rehearse", file) == "completed"
     # nobody has brought the certificate yet: the ceremony stays open

@@ -33,17 +33,17 @@ from cryptosvc.wiring.ceremony.acts import OfficeActs
 from cryptosvc.wiring.ceremony.governed import Governing
 from cryptosvc.wiring.ceremony.office import DEFAULT_CALLER, Office, OfficeScene
 from cryptosvc.wiring.ceremony.outside import Outside
-from cryptosvc.wiring.ceremony.people import FileKey, Room, controllers
+from cryptosvc.wiring.ceremony.people import OwnKey, Room, controllers
 from cryptosvc.wiring.ceremony.shelf import Shelf, TranscriptFile
 
 _LOG = "office.log"
 
 
 class Terminal(Desk, Protocol):
-    """A Desk that can also ask for a secret, and why a ceremony goes on."""
+    """A Desk that also says whose turn it is to sign, and asks why a ceremony goes on."""
 
-    def secret(self, prompt: str) -> str:
-        """Ask somebody for a secret, unseen."""
+    def turn(self, person: str) -> None:
+        """Say that somebody is to put in a card; the PIN is asked for next."""
 
     def resuming(self, present: tuple[Present, ...]) -> tuple[str, str]:
         """Ask why the ceremony was interrupted, and who says so."""
@@ -207,20 +207,14 @@ async def _governing(office: Office, room: Room) -> Governing:
 def _room(entries: tuple[PersonEntry, ...], settings: Settings, desk: Terminal) -> Room:
     keys = {}
     for one in entries:
-        if one.key.startswith(CARD):
-            raise Malformed(
-                f"the key of {one.person} is on a card, and this version signs with keys in files",
-                rule="ceremony/key",
-                field="present",
-            )
-        if settings.deployment.environment is Environment.LIVE:
+        if settings.deployment.environment is Environment.LIVE and not one.key.startswith(CARD):
             raise Forbidden(
                 f"the key of {one.person} is a file; in live everyone signs with a card of their own",
                 rule="ceremony/file-key",
                 clause="G5.13(a)",
                 field="present",
             )
-        keys[one.person] = FileKey(Path(one.key), one.person, desk.secret)
+        keys[one.person] = OwnKey(one.key, one.person, desk.turn)
     present = tuple(
         Present(person=one.person, roles=one.roles, key_id=dsse.key_id(keys[one.person].spki))
         for one in entries

@@ -4,37 +4,26 @@ Whoever proposes is named by capacity: the ceremony administrator, an operator, 
 custodian. The key custodians approve. All of them stand in the custodian register, with the keys they brought.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from cryptosvc.adapters.hsm import card
+from cryptosvc.adapters.hsm.card import SigningKey
 from cryptosvc.core import dsse
 from cryptosvc.core.ceremony.entries import Present
 from cryptosvc.core.ceremony.rows import Role
 from cryptosvc.core.custodian import CustodianRecord, CustodianState
-from cryptosvc.core.errors import Forbidden, Malformed
+from cryptosvc.core.errors import Forbidden
 
-Ask = Callable[[str], str]
-"""Asks somebody for a secret, unseen; the argument says whom and for what."""
+Turn = Callable[[str], None]
+"""Told that a person is to put in a card."""
 
 _PROPOSES = (Role.ADMINISTRATOR, Role.OPERATOR, Role.SECURITY_OFFICER, Role.CUSTODIAN)
-
-
-class SigningKey(Protocol):
-    """A key that one person signs with."""
-
-    @property
-    def spki(self) -> bytes:
-        """SubjectPublicKeyInfo DER of a P-256 key."""
-
-    def sign(self, octets: bytes) -> bytes:
-        """ECDSA over SHA-256 of the octets, DER."""
 
 
 class HeldKey:
@@ -45,46 +34,45 @@ class HeldKey:
 
     @property
     def spki(self) -> bytes:
-        """See `SigningKey`."""
+        """SubjectPublicKeyInfo DER."""
         return self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, octets: bytes) -> bytes:
-        """See `SigningKey`."""
+        """ECDSA over SHA-256, DER."""
         return self._key.sign(octets, ec.ECDSA(hashes.SHA256()))
 
 
-class FileKey:
-    """A private key in a PEM file. Where a passphrase protects it, its owner types it for every signature."""
+class OwnKey:
+    """A key that somebody brought: a PEM file, or a card by its `pkcs11:` URI. A PIN is asked for at every signature.
 
-    def __init__(self, path: Path, owner: str, ask: Ask) -> None:
-        self._path = path
+    Args:
+        where: path or URI.
+        owner: whose it is.
+        turn: told whose turn it is before a card is used.
+
+    Raises:
+        Malformed, Unavailable, Corrupt: as `card.open_key`.
+
+    """
+
+    def __init__(self, where: str, owner: str, turn: Turn) -> None:
+        self._where = where
         self._owner = owner
-        self._ask = ask
-        self.spki = self._load().spki
+        self._turn = turn
+        with self._opened() as key:
+            self.spki = key.spki
 
     def sign(self, octets: bytes) -> bytes:
-        """See `SigningKey`."""
-        return self._load().sign(octets)
+        """ECDSA over SHA-256, DER."""
+        with self._opened() as key:
+            return key.sign(octets)
 
-    def _load(self) -> HeldKey:
-        try:
-            octets = self._path.read_bytes()
-        except OSError as error:
-            raise self._refused(f"cannot be read: {error.strerror}") from None
-        try:
-            try:
-                key = load_pem_private_key(octets, None)
-            except TypeError:  # it is encrypted
-                passphrase = self._ask(f"{self._owner}: passphrase of {self._path.name}")
-                key = load_pem_private_key(octets, passphrase.encode())
-        except (ValueError, UnsupportedAlgorithm):
-            raise self._refused("is no PEM private key, or the passphrase is another") from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise self._refused("is not a P-256 key")
-        return HeldKey(key)
-
-    def _refused(self, what: str) -> Malformed:
-        return Malformed(f"the key of {self._owner} {what}", rule="ceremony/key", field="present")
+    @contextmanager
+    def _opened(self) -> Iterator[SigningKey]:
+        if self._where.startswith(card.SCHEME):
+            self._turn(self._owner)
+        with card.open_key(self._where) as key:
+            yield key
 
 
 @dataclass(frozen=True, slots=True)
