@@ -4,18 +4,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cryptosvc.core import lifecycle, quorum
+from cryptosvc.core import quorum
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.case import Principal
+from cryptosvc.core.due import Coming, coming, within
 from cryptosvc.core.errors import Forbidden, Malformed
-from cryptosvc.core.life import DAY, NANOSECONDS, UnixSeconds
+from cryptosvc.core.life import NANOSECONDS, UnixSeconds
 from cryptosvc.core.proposal import ProposalRecord
-from cryptosvc.core.registry import RECORD_KINDS, KeyRecord, KeyState, Record
+from cryptosvc.core.registry import RECORD_KINDS, KeyRecord, Record
 from cryptosvc.flow.govern import Setting, recorded, scene
 from cryptosvc.flow.ports import Clock, Ledger, Records
 
 _Answer = TypeVar("_Answer")
-_OVER = frozenset({KeyState.DEACTIVATED, KeyState.COMPROMISED, KeyState.DESTROYED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +30,6 @@ class Count:
 
     needed: quorum.Needed
     counted: int
-
-
-@dataclass(frozen=True, slots=True)
-class DueKey:
-    """Something that is going to happen to a key without anybody, or that somebody has to do by a date.
-
-    Args:
-        key_id: which.
-        event: an `Event`, by its text, or `replace` (G2.57).
-        at: when.
-        rule: the approved rule behind it.
-
-    """
-
-    key_id: str
-    event: str
-    at: UnixSeconds
-    rule: str
 
 
 class Registers:
@@ -73,19 +55,13 @@ class Registers:
 
         return await self._answered(principal, "read-records", read)
 
-    async def due(self, principal: Principal, days: int) -> list[DueKey]:
+    async def due(self, principal: Principal, days: int) -> list[Coming]:
         """What is due within so many days, and what is overdue, soonest first."""
 
-        async def read() -> list[DueKey]:
-            ends = _now(self._clock) + days * DAY
-            found = [
-                due
-                for one in await self._records.of_kind("key-record")
-                if isinstance(one, KeyRecord)
-                for due in due_of(one)
-                if due.at <= ends
-            ]
-            return sorted(found, key=lambda due: (due.at, due.key_id, due.event))
+        async def read() -> list[Coming]:
+            keys = await self._records.of_kind("key-record")
+            every = (due for one in keys if isinstance(one, KeyRecord) for due in coming(one))
+            return within(every, _now(self._clock), days)
 
         return await self._answered(principal, "read-due", read)
 
@@ -114,14 +90,6 @@ class Registers:
         self, principal: Principal, operation: str, work: Callable[[], Awaitable[_Answer]]
     ) -> _Answer:
         return await recorded(self._ledger, self._clock, principal, operation, work, reading=True)
-
-
-def due_of(key: KeyRecord) -> list[DueKey]:
-    """What the schedule says of one key, and the date by which a key under G2.57 is replaced."""
-    found = [DueKey(str(key.key_id), one.event.value, one.at, one.rule) for one in lifecycle.schedule(key)]
-    if key.life.replace_by is not None and key.state not in _OVER:
-        found.append(DueKey(str(key.key_id), "replace", key.life.replace_by, "certificate/ecos"))
-    return found
 
 
 def _now(clock: Clock) -> UnixSeconds:

@@ -13,13 +13,14 @@ from cryptosvc.core import statement as statements
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.canonical import canonical
 from cryptosvc.core.case import Principal
+from cryptosvc.core.due import Coming
 from cryptosvc.core.errors import Malformed, Refusal
 from cryptosvc.core.life import UnixSeconds
 from cryptosvc.core.names import Operation
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.registry import Record, record_document, record_id, record_kind
 from cryptosvc.flow.govern import Ended
-from cryptosvc.flow.registers import Count, DueKey
+from cryptosvc.flow.registers import Count
 from cryptosvc.pb.v1 import governance_pb2
 from cryptosvc.service import convert
 from cryptosvc.service.handlers import Context, Desk, Handler
@@ -204,7 +205,7 @@ def _record(record: Record) -> governance_pb2.Record:
     return governance_pb2.Record(kind=record_kind(record), document=canonical(record_document(record)))
 
 
-def _due(due: DueKey) -> governance_pb2.Due:
+def _due(due: Coming) -> governance_pb2.Due:
     made = governance_pb2.Due(key_id=due.key_id, event=due.event, rule=due.rule)
     made.at.FromSeconds(UnixSeconds(due.at))
     return made
