@@ -321,12 +321,14 @@ class Lives(RuleBasedStateMachine):
             self._later(2)
             self.do(self.scheduler.turn())
         for name, model in self.models.items():
-            if model.at(self.now) in (KeyState.ACTIVE, KeyState.SUSPENDED) and model.used_up():
-                model.state = KeyState.DEACTIVATED
             record = self.do(self.place.key(name))
-            came = self.now - 2 if model.at(self.now) is model.at(self.now - 2) else None
-            if record is not None and came is not None:
-                assert record.state is model.at(came)
+            settled = model.at(self.now) is model.at(self.now - 7)  # nothing came while it was written down
+            in_use = model.at(self.now) in (KeyState.ACTIVE, KeyState.SUSPENDED)
+            written = record is not None and record.state is KeyState.DEACTIVATED
+            if in_use and model.used_up() and (settled or written):
+                model.state = KeyState.DEACTIVATED
+            if record is not None and settled:
+                assert record.state is model.at(self.now)
         for proposal, ends in self.proposed.items():
             found = self.do(self.place.keys.record("proposal-record", proposal))
             assert isinstance(found, ProposalRecord)
