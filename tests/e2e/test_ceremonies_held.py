@@ -10,8 +10,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from cryptosvc.config.ceremony import read_ceremony
+from cryptosvc.core.ceremony.guide import NAME, presses
+from tests.ceremonies import FOLDER
 from tests.ceremony_stand import Stand, attend, issuer
 from tests.certificates import organisation_builder
+from tests.deployment import prepared
+from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.slow]
 
@@ -216,6 +221,27 @@ def test_a_command_signing_key_by_custodians_with_cards_gets_its_certificate_fro
     assert stand.verified(file)["interruptions"] == 1
     facts = facts_of(stand.transcript(file), 6)
     assert (facts["remote_party_role"], facts["validity_days"]) == (5, 3653)
+
+
+@pytest.mark.xdist_group("ceremonies-command-signing")
+def test_the_key_presses_of_the_guide_are_all_it_takes(tmp_path: Path) -> None:
+    deployment = prepared(tmp_path / "deployment", system="dcc-oca")
+    file = FOLDER / "destruction.toml"
+    plan = read_ceremony(file).script
+    typed = ["", *(line for act in plan.acts for line in presses(act, plan))]
+    arguments = ["ceremony", "rehearse", str(file), "--config", str(deployment.config)]
+    terminal = Terminal([*arguments, "--folder", str(tmp_path / "kept")], deployment.process_environment)
+    try:
+        for line in typed:
+            terminal.until(r"\n    > ")
+            terminal.type("rehearsal-witness-1" if line == NAME else line)
+        assert terminal.until(r"outcome +(\w+)").group(1) == "completed"
+        assert terminal.status() == 0
+    finally:
+        terminal.close()
+    # where nobody could see it, no ceremony is held
+    unseen = deployment.run(*arguments)
+    assert (unseen.returncode, "rule config/no-terminal" in unseen.stderr) == (2, True)
 
 
 def confirmation(written: str) -> str:
