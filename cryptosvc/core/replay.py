@@ -37,9 +37,13 @@ EXPIRY = "schedule/proposal-expiry"
 
 _WRITING_SECONDS = 60
 """From a moment that the service writes into a record, to the leaf that commits to the record."""
+_MODULE_SECONDS = 3600
+"""The same where a module has its part in between."""
+_CLOCK_SECONDS = 5
+"""How far a clock may be set back meanwhile."""
 
 _Name = tuple[str, str]
-_CODE_ALONE = Rules(engagement_gap_days=0)
+_CODE_ALONE = Rules(engagement_gap_days=0, security_check=False)
 """What holds under every governance policy; the log names a policy by its digest and does not hold it."""
 
 
@@ -86,6 +90,7 @@ class Replay:
     _open: dict[str, ProposalRecord] = field(default_factory=dict)
     """Done proposals whose records have yet to follow."""
     _awaited: dict[str, set[_Name]] = field(default_factory=dict)
+    _approvals: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _kept: dict[str, dict[_Name, Record | None]] = field(default_factory=dict)
     """Per proposal being replayed: the records it has changed, as they were before it."""
 
@@ -126,7 +131,7 @@ class Replay:
         awaited = self._awaited.get(proposal, set())
         awaited.discard(name)
         if not awaited or name[1] == proposal:
-            for kept in (self._awaited, self._open, self._kept):
+            for kept in (self._awaited, self._open, self._approvals, self._kept):
                 kept.pop(proposal, None)
 
     def _named(self, change: Change, record: Record) -> bool:
@@ -199,8 +204,9 @@ class Replay:
             self._require_withdrawal(change, record)
         if record.state in (ProposalState.EXECUTING, ProposalState.DONE):
             self._require_quorum(change, record, ProposalState.OPEN if before is None else before.state)
+        self._require_moments(change, fresh, record, before)
         if record.state is ProposalState.DONE:
-            self._expect(record)
+            self._expect(change, record)
 
     def _require_signature(self, change: Change, one: Endorsement, payload_type: str, payload: bytes) -> None:
         signer = self.records.get(("custodian-record", one.custodian_id))
@@ -213,6 +219,18 @@ class Replay:
             raise _refused(
                 change, f"the signature of {one.custodian_id!r} does not verify", "signature"
             ) from None
+
+    def _require_moments(
+        self, change: Change, fresh: Sequence[Endorsement], record: ProposalRecord, before: Record | None
+    ) -> None:
+        """What the record says of when is so, by the leaf's own time: dates and periods are reckoned from it."""
+        in_module = isinstance(before, ProposalRecord) and before.state is ProposalState.EXECUTING
+        at_most = _MODULE_SECONDS if in_module else _WRITING_SECONDS
+        moments = [(one.at, _WRITING_SECONDS) for one in fresh]
+        if record.ended_on is not None:
+            moments.append((record.ended_on, at_most))
+        if not all(-_CLOCK_SECONDS <= change.at - at <= seconds for at, seconds in moments):
+            raise _refused(change, "it names another moment than its entry", "moment")
 
     def _require_withdrawal(self, change: Change, record: ProposalRecord) -> None:
         reason = dict(record.outcome).get("reason", "")
@@ -231,15 +249,20 @@ class Replay:
         asked = dict(record.outcome).get("needed_people", "0")
         wanted = max(floor, int(asked) if asked.isdecimal() else 0)
         roles = {role for role in dict(record.outcome).get("needed_roles", "").split(",") if role}
-        people = self._people(record, roles)
+        approved = record.endorsements[1:]
+        if record.state is ProposalState.DONE:
+            approved = tuple(one for one in approved if one.key_id in change.approvals)
+        people = self._people(record, approved, roles)
         if len(people) < wanted:
             raise _refused(change, f"{len(people)} people approved it, {wanted} must", "quorum")
+        if not set(change.approvals) <= {one.key_id for one in approved}:
+            raise _refused(change, "it counts approvals that it does not have", "approvals")
         if change.at >= statement.expires_at and before is ProposalState.OPEN:
             raise _refused(change, "it had expired", "expired")
 
-    def _people(self, record: ProposalRecord, roles: set[str]) -> set[str]:
+    def _people(self, record: ProposalRecord, approved: Sequence[Endorsement], roles: set[str]) -> set[str]:
         found: set[str] = set()
-        for one in record.endorsements[1:]:
+        for one in approved:
             signer = self.records.get(("custodian-record", one.custodian_id))
             if isinstance(signer, CustodianRecord) and (
                 not roles or not roles.isdisjoint(role.value for role in signer.roles)
@@ -248,9 +271,10 @@ class Replay:
         first = self.records.get(("custodian-record", record.statement.proposed_by))
         return found - ({first.person} if isinstance(first, CustodianRecord) else set())
 
-    def _expect(self, record: ProposalRecord) -> None:
+    def _expect(self, change: Change, record: ProposalRecord) -> None:
         statement = record.statement
         act = act_named(statement.act)
+        self._approvals[record.proposal_id] = change.approvals
         self._open[record.proposal_id] = record
         self._awaited[record.proposal_id] = {(act.kind, statement.subject)}
 
@@ -259,6 +283,8 @@ class Replay:
         proposal = self._open.get(change.reference)
         if proposal is None or proposal.ended_on is None:
             raise _refused(change, "the proposal it names was not carried out before it", "proposal")
+        if change.approvals != self._approvals[change.reference]:
+            raise _refused(change, "it counts other approvals than its proposal", "approvals")
         statement = proposal.statement
         act = act_named(statement.act)
         made = None
@@ -285,9 +311,8 @@ class Replay:
         awaited.discard(_name(record))
         self._snapshot(proposal, record)
         if not awaited:
-            self._awaited.pop(change.reference)
-            self._open.pop(change.reference)
-            self._kept.pop(change.reference, None)
+            for kept in (self._awaited, self._open, self._approvals, self._kept):
+                kept.pop(change.reference, None)
             self.governed += 1
 
     def _changed(self, proposal: ProposalRecord) -> bool:

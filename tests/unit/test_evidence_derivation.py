@@ -213,6 +213,39 @@ def by_a_genesis(leaves: Leaves) -> Leaves:
     return [*leaves, again(leaves[-1], record, Because("genesis", "ab" * 32))]
 
 
+def a_moment(leaves: Leaves) -> Leaves:
+    """An approved act is said to have been carried out long before."""
+    return edited(leaves, place(leaves, "proposal-record", "done"), ended_on=NOW - 90 * DAY)
+
+
+def a_late_signature(leaves: Leaves) -> Leaves:
+    at = place(leaves, "proposal-record", "open")
+    endorsements = of(leaves[at])["endorsements"]
+    assert isinstance(endorsements, list)
+    forged = [*endorsements[:-1], {**endorsements[-1], "at": NOW - 90 * DAY}]
+    return edited(leaves, at, endorsements=forged)
+
+
+def counted(leaves: Leaves, at: int, approvals: tuple[str, ...]) -> Leaves:
+    """The log with other approvals in one entry."""
+    entry = orjson.loads(leaves[at].entry) | {"approvals": approvals}
+    forged = replace(leaves[at], entry=orjson.dumps(entry, option=orjson.OPT_SORT_KEYS))
+    return [*leaves[:at], forged, *leaves[at + 1 :]]
+
+
+def an_approval_counted_that_is_not_there(leaves: Leaves) -> Leaves:
+    at = place(leaves, "proposal-record", "done")
+    return counted(leaves, at, (*orjson.loads(leaves[at].entry)["approvals"], "ff" * 32))
+
+
+def an_approval_not_counted(leaves: Leaves) -> Leaves:
+    return counted(leaves, place(leaves, "proposal-record", "done"), ())
+
+
+def other_approvals_beside_the_record(leaves: Leaves) -> Leaves:
+    return counted(leaves, place(leaves, "key-record", "suspended"), ("ff" * 32,))
+
+
 def for_another_log(leaves: Leaves) -> Leaves:
     """Statements that were approved for another deployment are brought over with their signatures."""
     first = orjson.loads(leaves[0].entry) | {"system": "another"}
@@ -232,6 +265,11 @@ def for_another_log(leaves: Leaves) -> Leaves:
         (by_a_rule, "replay/rule"),
         (by_a_genesis, "replay/genesis"),
         (for_another_log, "replay/other-log"),
+        (a_moment, "replay/moment"),
+        (a_late_signature, "replay/moment"),
+        (an_approval_counted_that_is_not_there, "replay/approvals"),
+        (an_approval_not_counted, "replay/quorum"),
+        (other_approvals_beside_the_record, "replay/approvals"),
     ],
 )
 async def test_a_log_rebuilt_without_the_custodians_keys_is_found(
