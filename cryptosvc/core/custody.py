@@ -8,6 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
 from cryptosvc.core.custodian import (
     CustodianRecord,
     CustodianState,
@@ -52,12 +57,14 @@ def require_may_be_registered(
 
     Raises:
         Conflict: the person, the key or the certificate is registered under another id.
-        Forbidden: `custody/separated-systems` (G4.8), `custody/six-months` (G2.22B(d)), `custody/engagement`
+        Forbidden: `custody/key`, `custody/certificate`: what signs is no P-256 key in its one form, or the certificate is
+            over another; `custody/separated-systems` (G4.8), `custody/six-months` (G2.22B(d)), `custody/engagement`
             (G2.24, G3.13).
 
     """
     known = list(others)
     _require_distinct(record, known)
+    _require_key(record)
     # whoever was removed and comes again under another id brings what they were with them
     past = [one for one in known if one.person == record.person and one.custodian_id != record.custodian_id]
     whole = replace(
@@ -67,6 +74,18 @@ def require_may_be_registered(
     )
     _require_apart(whole, rules)
     _require_engagements(whole, rules)
+
+
+def require_checked(record: CustodianRecord, rules: Rules, at: UnixSeconds) -> None:
+    """Require that who is made a Privileged Person has passed a Security Check before.
+
+    Raises:
+        Forbidden: `custody/security-check` (G4.7).
+
+    """
+    lasts = any(_lasts(one, at) for one in record.privileges)
+    if rules.security_check and lasts and (record.security_check_on is None or record.security_check_on > at):
+        raise _may_not("has not passed a Security Check", "security-check", "G4.7")
 
 
 def require_change(before: CustodianRecord, after: CustodianRecord, at: UnixSeconds) -> None:
@@ -133,6 +152,37 @@ def _screening_accepted(record: CustodianRecord, rules: Rules) -> bool:
     if record.in_united_kingdom:
         return record.screening_standard in rules.screening_standards
     return bool(record.screening_standard)
+
+
+def _require_key(record: CustodianRecord) -> None:
+    """One key has one encoding, so that nobody is two signers by writing the same key in two ways."""
+    try:
+        key = load_der_public_key(record.key)
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if (
+        not isinstance(key, ec.EllipticCurvePublicKey)
+        or not isinstance(key.curve, ec.SECP256R1)
+        or key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != record.key
+    ):
+        raise Forbidden(
+            "a custodian signs with a P-256 key, registered as SubjectPublicKeyInfo with the uncompressed point",
+            rule="custody/key",
+            clause="G4.7",
+        )
+    if not record.certificate:
+        return
+    try:
+        certified = x509.load_der_x509_certificate(record.certificate).public_key()
+        same = certified.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == record.key
+    except (ValueError, UnsupportedAlgorithm):
+        same = False
+    if not same:
+        raise Forbidden(
+            "the custodian's certificate is over another key than the one that is registered",
+            rule="custody/certificate",
+            clause="G4.7",
+        )
 
 
 def _require_distinct(record: CustodianRecord, others: Iterable[CustodianRecord]) -> None:

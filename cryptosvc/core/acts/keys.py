@@ -188,7 +188,11 @@ def supersede(turn: Turn) -> tuple[Record, ...]:
     name = text_of(turn.statement, "by")
     new = turn.records.get(("key-record", name))
     same = isinstance(new, KeyRecord) and (new.key_class, new.system) == (old.key_class, old.system)
-    ready = isinstance(new, KeyRecord) and lifecycle.effective(new, turn.at)[0] is KeyState.ACTIVE
+    ready = (
+        isinstance(new, KeyRecord)
+        and new.key_id != old.key_id
+        and lifecycle.effective(new, turn.at)[0] is KeyState.ACTIVE
+    )
     if not isinstance(new, KeyRecord) or not same or not ready or new.life.supersedes:
         raise Forbidden(
             f"{name} cannot take the place of {old.key_id}: it must be an active key of the same class and system "

@@ -76,6 +76,7 @@ def _custodian(turn: Turn) -> tuple[Record, ...]:
         )
     if isinstance(before, CustodianRecord):
         custody.require_change(before, record, turn.at)
+    custody.require_checked(record, turn.custody, turn.at)
     custody.require_may_be_registered(record, _others(turn), turn.custody)
     return (record,)
 
