@@ -132,12 +132,12 @@ _FUNCTIONS: "tuple[tuple[str, tuple[type, ...] | None], ...]" = (
     ("C_FindObjectsInit", (c_ulong, _ATTRIBUTES, c_ulong)),
     ("C_FindObjects", (c_ulong, _ULONG_P, c_ulong, _ULONG_P)),
     ("C_FindObjectsFinal", (c_ulong,)),
-    ("C_EncryptInit", None),
-    ("C_Encrypt", None),
+    ("C_EncryptInit", (c_ulong, _MECHANISM_P, c_ulong)),
+    ("C_Encrypt", (c_ulong, c_char_p, c_ulong, c_void_p, _ULONG_P)),
     ("C_EncryptUpdate", None),
     ("C_EncryptFinal", None),
-    ("C_DecryptInit", None),
-    ("C_Decrypt", None),
+    ("C_DecryptInit", (c_ulong, _MECHANISM_P, c_ulong)),
+    ("C_Decrypt", (c_ulong, c_char_p, c_ulong, c_void_p, _ULONG_P)),
     ("C_DecryptUpdate", None),
     ("C_DecryptFinal", None),
     ("C_DigestInit", None),
@@ -166,6 +166,9 @@ _FUNCTIONS: "tuple[tuple[str, tuple[type, ...] | None], ...]" = (
         "C_GenerateKeyPair",
         (c_ulong, _MECHANISM_P, _ATTRIBUTES, c_ulong, _ATTRIBUTES, c_ulong, _ULONG_P, _ULONG_P),
     ),
+    ("C_WrapKey", None),
+    ("C_UnwrapKey", None),
+    ("C_DeriveKey", (c_ulong, _MECHANISM_P, c_ulong, _ATTRIBUTES, c_ulong, _ULONG_P)),
 )
 
 
@@ -204,6 +207,11 @@ class Functions:
     C_Sign: "CFunction"
     C_GenerateKey: "CFunction"
     C_GenerateKeyPair: "CFunction"
+    C_EncryptInit: "CFunction"
+    C_Encrypt: "CFunction"
+    C_DecryptInit: "CFunction"
+    C_Decrypt: "CFunction"
+    C_DeriveKey: "CFunction"
 
     def __init__(self, library: ctypes.CDLL, functions: FunctionList) -> None:
         self._library = library  # keeps the code mapped for as long as its functions can be called

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import cast
 
 from cryptosvc.adapters.hsm import library as libraries
+from cryptosvc.adapters.hsm.agreement_work import AgreementWork, Done, Job
 from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported
 from cryptosvc.adapters.hsm.lane import Tickets, busy
 from cryptosvc.adapters.hsm.pool import Pool
@@ -150,6 +151,37 @@ class Pkcs11Hsm:
         work = SignWork(claims, offset, self._inbox_here())
         self._under_way[module] += len(claims)
         work.done.add_done_callback(lambda _: self._settle(module, len(claims)))
+        pool.submit(cast("Work[object]", work))
+        try:
+            await work.done
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        return work.in_order()
+
+    async def agree(self, jobs: Sequence[Job]) -> Sequence[Done | CryptosvcError]:
+        """Make GMACs, or decrypt, under keys agreed with key-agreement keys of one module; items fail one by one.
+
+        Errors are Unavailable (also where the module lacks the key derivation and the environment is `live`), Busy,
+        Corrupt (the object is not the recorded one), Forbidden (a tag does not verify), OutcomeUnknown (a call does not
+        come back).
+
+        Raises:
+            ValueError: keys of more than one module.
+
+        """
+        if not jobs:
+            return []
+        (module,) = {job.key.module for job in jobs}
+        try:
+            pool = self._open_pool(module)
+        except CryptosvcError as error:
+            return [error for _ in jobs]
+        if self._under_way[module] + len(jobs) > self._queue_items:
+            return [busy(module) for _ in jobs]
+        work = AgreementWork(jobs, time.monotonic() - self._clock.now().at / 1e9, self._inbox_here())
+        self._under_way[module] += len(jobs)
+        work.done.add_done_callback(lambda _: self._settle(module, len(jobs)))
         pool.submit(cast("Work[object]", work))
         try:
             await work.done

@@ -7,6 +7,8 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from cryptosvc.adapters.hsm import faults, objects
+from cryptosvc.adapters.hsm.agreeing import Derivation, derives_itself, require_derives
+from cryptosvc.adapters.hsm.agreement_work import AgreementWork
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.constants import Ckr
 from cryptosvc.adapters.hsm.cryptoki import CryptokiError
@@ -53,6 +55,8 @@ class Lane:
         self._session = 0
         self._session_argument = ctypes.c_ulong()  # converted once, not for every call
         self._handles: dict[str, tuple[KeyRecord, int]] = {}
+        self._derivation: Derivation | None = None
+        self._derivers: set[int] = set()
         self._result = ctypes.create_string_buffer(_LONGEST_RESULT)
         self._length = ctypes.c_ulong()
         self._result_at = ctypes.cast(self._result, ctypes.c_void_p)
@@ -110,6 +114,8 @@ class Lane:
     def _use(self, token: OpenToken, work: "Work[object]", index: int) -> bytes | CryptosvcError:
         if token is not self._token or not self._session:
             self._open(token)
+        if isinstance(work, AgreementWork):
+            return self._agree(work, index)
         functions, session = self._functions, self._session_argument
         key, octets = work.item(index)
         # 1 the handle, from the cache where the record is the one it was found for
@@ -120,7 +126,7 @@ class Lane:
         if code:
             if faults.fault_of(code) is not faults.Fault.STALE:
                 raise CryptokiError("C_SignInit", code)
-            self._handles.clear()
+            self._forget()
             code = functions.C_SignInit(session, work.mechanism, self._find(key))
             if code:
                 raise CryptokiError("C_SignInit", code)
@@ -131,6 +137,25 @@ class Lane:
         if not code and length.value == work.octets:
             return self._result.raw[: work.octets]
         return self._failed_use(token, code)
+
+    def _agree(self, work: AgreementWork, index: int) -> bytes | CryptosvcError:
+        """Derive and use a session key. What fails half way has told nobody anything, so it may be asked for again."""
+        job = work.jobs[index]
+        handle = self._find(job.key)
+        if handle not in self._derivers:
+            require_derives(self._functions, self._session, handle, job.key.label)
+            self._derivers.add(handle)
+        if self._derivation is None:
+            itself = derives_itself(self._functions, self._session, handle)
+            self._derivation = Derivation.MODULE if itself else Derivation.SERVICE
+        work.require_allowed(self.pool.config, self._derivation)
+        try:
+            return work.perform(index, self._functions, self._session, handle, self._derivation)
+        except CryptokiError as error:
+            if faults.fault_of(error.code) is not faults.Fault.STALE:
+                raise
+            self._forget()
+            return work.perform(index, self._functions, self._session, self._find(job.key), self._derivation)
 
     def _failed_use(self, token: OpenToken, code: int) -> CryptosvcError:
         if code == Ckr.OK:
@@ -155,8 +180,14 @@ class Lane:
         self._handles[key.key_id] = (key, handle)
         return handle
 
-    def _open(self, token: OpenToken) -> None:
+    def _forget(self) -> None:
+        """Handles are of one session and of objects as they lay there."""
         self._handles.clear()
+        self._derivers.clear()
+
+    def _open(self, token: OpenToken) -> None:
+        self._forget()
+        self._derivation = None
         self._token, self._session = token, 0
         self._session = open_session(self._functions, token.slot)
         self._session_argument.value = self._session
@@ -164,7 +195,7 @@ class Lane:
     def _close(self) -> None:
         """Close the session, where the library is still the one it was opened in. `started` is set by the caller."""
         session, self._session = self._session, 0
-        self._handles.clear()
+        self._forget()
         if session and self._token is not None and self._token.generation == self.pool.library.live:
             self._functions.C_CloseSession(session)
 

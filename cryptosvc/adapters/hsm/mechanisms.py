@@ -75,7 +75,8 @@ ROWS = (
         Capability.AGREE_KEYS,
         (Ckm.ECDH1_DERIVE,),
         needed=False,
-        remark="the KDF of GBCS (CKD_SHA256_KDF_SP800) is a parameter, not advertised; SoftHSM and NSS lack it",
+        remark="the KDF of GBCS (CKD_SHA256_KDF_SP800) is a parameter, not advertised: SoftHSM and NSS lack it, "
+        "kryoptic has it; in live a module without it makes no MAC",
     ),
     Row(Capability.GMAC, (Ckm.AES_GCM,), needed=False),
     Row(Capability.CMAC, (Ckm.AES_CMAC,), needed=False),

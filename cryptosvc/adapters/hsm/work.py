@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from ctypes import c_void_p, cast, pointer
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from cryptosvc.adapters.hsm.constants import Ckm
 from cryptosvc.adapters.hsm.cryptoki import Mechanism
@@ -170,15 +170,21 @@ class MacWork(Work["bytes | CryptosvcError"]):
         raise outcome
 
 
+class Awaited(Protocol):
+    """A work that a coroutine waits for."""
+
+    done: "asyncio.Future[None]"
+
+
 class Inbox:
     """Finished works on their way to an event loop: one wake-up for all that finish before it runs."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._works: deque[SignWork] = deque()
+        self._works: deque[Awaited] = deque()
         self._woken = False
 
-    def post(self, work: SignWork) -> None:
+    def post(self, work: "Awaited") -> None:
         """From any thread. Appending first means that a wake-up seen as pending has not yet looked."""
         self._works.append(work)
         if not self._woken:
