@@ -28,7 +28,19 @@ _IDS = {"key": "key_id", "caller": "caller_id", "custodian": "custodian_id", "mo
 
 
 def founded(folder: Path, **settings: object) -> tuple[Deployment, dict[str, Person]]:
-    """Draw up a genesis, have four custodians sign it one after another, and begin with it; not started."""
+    """Begin with a genesis that four custodians signed; not started."""
+    deployment, people = drawn_up(folder, **settings)
+    signed = folder / f"genesis.{len(NAMES)}"
+    answer = deployment.json("genesis", str(signed), "--config", str(deployment.config))
+    (folder / "log.pub.pem").write_text(answer["log_public_key"])
+    assert answer["custodians"] == list(NAMES)
+    return deployment, people
+
+
+def drawn_up(
+    folder: Path, *, signed: bool = True, **settings: object
+) -> tuple[Deployment, dict[str, Person]]:
+    """Draw up a genesis, `genesis.0`, and have four custodians sign it one after another, `genesis.1` to `genesis.4`."""
     deployment = prepared(folder, **settings)
     deployment.identity("office")
     people = {name: person(name, system=SystemName("fault")) for name in NAMES}
@@ -41,17 +53,16 @@ def founded(folder: Path, **settings: object) -> tuple[Deployment, dict[str, Per
         tables.append(_custodian(name))
     tables += [_caller("office", "govern = true"), _caller("auditor", "govern = false\nauditor = true")]
     (folder / "genesis.toml").write_text("\n".join(tables))
+    if not signed:
+        return deployment, people
+    before = folder / "genesis.0"
     config = ("--config", str(deployment.config))
-    signed = folder / "genesis.0"
-    deployment.json("genesis-draft", str(folder / "genesis.toml"), *config, "-o", str(signed))
+    deployment.json("genesis-draft", str(folder / "genesis.toml"), *config, "-o", str(before))
     for number, name in enumerate(NAMES, 1):
         after = folder / f"genesis.{number}"
         key = str(folder / f"{name}.pem")
-        deployment.json("genesis-sign", str(signed), "--key", key, "-o", str(after), "--yes")
-        signed = after
-    answer = deployment.json("genesis", str(signed), *config)
-    (folder / "log.pub.pem").write_text(answer["log_public_key"])
-    assert answer["custodians"] == list(NAMES)
+        deployment.json("genesis-sign", str(before), "--key", key, "-o", str(after), "--yes")
+        before = after
     return deployment, people
 
 
