@@ -58,7 +58,8 @@ class Stand:
 
     def __init__(self, folder: Path, *, system: str = "dcc-oca", cards: Sequence[str] = ()) -> None:
         self.deployment: Deployment = prepared(folder / "deployment", system=system)
-        self.deployment.init("")
+        made = self.deployment.init("")
+        (self.deployment.folder / "service.pub.pem").write_text(made["service_public_key"])
         self.system = system
         self.folder = folder
         self.office = folder / "office"

@@ -8,9 +8,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from cryptosvc.config.ceremony import read_ceremony
+from cryptosvc.core import destruction as destruction_of
 from cryptosvc.core.ceremony.guide import NAME, presses
 from tests.ceremonies import FOLDER
 from tests.ceremony_stand import Stand, attend, issuer
@@ -34,6 +35,11 @@ def point_of(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
     key = certificate.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     return key
+
+
+def spki_of(path: Path) -> bytes:
+    key = load_pem_public_key(path.read_bytes())
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def facts_of(path: Path, number: int) -> dict:
@@ -139,13 +145,20 @@ class TestTheLifeOfAnOca:
         facts = facts_of(stand.transcript(destruction), 3)
         assert (facts["state"], facts["objects_left"], facts["copies_left"]) == ("destroyed", 0, 0)
         assert facts["approved_by"] == ["carl", "cleo", "cyd"]
+        certificate = destruction_of.verify(
+            (stand.office / "files" / "issuing-oca-1.destruction.json").read_bytes(),
+            spki_of(stand.deployment.folder / "service.pub.pem"),
+            spki_of(stand.deployment.folder / "log.pub.pem"),
+        )
+        assert certificate.key.key_id == "issuing-oca-1"
 
     def test_suspension_and_compromise(self, stand: Stand) -> None:
         changes = {"issuing__oca__1": "issuing-oca-2"}
         suspension = stand.file("emergency-suspension", **changes)
         compromise = stand.file("compromise", **changes)
-        assert stand.held("run", suspension) == "completed"
-        assert stand.held("run", compromise) == "completed"
+        with stand.deployment.serving():  # the service goes on meanwhile
+            assert stand.held("run", suspension) == "completed"
+            assert stand.held("run", compromise) == "completed"
         assert stand.verified(suspension)["outcome"] == "completed"
         assert stand.verified(compromise)["outcome"] == "completed"
         arl = x509.load_der_x509_crl(paper(stand, "organisation-arl-after-compromise"))

@@ -18,14 +18,14 @@ from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed, Wrong
 from cryptosvc.core.keyclass import AUTHORITY_CLASSES
 from cryptosvc.core.life import NANOSECONDS, UnixSeconds
 from cryptosvc.core.lifecycle import effective
-from cryptosvc.core.names import ModuleName
+from cryptosvc.core.names import KeyId, ModuleName
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.ceremony import Found, Scene
 from cryptosvc.wiring.ceremony import said
 from cryptosvc.wiring.ceremony.governed import Carried, Governing, Step, carried
 from cryptosvc.wiring.ceremony.making import Maker
 from cryptosvc.wiring.ceremony.office import Office
-from cryptosvc.wiring.ceremony.rereading import Rereader, fingerprint, key_fingerprint
+from cryptosvc.wiring.ceremony.rereading import Rereader, destruction_file, fingerprint, key_fingerprint
 from cryptosvc.wiring.ceremony.shelf import FILES, PAPERS, Shelf
 
 UNSUPPORTED: Mapping[ActKind, str] = {
@@ -44,10 +44,17 @@ _GOVERNED = {
     ActKind.SUSPEND: "key.suspend",
     ActKind.RESUME: "key.resume",
     ActKind.DEACTIVATE: "key.deactivate",
-    ActKind.DESTROY: "key.destroy",
     ActKind.COMPROMISE: "key.compromise",
     ActKind.SUPERSEDE: "key.supersede",
 }
+
+_LAST = {
+    ActKind.GENERATE_KEY: "key.generate",
+    ActKind.RENEW: "key.renew",
+    ActKind.DESTROY: "key.destroy",
+}
+"""Acts that are more than one governed act with its parameters → the last, whose record says what was approved."""
+_ASKED_AGAIN = 3
 
 
 class OfficeActs:
@@ -89,6 +96,7 @@ class OfficeActs:
             ActKind.SIGN_ARL: self._list,
             ActKind.SIGN_CRL: self._list,
             ActKind.RENEW: self._renew,
+            ActKind.DESTROY: self._destroy,
             ActKind.EXPORT_PUBLIC: self._export,
             ActKind.REVOKE: self._revoke,
             ActKind.DECOMMISSION_SYSTEM: self._nothing,
@@ -172,6 +180,23 @@ class OfficeActs:
         paper = self._shelf.get(PAPERS, act.text("certificate"))
         asked = {"certificate": paper.hex(), "issuer": await self._issuer_of(act.text("key"), paper)}
         await self._governing.carry_out(step, "key.renew", act.text("key"), asked)
+
+    async def _destroy(self, act: Act, step: Step) -> None:
+        """Destroy, and lay the destruction certificate beside the other files."""
+        key_id = act.text("key")
+        await self._governing.carry_out(step, "key.destroy", key_id, {})
+        if not self._shelf.has(FILES, destruction_file(key_id)):
+            self._shelf.put(FILES, destruction_file(key_id), await self._destruction(KeyId(key_id)))
+
+    async def _destruction(self, key_id: KeyId) -> bytes:
+        for _ in range(_ASKED_AGAIN):
+            try:
+                return await self._office.certifier.certificate(key_id)
+            except (
+                Conflict
+            ):  # the log moved between its checkpoint and the certificate, or an earlier attempt was killed
+                continue
+        return await self._office.certifier.certificate(key_id)
 
     # Papers
 
@@ -280,8 +305,7 @@ class OfficeActs:
 
     async def _key_found(self, act: Act, step: Step) -> Found:
         key = await self._key(act.text("key"))
-        name = {ActKind.GENERATE_KEY: "key.generate", ActKind.RENEW: "key.renew"}.get(act.kind)
-        done = await self._carried(step, name or _GOVERNED[act.kind])
+        done = await self._carried(step, _LAST.get(act.kind) or _GOVERNED[act.kind])
         facts: dict[str, JsonValue] = {"state": key.state.value, **done.facts()}
         if act.kind is ActKind.GENERATE_KEY:
             facts |= {"transferable": key.transferable, "public_key": key.public_point.hex()}
@@ -289,6 +313,8 @@ class OfficeActs:
             # the store knows of no wrapped copy: no class in the table may be wrapped by the service
             left = int(dict(done.proposal.outcome)["objects_left"])
             facts |= {"objects_left": left, "copies_left": 0}
+            file = destruction_file(str(key.key_id))
+            return Found(facts, {**key_fingerprint(key), file: fingerprint(self._shelf.get(FILES, file))})
         return Found(facts, key_fingerprint(key))
 
     async def _carried(self, step: Step, name: str) -> Carried:

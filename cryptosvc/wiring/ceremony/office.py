@@ -10,6 +10,7 @@ from pathlib import Path
 import cryptosvc
 from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
+from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.adapters.hsm.vault import Pkcs11Vault
 from cryptosvc.adapters.policy.governance import GOVERNANCE_FILE, read_governance
 from cryptosvc.config.settings import Settings
@@ -17,14 +18,15 @@ from cryptosvc.core.case import Principal
 from cryptosvc.core.content.x509.profile import X509Profile
 from cryptosvc.core.custodian import CustodianRecord
 from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed
-from cryptosvc.core.names import ModuleName
+from cryptosvc.core.names import KeyId, ModuleName
 from cryptosvc.core.quorum import Governance
 from cryptosvc.core.registry import CallerRecord, CallerState, KeyRecord
 from cryptosvc.flow.ceremony import Identity
 from cryptosvc.flow.checkpoint import Checkpointer
+from cryptosvc.flow.destruction import Certifier
 from cryptosvc.flow.govern import Governor, Setting
 from cryptosvc.flow.sign import Signer
-from cryptosvc.wiring import modules, profiles, review, stores, worker
+from cryptosvc.wiring import modules, ownership, profiles, review, stores, worker
 
 DEFAULT_CALLER = "ceremony"
 """Id of the caller in whose name a ceremony asks the corridor; governance registers and grants it as any other."""
@@ -41,6 +43,7 @@ class Office:
     signer: Signer
     checkpointer: Checkpointer
     governor: Governor
+    certifier: Certifier
     setting: Setting
     principal: Principal
     x509: X509Profile
@@ -57,9 +60,16 @@ class Office:
 
     async def log_point(self) -> bytes:
         """Public point of the key that signs checkpoints; Corrupt where there is none."""
-        found = await self.key(self.settings.log.audit_key)
+        return await self._own_point(self.settings.log.audit_key)
+
+    async def service_point(self) -> bytes:
+        """Public point of the key that signs the service's statements; Corrupt where there is none."""
+        return await self._own_point(self.settings.log.service_key)
+
+    async def _own_point(self, key_id: str) -> bytes:
+        found = await self.key(key_id)
         if found is None:
-            raise Corrupt("the log has no audit-signing key", rule="registry/no-service")
+            raise Corrupt(f"the service's own key {key_id} is missing", rule="registry/no-service")
         return found.public_point
 
 
@@ -100,13 +110,16 @@ async def opened(settings: Settings, caller_id: str) -> AsyncIterator[Office]:
     """Open a deployment for a ceremony.
 
     Raises:
-        Forbidden: no caller of this id is registered.
+        Forbidden: no caller of this id is registered; a token belongs to another system.
         Unavailable, Corrupt, Malformed: as `stores.opened`, the module and the policies say.
 
     """
     clock = SystemClock()
     configs = modules.module_configs(settings)
     folder = stores.lock_folder(settings)
+    for config in configs:
+        with Provisioner(config, folder) as token:
+            ownership.require_own(token, settings, config.name)
     hsm = Pkcs11Hsm(configs, clock, folder)
     hsm.start()
     try:
@@ -130,6 +143,15 @@ async def opened(settings: Settings, caller_id: str) -> AsyncIterator[Office]:
                 signer=application.signer,
                 checkpointer=checkpointer,
                 governor=application.governor,
+                certifier=Certifier(
+                    store.registry,
+                    store.ledger,
+                    application.signer,
+                    checkpointer,
+                    service,
+                    KeyId(settings.log.service_key),
+                    settings.log.origin,
+                ),
                 setting=setting,
                 principal=await _principal(store, caller_id),
                 x509=profiles.profiles(settings).x509,

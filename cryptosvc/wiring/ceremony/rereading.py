@@ -11,6 +11,7 @@ import orjson
 from cryptography import x509
 
 from cryptosvc.core import checkpoint as notes
+from cryptosvc.core import destruction
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.ceremony.acts import Act
 from cryptosvc.core.ceremony.rows import ActKind, Thing
@@ -23,7 +24,7 @@ from cryptosvc.core.registry import KeyRecord, KeyState
 from cryptosvc.flow.ceremony import Found
 from cryptosvc.wiring import logkeys
 from cryptosvc.wiring.ceremony import papers, seen
-from cryptosvc.wiring.ceremony.governed import Step, carried
+from cryptosvc.wiring.ceremony.governed import Carried, Step, carried
 from cryptosvc.wiring.ceremony.office import Office
 from cryptosvc.wiring.ceremony.shelf import FILES, PAPERS, Shelf
 
@@ -88,7 +89,7 @@ class Rereader:
         mine = [one for one in held if (one.label, one.object_id) == (key.label, key.object_id)]
         if act.kind is ActKind.DESTROY:
             facts |= {"objects_left": len(mine), "copies_left": 0}
-            return Found(facts, key_fingerprint(key))
+            return await self._destroyed(key, done, facts)
         kinds = sorted(one.kind for one in mine)
         if kinds != ["private-key", "public-key"]:
             raise Corrupt(
@@ -115,6 +116,22 @@ class Rereader:
                 "public_key": seen.point_of_spki(point),
             }
         return Found(facts, key_fingerprint(key))
+
+    async def _destroyed(self, key: KeyRecord, done: Carried, facts: Mapping[str, JsonValue]) -> Found | None:
+        """The destruction certificate is verified as whoever is given it will."""
+        file = destruction_file(str(key.key_id))
+        if not self._shelf.has(FILES, file):
+            return None
+        envelope = self._shelf.get(FILES, file)
+        points = await self._office.service_point(), await self._office.log_point()
+        found = destruction.verify(envelope, *map(papers.spki, points))
+        if (found.key.key_id, found.proposal.proposal_id) != (key.key_id, done.proposal.proposal_id):
+            raise Corrupt(
+                f"the file {file} certifies another destruction than this one",
+                rule="ceremony/destruction",
+                clause="G5.13(c)",
+            )
+        return Found(facts, {**key_fingerprint(key), file: fingerprint(envelope)})
 
     # Papers
 
@@ -261,6 +278,11 @@ class Rereader:
         if found is None:
             raise Malformed(f"there is no key {key_id}", rule="ceremony/not-there", field="key")
         return found
+
+
+def destruction_file(key_id: str) -> str:
+    """Name of the file with a key's destruction certificate."""
+    return f"{key_id}.destruction.json"
 
 
 def fingerprint(octets: bytes) -> str:
