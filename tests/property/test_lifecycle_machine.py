@@ -207,12 +207,12 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: not self.lapsed)
     @rule(
         name=st.sampled_from(KEYS),
-        kind=st.sampled_from(("gentle", "gentle", "gentle", "gentle", "legal", "any")),
+        kind=st.sampled_from(("gentle", "gentle", "gentle", "legal", "any", "any")),
         pick=st.sampled_from(range(60)),
         ago=st.integers(0, 1000),
     )
     def happens(self, name: str, kind: str, pick: int, ago: int) -> None:
-        """An event that the table has now, or, one time in six, any."""
+        """An event that the table has now, or, one time in three, any."""
         legal = [event for event in EVENTS if (self.models[name].at(self.now), event) in TRANSITIONS]
         gentle = [event for event in legal if event not in ENDS]
         choice = {"gentle": gentle, "legal": legal, "any": EVENTS}[kind] or EVENTS
