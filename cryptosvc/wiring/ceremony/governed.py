@@ -1,11 +1,12 @@
 """A governed act in a ceremony: proposed by one of those present, approved by the custodians, carried out at once.
 
-The nonce of its statement is derived from the ceremony and the step, so that whoever resumes finds in the registry
+The nonce of its statement begins with a mark of ceremony and step, so that whoever resumes finds in the registry
 what this very step has done. What a kill left half done is undone and done again: a key that was generated and not
 recorded was never used by anybody, so it is destroyed.
 """
 
 import hashlib
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
 from cryptosvc.core.names import Environment, SystemName
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.record import Because
-from cryptosvc.core.registry import KeyRecord
+from cryptosvc.core.registry import KeyRecord, KeyState
 from cryptosvc.core.statement import STATEMENT_TYPE, Statement
 from cryptosvc.flow.govern import Governor, Setting
 from cryptosvc.flow.ports import Clock, Records, Vault
@@ -42,9 +43,9 @@ class Step:
     number: int
     title: str
 
-    def nonce(self, act: str) -> str:
-        """What ties a statement to the step: 16 octets, hex."""
-        return hashlib.sha256(f"{self.ceremony}/{self.number}/{act}".encode()).hexdigest()[:32]
+    def mark(self, act: str) -> str:
+        """What ties a statement to the step: the first 8 octets of its nonce, hex; the others differ each time."""
+        return hashlib.sha256(f"{self.ceremony}/{self.number}/{act}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,28 +126,32 @@ class Governing:
             proposed_by=self._controllers.proposer,
             proposed_at=now,
             expires_at=UnixSeconds(now + OPEN_SECONDS),
-            nonce=step.nonce(name),
+            nonce=step.mark(name) + secrets.token_hex(8),
         )
 
     def _signed(self, person: str, octets: bytes) -> bytes:
         return self._room.sign(person, STATEMENT_TYPE, octets)
 
     async def _undo(self, step: Step, name: str) -> None:
-        """Close what an earlier attempt of this step left being carried out."""
-        for one in await _of(self._records, step, name):
-            if one.state is not ProposalState.EXECUTING:
-                continue
-            key = await self._records.record("key-record", one.statement.subject)
-            if act_named(name).event is Event.GENERATE and isinstance(key, KeyRecord):
+        """Close what an earlier attempt of this step left being carried out, then clear what it left in the module.
+
+        In this order: where somebody else finishes the proposal meanwhile, the change is a Conflict and nothing is lost.
+        """
+        attempts = await _of(self._records, step, name)
+        for one in attempts:
+            if one.state is ProposalState.EXECUTING:
+                failed = replace(
+                    one,
+                    version=one.version + 1,
+                    state=ProposalState.FAILED,
+                    ended_on=UnixSeconds(self._clock.now().at // NANOSECONDS),
+                    outcome=(("rule", "ceremony/interrupted"),),
+                )
+                await self._records.change([failed], Because("proposal", one.proposal_id))
+        if attempts and act_named(name).event is Event.GENERATE:
+            key = await self._records.record("key-record", attempts[0].statement.subject)
+            if isinstance(key, KeyRecord) and key.state is KeyState.ORDERED:
                 await self._vault.destroy(key)  # made and not recorded: nobody has used it
-            failed = replace(
-                one,
-                version=one.version + 1,
-                state=ProposalState.FAILED,
-                ended_on=UnixSeconds(self._clock.now().at // NANOSECONDS),
-                outcome=(("rule", "ceremony/interrupted"),),
-            )
-            await self._records.change([failed], Because("proposal", one.proposal_id))
 
 
 async def carried(records: Records, step: Step, name: str) -> Carried | None:
@@ -159,9 +164,9 @@ async def carried(records: Records, step: Step, name: str) -> Carried | None:
 
 
 async def _of(records: Records, step: Step, name: str) -> list[ProposalRecord]:
-    nonce = step.nonce(name)
+    mark = step.mark(name)
     return [
         one
         for one in await records.of_kind("proposal-record")
-        if isinstance(one, ProposalRecord) and one.statement.nonce == nonce
+        if isinstance(one, ProposalRecord) and one.statement.nonce.startswith(mark)
     ]
