@@ -206,14 +206,8 @@ def conclude(
     # 5 records beside the log
     _compare(records, versions)
     # 6 every change, from the genesis on
-    owner = Owner(origin, str(genesis.get("system", "")), str(genesis.get("environment", "")))
-    founded = begun_by(genesis, chunks[0].first_beside.get("genesis", "")) if chunks else None
-    derived = derivation.derived(
-        changes,
-        owner,
-        {} if founded is None else documents(founded),
-        shortcut=genesis.get("shortcut") is True,
-    )
+    environment = str(genesis.get("environment", ""))
+    derived = _derived(chunks[0], changes, origin) if chunks else Derived()
     kinds: Counter[str] = Counter()
     for chunk in chunks:
         kinds.update(chunk.kinds)
@@ -224,9 +218,18 @@ def conclude(
         len(checkpoints),
         len(records),
         dict(sorted(kinds.items())),
-        owner.environment,
+        environment,
         derived,
     )
+
+
+def _derived(first: ChunkFindings, changes: Sequence[RecordChange], origin: str) -> Derived:
+    """Derive every change again, from what entry 0 says on."""
+    entry = first.first
+    owner = Owner(origin, str(entry.get("system", "")), str(entry.get("environment", "")))
+    founded = begun_by(entry, first.first_beside.get("genesis", ""))
+    named = {} if founded is None else documents(founded)
+    return derivation.derived(changes, owner, named, shortcut=entry.get("shortcut") is True)
 
 
 def prefixes_in(start: int, sizes: Iterable[int]) -> list[int]:

@@ -16,7 +16,7 @@ from cryptosvc.core.content.base import Content
 from cryptosvc.core.described import PERSONAL_KINDS, described
 from cryptosvc.core.errors import CryptosvcError, Refusal
 from cryptosvc.core.judge import Authorised
-from cryptosvc.core.names import Environment, UnixNanoseconds
+from cryptosvc.core.names import UnixNanoseconds
 from cryptosvc.core.registry import KeyRecord, Record, record_document, record_id, record_kind
 from cryptosvc.core.values import quickly
 
@@ -46,10 +46,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """What the module gave back for a claim: r‖s, 64 octets."""
+    """What the module gave back for a claim: r‖s, 64 octets; or a MAC, 12 octets, and where its key was derived."""
 
     claim: Claim
     signature: bytes
+    derivation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,12 +251,18 @@ def commitment(salt: bytes, name: str, value: str) -> str:
 
 
 def signed_leaf(
-    start: Mapping[str, JsonValue], withheld: Mapping[str, str], result_digest: bytes, salt: bytes
+    start: Mapping[str, JsonValue],
+    withheld: Mapping[str, str],
+    result_digest: bytes,
+    salt: bytes,
+    derivation: str = "",
 ) -> Leaf:
-    """The leaf of a use that ended with a checked result."""
+    """The leaf of a use that ended with a checked result; of a MAC it says where the key was derived (G2.44(b))."""
     entry = dict(start)
-    entry["outcome"] = "signed"
+    entry["outcome"] = "authenticated" if derivation else "signed"
     entry["result_digest"] = result_digest.hex()
+    if derivation:
+        entry["derivation"] = derivation
     return sealed(entry, withheld, salt)
 
 
@@ -367,51 +374,3 @@ def registered_leaf(
     if record_kind(record) in PERSONAL_KINDS:
         withheld[record_kind(record).removesuffix("-record")] = record_id(record)
     return sealed(entry | described(record), withheld, salt)
-
-
-@dataclass(frozen=True, slots=True)
-class Founding:
-    """How a log begins.
-
-    Args:
-        genesis: DSSE envelope of the signed genesis (`core/genesis.py`); empty where there is none.
-        digest: lower-case hex SHA-256 of the genesis document; empty where there is none.
-        shortcut: `init` may register without approval from here on; in environment test only.
-
-    """
-
-    genesis: bytes = b""
-    digest: str = ""
-    shortcut: bool = True
-
-
-SHORTCUT = Founding()
-"""How `init` begins a log of environment test: nobody signed for it, and the log says so."""
-
-
-def genesis_leaf(
-    origin: str,
-    scope: Scope,
-    at: UnixNanoseconds,
-    time_quality: str,
-    founding: Founding = SHORTCUT,
-    salt: bytes = b"",
-) -> Leaf:
-    """The first leaf: which log this is, which system and environment own it (G2.20, G3.14), and how it began."""
-    entry: dict[str, JsonValue] = {
-        "v": ENTRY_VERSION,
-        "kind": "genesis",
-        "time": str(at),
-        "time_quality": time_quality,
-        "operation": "init" if founding.shortcut else "found",
-        "origin": origin,
-        "shortcut": founding.shortcut and scope.environment == Environment.TEST.value,
-        "system": scope.system,
-        "environment": scope.environment,
-        "worker": scope.worker,
-        "software": scope.software,
-    }
-    if not founding.genesis:
-        return sealed(entry, {}, b"")
-    entry["genesis"] = founding.digest
-    return sealed(entry, {"genesis": founding.genesis.decode()}, salt)

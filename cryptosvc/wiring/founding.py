@@ -22,14 +22,14 @@ from cryptosvc.core import dsse
 from cryptosvc.core import genesis as founding
 from cryptosvc.core.custodian import CustodianRecord, CustodianState, Engagement, Privilege
 from cryptosvc.core.errors import Conflict, Forbidden, Malformed
+from cryptosvc.core.founding import Founding
 from cryptosvc.core.genesis import GENESIS_TYPE, Genesis
 from cryptosvc.core.keyclass import ceiling
 from cryptosvc.core.life import NANOSECONDS, Asset, Event, Life, UnixSeconds
 from cryptosvc.core.names import CallerId, KeyId, Operation, SystemName
-from cryptosvc.core.record import Because, Founding
+from cryptosvc.core.record import Because
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyRecord
 from cryptosvc.wiring import logkeys, modules, ownership, profiles, review, stores, worker
-from cryptosvc.wiring.provision import make_head_key, public_pem, tokens_of
 
 
 def draft(config: Path, file: Path) -> bytes:
@@ -101,11 +101,11 @@ async def founded(
         )
     migrate(settings.store.url)
     configs = {config.name: config for config in modules.module_configs(settings)}
-    with tokens_of(configs, settings) as tokens:
+    with modules.tokens_of(configs, stores.lock_folder(settings)) as tokens:
         for name, token in tokens.items():
             ownership.take(token, settings, name)
         log_token = tokens[logkeys.log_module(settings)]
-        make_head_key(settings, log_token)
+        logkeys.make_head_key(settings, log_token)
         points: dict[str, bytes] = {str(settings.log.head_key): b""}
         for done, one in enumerate(genesis.keys):
             progress(f"key {one.key_id}", done, len(genesis.keys))
@@ -131,7 +131,7 @@ async def founded(
         "custodians": tuple(one.custodian_id for one in genesis.custodians),
         "callers": tuple(str(one.caller_id) for one in genesis.callers),
         "keys_generated": tuple(str(one.key_id) for one in genesis.keys),
-        "log_public_key": public_pem(points[str(settings.log.audit_key)]),
+        "log_public_key": logkeys.public_pem(points[str(settings.log.audit_key)]),
     }
 
 

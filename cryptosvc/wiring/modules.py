@@ -1,9 +1,13 @@
 """Settings → what the HSM adapter and the assurance table take."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, time
+from pathlib import Path
 
 from cryptosvc.adapters.hsm.assurance import Assurance, ModuleConfig
 from cryptosvc.adapters.hsm.pins import PinCredential, PinFile, PinSource
+from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.config.settings import ModuleSettings, Settings
 from cryptosvc.core.assurance import AcceptedStandard, AssuranceProfile
 from cryptosvc.core.names import ModuleName
@@ -62,3 +66,14 @@ def _pin(module: ModuleSettings) -> PinSource:
 
 def _midnight(day: date) -> int:
     return int(datetime.combine(day, time(), UTC).timestamp()) * _NANOSECONDS
+
+
+@contextmanager
+def tokens_of(
+    configs: Mapping[ModuleName, ModuleConfig], lock_folder: Path
+) -> Iterator[dict[ModuleName, Provisioner]]:
+    """Every module's token, opened for making keys."""
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(Provisioner(config, lock_folder)) for name, config in configs.items()
+        }

@@ -4,17 +4,14 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from cryptosvc.adapters.clock import SystemClock
-from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.adapters.hsm.vault import identity
@@ -24,10 +21,10 @@ from cryptosvc.config.provisioning import CallerEntry, KeyEntry, Provisioning, r
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core.asset import ModuleRecord
 from cryptosvc.core.errors import Conflict, Forbidden, Malformed
+from cryptosvc.core.founding import SHORTCUT
 from cryptosvc.core.keyclass import ceiling
 from cryptosvc.core.life import Asset
 from cryptosvc.core.names import CallerId, Environment, Eui64, KeyId, ModuleName, SystemName
-from cryptosvc.core.record import SHORTCUT
 from cryptosvc.core.registry import (
     CallerRecord,
     CallerState,
@@ -38,7 +35,7 @@ from cryptosvc.core.registry import (
     caller_document,
     record_id,
 )
-from cryptosvc.wiring import logkeys, modules, ownership, profiles, stores, worker
+from cryptosvc.wiring import founding, logkeys, modules, ownership, profiles, stores, worker
 from cryptosvc.wiring.certifying import certificate_named, certified
 
 _OPERATOR = "whoever ran init"
@@ -79,8 +76,6 @@ def run(config: Path, file: Path, progress: Progress) -> Document:
 
 
 async def _run(settings: Settings, provisioning: Provisioning, progress: Progress) -> Document:
-    from cryptosvc.wiring import founding  # noqa: PLC0415 - it is made of what stands here
-
     if provisioning.genesis is not None and not settings.store.anchor.exists():
         signed = profiles.read_octets(provisioning.genesis, "genesis")
         await founding.founded(settings, signed, progress, shortcut=True)
@@ -92,12 +87,12 @@ async def provisioned(settings: Settings, provisioning: Provisioning, progress: 
     migrate(settings.store.url)
     configs = {config.name: config for config in modules.module_configs(settings)}
     fresh = not settings.store.anchor.exists()
-    with tokens_of(configs, settings) as tokens:
+    with modules.tokens_of(configs, stores.lock_folder(settings)) as tokens:
         for name, token in tokens.items():
             ownership.take(token, settings, name)
         log_token = tokens[logkeys.log_module(settings)]
         if fresh:
-            make_head_key(settings, log_token)
+            logkeys.make_head_key(settings, log_token)
         clock = SystemClock()
         hsm = Pkcs11Hsm(tuple(configs.values()), clock, stores.lock_folder(settings))
         hsm.start()
@@ -166,8 +161,8 @@ async def _provision(
         "callers_registered": tuple(plan.callers),
         "remarks": tuple(plan.remarks),
         "log_entries": head.size,
-        "log_public_key": public_pem(view.keys[audit_key].public_point),
-        "service_public_key": public_pem(view.keys[service_key].public_point),
+        "log_public_key": logkeys.public_pem(view.keys[audit_key].public_point),
+        "service_public_key": logkeys.public_pem(view.keys[service_key].public_point),
     }
 
 
@@ -199,20 +194,6 @@ async def _require_shortcut(store: stores.Opened) -> None:
 async def _keys(store: stores.Opened, settings: Settings, provisioning: Provisioning) -> list[KeyRecord]:
     systems = {settings.deployment.system} | {entry.system for entry in provisioning.keys if entry.system}
     return [record for system in systems for record in await store.registry.keys_of(SystemName(system))]
-
-
-def make_head_key(settings: Settings, token: Provisioner) -> None:
-    """Generate the log-authentication key. One that is there already authenticates another log, or a lost one."""
-    record = logkeys.head_key(settings)
-    try:
-        token.generate(record.label, record.object_id, ceiling(record.key_class).template)
-    except Conflict:
-        raise Conflict(
-            f"the token has a log key {record.label!r} but this host has no anchor ({settings.store.anchor}): the log "
-            "began before. Put the anchor and the store back, or begin a new log on an empty token",
-            rule="init/log-began",
-            clause="G2.27",
-        ) from None
 
 
 def _log_entries(settings: Settings) -> Iterator[KeyEntry]:
@@ -347,24 +328,8 @@ def _checker_key(entry: CallerEntry) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-@contextmanager
-def tokens_of(
-    configs: dict[ModuleName, ModuleConfig], settings: Settings
-) -> Iterator[dict[ModuleName, Provisioner]]:
-    """Every module's token, opened for making keys."""
-    with ExitStack() as stack:
-        folder = stores.lock_folder(settings)
-        yield {name: stack.enter_context(Provisioner(config, folder)) for name, config in configs.items()}
-
-
 def _differs(name: str, what: str) -> Conflict:
     return Conflict(
         f"{name} is registered with another {what} than the file says; init adds, it does not change",
         rule="init/differs",
     )
-
-
-def public_pem(public_point: bytes) -> str:
-    """SubjectPublicKeyInfo, PEM."""
-    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_point)
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

@@ -14,7 +14,8 @@ from cryptosvc.adapters.store.ledger import Ledger
 from cryptosvc.adapters.store.registry import StoredRegistry
 from cryptosvc.config.settings import Settings
 from cryptosvc.core.errors import Corrupt, Forbidden, Unavailable
-from cryptosvc.core.record import Founding, Scope
+from cryptosvc.core.founding import Founding
+from cryptosvc.core.record import Scope
 from cryptosvc.wiring import logkeys
 from cryptosvc.wiring.chores import BothLeads, HostLead, Lead
 

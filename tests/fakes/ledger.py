@@ -15,6 +15,7 @@ from cryptosvc.core.errors import (
     Repeated,
     WrongState,
 )
+from cryptosvc.core.founding import genesis_leaf
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.merkle import consistency_proof, inclusion_proof, leaf_hash, root_of
 from cryptosvc.core.names import KeyId, SystemName, UnixNanoseconds
@@ -29,7 +30,6 @@ from cryptosvc.core.record import (
     Refused,
     Scope,
     failed_leaf,
-    genesis_leaf,
     observed_leaf,
     opening,
     refused_leaf,

@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from cryptosvc.client.asynchronous import AsyncClient
 from cryptosvc.client.calls import Client
 from cryptosvc.client.errors import AwaitingApproval, Conflict, InvalidRequest, NotPermitted, WrongState
 from cryptosvc.client.governance import LIST, AsyncGovernance, Governance
 from cryptosvc.core import statement as statements
+from cryptosvc.core.errors import Unavailable
 from cryptosvc.core.life import DAY
 from cryptosvc.core.names import CallerId
 from cryptosvc.core.registry import Grant
@@ -237,3 +240,24 @@ async def test_the_blocking_client_has_the_same_calls():
                 return states
 
         assert await asyncio.to_thread(walk) == ["open", "done", "done", "ordered", "withdrawn"]
+
+
+async def test_health_and_reflection_name_the_service():
+    async with here() as at, grpc_channel(at) as channel:
+        health = channel.unary_unary("/grpc.health.v1.Health/Check")
+        answer = await health(
+            HealthCheckRequest(service="cryptosvc.v1.GovernanceService").SerializeToString()
+        )
+        assert HealthCheckResponse.FromString(answer).status == HealthCheckResponse.SERVING
+        listing = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        asked = ServerReflectionRequest(list_services="").SerializeToString()
+        async for frame in listing(iter([asked])):
+            found = ServerReflectionResponse.FromString(frame).list_services_response.service
+            assert "cryptosvc.v1.GovernanceService" in {one.name for one in found}
+            break
+        at.service.broken["store"] = Unavailable("the store is away", rule="store/gone")
+        await at.service.server.probe.once()
+        answer = await health(
+            HealthCheckRequest(service="cryptosvc.v1.GovernanceService").SerializeToString()
+        )
+        assert HealthCheckResponse.FromString(answer).status == HealthCheckResponse.NOT_SERVING

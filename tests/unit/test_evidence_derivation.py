@@ -19,10 +19,11 @@ from cryptosvc.core import checkpoint
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.evidence import RecordBeside, Verdict
+from cryptosvc.core.founding import genesis_leaf
 from cryptosvc.core.life import DAY, NANOSECONDS, Life
 from cryptosvc.core.merkle import leaf_hash, root_of
 from cryptosvc.core.names import UnixNanoseconds
-from cryptosvc.core.record import Because, Leaf, Scope, genesis_leaf, registered_leaf
+from cryptosvc.core.record import Because, Leaf, Scope, registered_leaf
 from cryptosvc.core.registry import (
     KeyRecord,
     KeyState,

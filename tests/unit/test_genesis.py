@@ -9,9 +9,10 @@ import pytest
 from cryptosvc.core import dsse, genesis
 from cryptosvc.core.custody import Rules
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Forbidden, Malformed
+from cryptosvc.core.founding import SHORTCUT, Founding, genesis_leaf
 from cryptosvc.core.genesis import GENESIS_TYPE, Genesis
 from cryptosvc.core.names import CallerId, Environment, UnixNanoseconds
-from cryptosvc.core.record import SHORTCUT, Because, Founding, Scope, genesis_leaf
+from cryptosvc.core.record import Because, Scope
 from cryptosvc.core.registry import Grant, KeyState
 from cryptosvc.core.replay import replayed
 from tests.claims import caller_record, key_record

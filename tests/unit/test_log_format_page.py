@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cryptosvc.adapters.store.recording import Preparer, expired_leaf
-from cryptosvc.core import record
+from cryptosvc.core import founding, record
 from cryptosvc.core.case import Case, Request
 from cryptosvc.core.content import forms
 from cryptosvc.core.content.base import Statement
@@ -100,9 +100,9 @@ async def every_leaf() -> list[Leaf]:
         limited = replace(key, life=replace(key.life, usage_limit=7))
         registered = (key, limited, caller_record(), CUSTODIAN, PROPOSAL, MODULE)
         found += [record.registered_leaf(one, SCOPE, AT, "synchronised", SALT) for one in registered]
-    found.append(record.genesis_leaf("a/log", SCOPE, AT, "synchronised"))
-    signed = record.Founding(b"{}", "ab" * 32, shortcut=False)
-    found.append(record.genesis_leaf("a/log", SCOPE, AT, "synchronised", signed, SALT))
+    found.append(founding.genesis_leaf("a/log", SCOPE, AT, "synchronised"))
+    signed = founding.Founding(b"{}", "ab" * 32, shortcut=False)
+    found.append(founding.genesis_leaf("a/log", SCOPE, AT, "synchronised", signed, SALT))
     return found
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from cryptosvc.core.canonical import canonical, digest
 from cryptosvc.core.errors import Malformed
+from cryptosvc.core.founding import genesis_leaf
 from cryptosvc.core.names import (
     CallerId,
     Environment,
@@ -16,7 +17,7 @@ from cryptosvc.core.names import (
     UnixNanoseconds,
     UserRole,
 )
-from cryptosvc.core.record import Scope, commitment, genesis_leaf, registered_leaf
+from cryptosvc.core.record import Scope, commitment, registered_leaf
 from cryptosvc.core.registry import (
     CallerRecord,
     CallerState,

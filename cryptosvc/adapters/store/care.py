@@ -12,8 +12,9 @@ from cryptosvc.adapters.store.recording import Closing, Prepared, expired_leaf, 
 from cryptosvc.adapters.store.session import Deployment, RecordRow, Session
 from cryptosvc.adapters.store.writer import LogWriter, require_generation
 from cryptosvc.core.errors import Corrupt
+from cryptosvc.core.founding import Founding, genesis_leaf
 from cryptosvc.core.merkle import EMPTY, leaf_hash
-from cryptosvc.core.record import SALT_OCTETS, Founding, Scope, genesis_leaf
+from cryptosvc.core.record import SALT_OCTETS, Scope
 from cryptosvc.core.registry_tree import EMPTY as EMPTY_REGISTRY
 
 _SWEEP_GROUPS = 16

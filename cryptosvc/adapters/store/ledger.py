@@ -32,9 +32,10 @@ from cryptosvc.adapters.store.session import Session, Store
 from cryptosvc.adapters.store.writer import TRIES, LogWriter, Worker
 from cryptosvc.core import checkpoint
 from cryptosvc.core.errors import Conflict, Corrupt, Refusal, Unavailable
+from cryptosvc.core.founding import SHORTCUT, Founding
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import KeyId
-from cryptosvc.core.record import SALT_OCTETS, SHORTCUT, Claim, Founding, Receipt, Scope
+from cryptosvc.core.record import SALT_OCTETS, Claim, Receipt, Scope
 from cryptosvc.flow.ports import Clock, Stale, StoredEntry, TreeHead
 
 Answer = TypeVar("Answer")
