@@ -107,8 +107,8 @@ class TerminalDesk:
         self._table([(name.replace("_", " "), _text(value)) for name, value in sorted(done.facts.items())])
         for name, value in sorted(done.fingerprints.items()):
             self._fingerprint(name, value)
-        if done.fingerprints:
-            self._enter("Read the words aloud, and compare.", "Press Enter for the next step.")
+        if done.fingerprints or done.facts:
+            self._enter("Read it aloud, and compare.", "Press Enter to go on.")
 
     def ended(self, transcript: Transcript) -> None:
         """Show how it ended."""

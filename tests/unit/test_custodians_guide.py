@@ -38,7 +38,7 @@ def test_a_step_is_confirmed_named_and_compared():
 
     assert number_of(plan, Role.WITNESS) == 2
     assert presses(attested, plan) == ("attest witness", NAME)
-    assert presses(checkpoint, plan) == ("checkpoint",)
+    assert presses(checkpoint, plan) == ("checkpoint", "")
     assert presses(generated, plan) == ("generate-key root-oca-1", "")
 
 

@@ -13,8 +13,8 @@ ENTER = "Enter"
 NAME = "NAME"
 """Stands for the name of whoever makes a statement, where several could."""
 
-_NOTHING_TO_COMPARE = frozenset({ActKind.ATTEST, ActKind.CHECKPOINT, ActKind.DECOMMISSION_SYSTEM})
-"""Acts that show no fingerprint, so that nobody has to say when they have compared it."""
+_NOTHING_TO_COMPARE = frozenset({ActKind.ATTEST})
+"""Acts after which nothing is shown, so that nobody has to say when they have compared it."""
 
 
 def presses(act: Act, script: Script) -> tuple[str, ...]:
