@@ -15,7 +15,7 @@ from cryptosvc.core.content.x509.identity import CertificateFacts, read_certific
 from cryptosvc.core.content.x509.signer import require_own_certificate
 from cryptosvc.core.errors import Forbidden, Malformed
 from cryptosvc.core.keyclass import ceiling
-from cryptosvc.core.life import NANOSECONDS, UnixSeconds
+from cryptosvc.core.life import DAY, NANOSECONDS, UnixSeconds
 from cryptosvc.core.names import RemotePartyRole
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.statement import Statement
@@ -31,8 +31,8 @@ PARAMETERS = (
     ),
     Parameter(
         "replaces_recovered",
-        Kind.TEXT,
-        "serial of the certificate revoked under the SMKI Recovery Procedure that this one replaces (G2.59)",
+        Kind.HEX,
+        "serial number, in hex, of the certificate revoked under the SMKI Recovery Procedure that this replaces (G2.59)",
         required=False,
     ),
 )
@@ -102,20 +102,33 @@ def _require_signature(der: bytes, public_point: bytes) -> None:
 
 
 def _flagged(turn: Turn, made: KeyRecord, facts: CertificateFacts) -> KeyRecord:
-    """G2.57 to G2.59: a GBCS role on a key that also serves other purposes."""
-    if turn.statement.parameters.get("other_purposes") is not True or facts.role not in GBCS_ROLES:
+    """G2.57 to G2.59: a GBCS role on a key that also serves other purposes.
+
+    A key that was flagged stays so: leaving the parameter out of a renewal does not end what the key is used for.
+    """
+    stated = turn.statement.parameters.get("other_purposes") is True
+    if not (stated or made.life.replace_by is not None) or facts.role not in GBCS_ROLES:
         return made
     live = turn.ecos_service_live
-    if live is not None and turn.at >= live and not text_of(turn.statement, "replaces_recovered"):
+    # "a date which is after the ECoS Service Live Date": that day itself is not
+    if live is not None and turn.at >= live + DAY and not _replaces_recovered(turn.statement, facts):
         raise Forbidden(
-            "since the ECoS Service Live Date no certificate with a GBCS Remote Party Role is enrolled for a key that "
+            "after the ECoS Service Live Date no certificate with a GBCS Remote Party Role is enrolled for a key that "
             "serves other purposes, save to replace one revoked under the SMKI Recovery Procedure (G2.59)",
             rule="certificate/ecos",
             clause="G2.58",
             field="certificate",
         )
     ends = UnixSeconds(facts.not_after // NANOSECONDS)
-    return replace(made, life=replace(made.life, replace_by=ends))
+    # the end of the first certificate stands (G2.57): the same key under a later one is not its replacement
+    by = ends if made.life.replace_by is None else min(ends, made.life.replace_by)
+    return replace(made, life=replace(made.life, replace_by=by))
+
+
+def _replaces_recovered(statement: Statement, facts: CertificateFacts) -> bool:
+    """Whether the statement names the certificate that was revoked; it is not the one that is enrolled."""
+    named = text_of(statement, "replaces_recovered")
+    return named != "" and int(named, 16) not in (0, facts.serial)
 
 
 def _refused(what: str, clause: str) -> Forbidden | Malformed:
