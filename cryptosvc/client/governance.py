@@ -68,6 +68,11 @@ class Governance:
             if not token:
                 return found
 
+    def record(self, kind: str, record_id: str) -> pb.Record | None:
+        """One record, as canonical JSON; None where there is none."""
+        page = self._client.call(RECORDS, pb.ListRecordsRequest(kind=kind, record_id=record_id))
+        return page.records[0] if page.records else None
+
     def records(self, kind: str) -> list[pb.Record]:
         """Every record of a kind, sorted by id, as canonical JSON."""
         found: list[pb.Record] = []
@@ -131,6 +136,11 @@ class AsyncGovernance:
             token = page.next_page_token
             if not token:
                 return found
+
+    async def record(self, kind: str, record_id: str) -> pb.Record | None:
+        """One record, as canonical JSON; None where there is none."""
+        page = await self._client.call(RECORDS, pb.ListRecordsRequest(kind=kind, record_id=record_id))
+        return page.records[0] if page.records else None
 
     async def records(self, kind: str) -> list[pb.Record]:
         """Every record of a kind, sorted by id, as canonical JSON."""

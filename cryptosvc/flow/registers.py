@@ -41,8 +41,8 @@ class Registers:
         self._clock = clock
         self._setting = setting
 
-    async def records(self, principal: Principal, kind: str) -> Sequence[Record]:
-        """Every record of a kind, sorted by id; Malformed where there is no such kind."""
+    async def records(self, principal: Principal, kind: str, wanted: str = "") -> Sequence[Record]:
+        """Every record of a kind, sorted by id, or the one of an id; Malformed where there is no such kind."""
 
         async def read() -> Sequence[Record]:
             if kind not in RECORD_KINDS:
@@ -51,7 +51,10 @@ class Registers:
                     rule="registry/kind",
                     field="kind",
                 )
-            return await self._records.of_kind(kind)
+            if not wanted:
+                return await self._records.of_kind(kind)
+            found = await self._records.record(kind, wanted)
+            return () if found is None else (found,)
 
         return await self._answered(principal, "read-records", read)
 

@@ -125,7 +125,7 @@ class GovernanceHandlers:
 
     async def _list_records(self, principal: Principal, payload: bytes, _context: Context) -> bytes:
         asked = await self._asked(principal, governance_pb2.ListRecordsRequest, payload)
-        found = await self._registers.records(principal, asked.kind)
+        found = await self._registers.records(principal, asked.kind, asked.record_id)
         names = [record_id(one) for one in found]
         first = await self._first(principal, names, asked.page_token)
         page = found[first : first + self._size(asked.page_size)]

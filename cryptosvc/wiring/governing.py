@@ -115,7 +115,6 @@ def submit(connection: Connection, envelopes: Sequence[bytes]) -> list[Document]
     with client_of(connection) as client:
         calls = Governance(client)
         proposers = _proposers(calls)
-        known = {one.proposal_id for one in calls.proposals()}
         for octets in envelopes:
             envelope = dsse.parse(octets)
             if envelope.payload_type == WITHDRAWAL_TYPE:
@@ -125,11 +124,7 @@ def submit(connection: Connection, envelopes: Sequence[bytes]) -> list[Document]
                 statement = statements.parse(envelope.payload)
                 name = statements.proposal_id(statement)
                 mine = proposers.get(statement.proposed_by) == envelope.signatures[0].key_id
-                if mine and name not in known:
-                    answer = calls.propose(envelope.payload, octets)
-                    known.add(name)
-                else:
-                    answer = calls.approve(name, octets)
+                answer = calls.propose(envelope.payload, octets) if mine else calls.approve(name, octets)
             else:
                 raise Malformed(
                     "this envelope is over no statement and no withdrawal", rule="config/envelope"
@@ -178,9 +173,9 @@ def due(connection: Connection, days: int) -> list[Document]:
 
 
 def _record(connection: Connection, kind: str, subject: str) -> Document | None:
-    names = {"key-record": "key_id", "caller-record": "caller_id", "custodian-record": "custodian_id"}
-    name = names.get(kind, "module")
-    return next((one for one in records(connection, kind) if one[name] == subject), None)
+    with client_of(connection) as client:
+        found = Governance(client).record(kind, subject)
+    return None if found is None else orjson.loads(found.document)
 
 
 def _custodian(connection: Connection, key_id: str) -> str:

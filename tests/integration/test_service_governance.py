@@ -261,3 +261,11 @@ async def test_health_and_reflection_name_the_service():
             HealthCheckRequest(service="cryptosvc.v1.GovernanceService").SerializeToString()
         )
         assert HealthCheckResponse.FromString(answer).status == HealthCheckResponse.NOT_SERVING
+
+
+async def test_one_record_is_asked_for_by_its_id():
+    async with here() as at:
+        found = await at.calls.record("custodian-record", "ben")
+        assert found is not None
+        assert json.loads(found.document)["custodian_id"] == "ben"
+        assert await at.calls.record("custodian-record", "nobody") is None
