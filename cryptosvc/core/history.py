@@ -159,7 +159,7 @@ def _require_as_said(entry: Mapping[str, JsonValue], change: RecordChange) -> No
     try:
         record = record_of(change)
         said = described(record)
-    except Malformed:
+    except (Malformed, KeyError):  # no record, or one of a class that there is not
         record, said = None, {}
     if (
         record is None

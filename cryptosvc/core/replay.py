@@ -16,7 +16,7 @@ from cryptosvc.core import statement as statements
 from cryptosvc.core.acts.base import Made, Turn, key_class_of, require_parameters
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.canonical import JsonValue
-from cryptosvc.core.custodian import CustodianRecord
+from cryptosvc.core.custodian import CustodianRecord, CustodianRole
 from cryptosvc.core.custody import Rules
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Malformed
 from cryptosvc.core.life import Event, UnixSeconds
@@ -197,6 +197,8 @@ class Replay:
             if record.endorsements[:known] != before.endorsements:
                 raise _refused(change, "earlier signatures were changed", "endorsements")
             fresh = record.endorsements[known:]
+            if len(fresh) != (record.state is ProposalState.OPEN):
+                raise _refused(change, "an open proposal gains one signature at a time", "endorsements")
         payload = statements.emit(statement)
         for one in fresh:
             self._require_signature(change, one, STATEMENT_TYPE, payload)
@@ -229,7 +231,9 @@ class Replay:
         moments = [(one.at, _WRITING_SECONDS) for one in fresh]
         if record.ended_on is not None:
             moments.append((record.ended_on, at_most))
-        if not all(-_CLOCK_SECONDS <= change.at - at <= seconds for at, seconds in moments):
+        under_way = record.state in (ProposalState.OPEN, ProposalState.EXECUTING)
+        so = all(-_CLOCK_SECONDS <= change.at - at <= seconds for at, seconds in moments)
+        if not so or under_way is not (record.ended_on is None):
             raise _refused(change, "it names another moment than its entry", "moment")
 
     def _require_withdrawal(self, change: Change, record: ProposalRecord) -> None:
@@ -246,9 +250,11 @@ class Replay:
         subject = self.records.get((act.kind, statement.subject))
         key_class = key_class_of(act, statement, subject)
         floor = least_people(act, key_class)
-        asked = dict(record.outcome).get("needed_people", "0")
-        wanted = max(floor, int(asked) if asked.isdecimal() else 0)
-        roles = {role for role in dict(record.outcome).get("needed_roles", "").split(",") if role}
+        asked = dict(record.outcome).get("needed_people", "")
+        roles = set(dict(record.outcome).get("needed_roles", "").split(","))
+        if not asked.isdecimal() or not roles <= set(CustodianRole):
+            raise _refused(change, "it does not say how many of which roles had to approve it", "quorum")
+        wanted = max(floor, int(asked))
         approved = record.endorsements[1:]
         if record.state is ProposalState.DONE:
             approved = tuple(one for one in approved if one.key_id in change.approvals)
@@ -265,7 +271,7 @@ class Replay:
         for one in approved:
             signer = self.records.get(("custodian-record", one.custodian_id))
             if isinstance(signer, CustodianRecord) and (
-                not roles or not roles.isdisjoint(role.value for role in signer.roles)
+                not roles.isdisjoint(role.value for role in signer.roles)
             ):
                 found.add(signer.person)
         first = self.records.get(("custodian-record", record.statement.proposed_by))

@@ -4,6 +4,8 @@ The forger here rewrites entries and what is kept beside them with every digest,
 is missing is a custodian's signature, and the log that derives.
 """
 
+import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptosvc.adapters import export
 from cryptosvc.core import checkpoint
 from cryptosvc.core.canonical import JsonValue
-from cryptosvc.core.errors import Corrupt
+from cryptosvc.core.errors import Corrupt, CryptosvcError
 from cryptosvc.core.evidence import RecordBeside, Verdict
 from cryptosvc.core.founding import genesis_leaf
 from cryptosvc.core.life import DAY, NANOSECONDS, Life
@@ -369,3 +371,59 @@ def test_an_entry_that_hides_what_its_document_says_is_found(tmp_path: Path, lif
         with pytest.raises(Corrupt) as caught:
             verified(tmp_path, [leaves[0], forged])
         assert caught.value.rule == "export/record-leaf"
+
+
+def _somewhere_else(document: JsonValue, draw: random.Random) -> JsonValue:
+    """The document with one value in it, somewhere, another."""
+    if isinstance(document, Mapping) and document:
+        name = draw.choice(sorted(document))
+        return {**document, name: _somewhere_else(document[name], draw)}
+    if isinstance(document, list) and document:
+        at = draw.randrange(len(document))
+        if draw.random() < 0.2:
+            return [*document[:at], *document[at + 1 :]]
+        return [*document[:at], _somewhere_else(document[at], draw), *document[at + 1 :]]
+    if isinstance(document, bool):
+        return not document
+    if isinstance(document, int):
+        return draw.choice((0, 1, document + DAY, 2**50))  # a second more or less is a clock's
+    if isinstance(document, str) and document:
+        at = draw.randrange(len(document))
+        return draw.choice(
+            (document[:at] + draw.choice("0a9") + document[at + 1 :], "key-2", "ben", "active", "")
+        )
+    return draw.choice((None, 1, NOW, "ab"))
+
+
+async def test_whatever_is_rewritten_in_a_record_is_refused_by_name_or_is_nothing(tmp_path: Path) -> None:
+    """Entry, digest and checkpoint follow the rewritten document; no foreign exception escapes."""
+    stand = await kept()
+    leaves = list(stand.ledger.leaves)
+    changes = [at for at, leaf in enumerate(leaves) if b'"because"' in leaf.entry]
+    draw = random.Random(11)
+    refused: Counter[str] = Counter()
+    for _ in range(250):
+        at = draw.choice(changes)
+        document = _somewhere_else(of(leaves[at]), draw)
+        assert isinstance(document, Mapping)
+        try:
+            forged = edited(leaves, at, **document)
+        except (
+            CryptosvcError,
+            KeyError,
+        ):  # KeyError: a class that there is not, which no forger can print either
+            refused["no record"] += 1
+            continue
+        if forged == leaves:
+            continue
+        try:
+            verified(tmp_path, forged)
+        except CryptosvcError as error:
+            refused[error.rule.partition("/")[0]] += 1
+            continue
+        # what the shortcut of environment test registers is nobody's to approve, and so nobody's to contradict; what a
+        # module reported, and what policy asked beyond the class's least, is in the record alone
+        because = orjson.loads(leaves[at].entry)["because"]
+        assert because == {"init": ""} or {**document, "outcome": 0} == {**of(leaves[at]), "outcome": 0}
+    assert refused["replay"] > 30
+    assert set(refused) <= {"no record", "replay", "export"}
