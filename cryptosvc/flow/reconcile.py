@@ -79,7 +79,9 @@ class Reconciler:
         }
         await self._record("compare", facts)
         for one in found:
-            await self._record(one.kind.value, {"subject": _printable(one.subject), "seen": _printable(one.seen)})
+            await self._record(
+                one.kind.value, {"subject": _printable(one.subject), "seen": _printable(one.seen)}
+            )
         return found
 
     async def finish(self) -> list[Ending]:
