@@ -229,17 +229,21 @@ def test_a_command_signing_key_by_custodians_with_cards_gets_its_certificate_fro
         other.certificate, key, role=5, entity="90-B3-D5-1F-30-00-00-02", start=start
     )
     certificate = builder.sign(other.key, hashes.SHA256()).public_bytes(Encoding.DER)
-    (stand.office / "files" / "cos-commands-1.der").write_bytes(certificate)
+    file_of_it = stand.office / "files" / "cos-commands-1.der"
+    file_of_it.write_bytes(other.certificate)  # by mistake that of the issuer itself
+    assert stand.held("resume", file) == "rule ceremony/wrong-file"
+    file_of_it.write_bytes(certificate)
     assert stand.held("resume", file) == "completed"
-    assert stand.verified(file)["interruptions"] == 1
+    assert stand.verified(file)["interruptions"] == 2
     facts = facts_of(stand.transcript(file), 6)
     assert (facts["remote_party_role"], facts["validity_days"]) == (5, 3653)
 
 
 @pytest.mark.xdist_group("ceremonies-command-signing")
-def test_the_key_presses_of_the_guide_are_all_it_takes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["destruction", "decommissioning"])
+def test_the_key_presses_of_the_guide_are_all_it_takes(tmp_path: Path, name: str) -> None:
     deployment = prepared(tmp_path / "deployment", system="dcc-oca")
-    file = FOLDER / "destruction.toml"
+    file = FOLDER / f"{name}.toml"
     plan = read_ceremony(file).script
     typed = ["", *(line for act in plan.acts for line in presses(act, plan))]
     arguments = ["ceremony", "rehearse", str(file), "--config", str(deployment.config)]

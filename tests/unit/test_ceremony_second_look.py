@@ -112,6 +112,14 @@ def test_the_second_look_believes_no_signature_but_the_issuers() -> None:
         )
 
 
+def test_a_request_that_its_key_did_not_sign_gets_no_certificate() -> None:
+    name = papers.organisation_name(5, ENTITY, "Somebody else")
+    forged = finished(papers.request(point(COMMANDS), name, is_oca=False), ISSUING)
+    with pytest.raises(Corrupt) as raised:
+        papers.issued_certificate(issuing(), forged, 3653, AT, PROFILE, is_oca=False)
+    assert raised.value.rule == "ceremony/request"
+
+
 def room(*people: tuple[str, Role]) -> Room:
     keys = {name: HeldKey(key_pair(f"person {name}")) for name, _ in people}
     present = tuple(

@@ -10,7 +10,7 @@ from cryptosvc.core.ceremony.rows import ActKind, Role
 from cryptosvc.core.ceremony.script import number_of
 from cryptosvc.core.errors import Forbidden
 from cryptosvc.wiring.ceremony import judging
-from cryptosvc.wiring.ceremony.acts import UNSUPPORTED
+from cryptosvc.wiring.ceremony.supported import UNSUPPORTED
 from tests.ceremonies import READY, script
 from tests.conftest import REPOSITORY
 

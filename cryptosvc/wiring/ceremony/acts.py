@@ -14,7 +14,7 @@ from cryptosvc.core.ceremony.fields import REASONS, seconds_of
 from cryptosvc.core.ceremony.rows import ActKind, Thing
 from cryptosvc.core.ceremony.script import Script
 from cryptosvc.core.content.x509.identity import read_certificate
-from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed, WrongState
+from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed, Unavailable, WrongState
 from cryptosvc.core.keyclass import AUTHORITY_CLASSES
 from cryptosvc.core.life import NANOSECONDS, UnixSeconds
 from cryptosvc.core.lifecycle import effective
@@ -25,16 +25,15 @@ from cryptosvc.wiring.ceremony import said
 from cryptosvc.wiring.ceremony.governed import Carried, Governing, Step, carried
 from cryptosvc.wiring.ceremony.making import Maker
 from cryptosvc.wiring.ceremony.office import Office
-from cryptosvc.wiring.ceremony.rereading import Rereader, destruction_file, fingerprint, key_fingerprint
+from cryptosvc.wiring.ceremony.rereading import (
+    Rereader,
+    destruction_file,
+    fingerprint,
+    key_fingerprint,
+    readable,
+)
 from cryptosvc.wiring.ceremony.shelf import FILES, PAPERS, Shelf
-
-UNSUPPORTED: Mapping[ActKind, str] = {
-    ActKind.BACK_UP: "back up with the module's own procedure, and attest it: PKCS#11 has none that could be relied on",
-    ActKind.SPLIT_KEY: "a key is split by the module vendor's own quorum only; this version records no such evidence",
-    ActKind.RECOMBINE_KEY: "a key is put together by the module vendor's own quorum only; this version records no such "
-    "evidence",
-}
-"""Acts that a file may name and that are refused before the ceremony begins → why, and what to do."""
+from cryptosvc.wiring.ceremony.supported import require_supported
 
 Deliver = Callable[[str, str], Awaitable[None]]
 """Puts the certificate of a key, by its id, into a file, by its name."""
@@ -106,9 +105,8 @@ class OfficeActs:
 
     async def require_ready(self, script: Script) -> None:
         """See `flow/ceremony.py`."""
+        require_supported(script)
         for act in script.acts:
-            if act.kind in UNSUPPORTED:
-                raise unsupported(act)
             if act.kind is ActKind.REVOKE and self._shelf.has(
                 PAPERS, f"{act.text('certificate')}.revocation"
             ):
@@ -148,11 +146,12 @@ class OfficeActs:
     async def perform(self, act: Act, ceremony: str) -> Found:
         """See `flow/ceremony.py`."""
         step = Step(ceremony, act.number, self._script.title)
-        if act.kind in _GOVERNED:
-            await self._governing.carry_out(step, _GOVERNED[act.kind], act.text("key"), _parameters(act))
-        else:
-            await self._doing[act.kind](act, step)
-        return await self._found(act, step)
+        with readable():
+            if act.kind in _GOVERNED:
+                await self._governing.carry_out(step, _GOVERNED[act.kind], act.text("key"), _parameters(act))
+            else:
+                await self._doing[act.kind](act, step)
+            return await self._found(act, step)
 
     async def reread(self, act: Act, ceremony: str) -> Found | None:
         """See `flow/ceremony.py`."""
@@ -219,6 +218,7 @@ class OfficeActs:
         if self._deliver is not None:
             await self._deliver(act.text("key"), act.text("file"))
         received = self._shelf.get(FILES, act.text("file"))
+        _require_of(await self._key(act.text("key")), received, act.text("file"))
         issuer = await self._issuer_of(act.text("key"), received)
         if not self._shelf.has(PAPERS, name):
             self._shelf.put(PAPERS, name, received)
@@ -368,13 +368,18 @@ class OfficeActs:
         return UnixSeconds(self._office.clock.now().at // NANOSECONDS)
 
 
-def unsupported(act: Act) -> Forbidden:
-    """Refuse an act of the table that this version does not do."""
-    return Forbidden(
-        f"act {act.number}, {act.kind.value}: {UNSUPPORTED[act.kind]}",
-        rule="ceremony/unsupported",
-        clause=act.clause or "G5.13(a)",
-        field=f"acts.{act.number - 1}.act",
+def _require_of(key: KeyRecord, received: bytes, file: str) -> None:
+    """A file that somebody brought by mistake does not end the ceremony."""
+    try:
+        if read_certificate(received).public_point == key.public_point:
+            return
+        what = "is of another key"
+    except Malformed as error:
+        what = f"is no certificate in DER: {error.message}"
+    raise Unavailable(
+        f"the file {file} {what}; put the certificate of {key.key_id} in its place and resume",
+        rule="ceremony/wrong-file",
+        field="file",
     )
 
 

@@ -23,18 +23,19 @@ from cryptosvc.core.ceremony import printed, verdict
 from cryptosvc.core.ceremony import transcript as transcripts
 from cryptosvc.core.ceremony.entries import Mode, Present
 from cryptosvc.core.ceremony.transcript import Transcript
-from cryptosvc.core.errors import Conflict, CryptosvcError, Forbidden, Malformed
+from cryptosvc.core.errors import Conflict, CryptosvcError, Forbidden, Malformed, Unavailable
 from cryptosvc.core.names import Environment, ModuleName
 from cryptosvc.flow.ceremony import Ceremony, Desk
 from cryptosvc.wiring import journal
-from cryptosvc.wiring.ceremony import judging, rehearsal
 from cryptosvc.wiring.ceremony import office as offices
+from cryptosvc.wiring.ceremony import rehearsal
 from cryptosvc.wiring.ceremony.acts import OfficeActs
 from cryptosvc.wiring.ceremony.governed import Governing
 from cryptosvc.wiring.ceremony.office import DEFAULT_CALLER, Office, OfficeScene
 from cryptosvc.wiring.ceremony.outside import Outside
 from cryptosvc.wiring.ceremony.people import OwnKey, Room, controllers
 from cryptosvc.wiring.ceremony.shelf import Shelf, TranscriptFile
+from cryptosvc.wiring.ceremony.supported import require_supported
 
 _LOG = "office.log"
 
@@ -81,7 +82,7 @@ class Held:
 def rehearse(config: Path, file: Path, folder: Path, desk: Terminal) -> dict[str, JsonValue]:
     """Hold a ceremony on a stage of its own, and keep the transcript and the public keys that verify it."""
     settings, ceremony = read_settings(config), read_ceremony(file)
-    judging.require_supported(ceremony)
+    require_supported(ceremony.script)
     to = _places(folder, file, "rehearsal")
     if to.transcript.exists():
         raise _held(to.transcript)
@@ -89,8 +90,7 @@ def rehearse(config: Path, file: Path, folder: Path, desk: Terminal) -> dict[str
         staged = rehearsal.staged(settings, ceremony.script, stage)
         pages = TranscriptFile(stage / "transcript.jsonl")
         held, room = asyncio.run(_rehearse(staged, ceremony, stage, pages, desk))
-        folder.mkdir(parents=True, exist_ok=True)
-        to.transcript.write_bytes(pages.read())
+        _keep(to.transcript, pages.read())
     _print(to, held, {one.person: room.keys[one.person].spki for one in room.present})
     return to.document(held)
 
@@ -125,7 +125,7 @@ def _real(
     *,
     again: bool,
 ) -> dict[str, JsonValue]:
-    judging.require_supported(ceremony)
+    require_supported(ceremony.script)
     room = _room(read_people(people), settings, desk)
     verdict.require_present(room.present, ceremony.script)
     to = _places(folder, file, "transcript")
@@ -243,11 +243,18 @@ def _places(folder: Path, file: Path, kind: str) -> Held:
 
 def _print(to: Held, transcript: Transcript, keys: Mapping[str, bytes]) -> None:
     """Write the page for people, and the public keys beside it."""
-    to.page.write_text(printed.markdown(transcript), encoding="utf-8")
-    to.people.mkdir(exist_ok=True)
+    _keep(to.page, printed.markdown(transcript).encode())
     for person, spki in keys.items():
         pem = load_der_public_key(spki).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        (to.people / f"{person}.pem").write_bytes(pem)
+        _keep(to.people / f"{person}.pem", pem)
+
+
+def _keep(path: Path, octets: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(octets)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}: {error.strerror}", rule="ceremony/folder") from None
 
 
 @contextmanager

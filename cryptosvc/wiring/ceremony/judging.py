@@ -6,21 +6,14 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from cryptosvc.config.ceremony import CeremonyFile, read_ceremony
+from cryptosvc.config.ceremony import read_ceremony
 from cryptosvc.core import checkpoint as notes
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.ceremony import printed, verdict
 from cryptosvc.core.ceremony import transcript as transcripts
 from cryptosvc.core.ceremony.difference import Difference, compare, require_as_rehearsed
 from cryptosvc.core.errors import Malformed
-from cryptosvc.wiring.ceremony.acts import UNSUPPORTED, unsupported
-
-
-def require_supported(ceremony: CeremonyFile) -> None:
-    """Refuse a plan that stands on paper and has an act this version does not do."""
-    for act in ceremony.script.acts:
-        if act.kind in UNSUPPORTED:
-            raise unsupported(act)
+from cryptosvc.wiring.ceremony.supported import require_supported
 
 
 def check(file: Path) -> tuple[str, dict[str, JsonValue]]:
@@ -32,7 +25,7 @@ def check(file: Path) -> tuple[str, dict[str, JsonValue]]:
 
     """
     ceremony = read_ceremony(file)
-    require_supported(ceremony)
+    require_supported(ceremony.script)
     script = ceremony.script
     return printed.script_markdown(script), {
         "sound": True,

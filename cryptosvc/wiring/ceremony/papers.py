@@ -19,6 +19,7 @@ from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
 from cryptosvc.core.content.x509.profile import X509Profile
+from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.life import UnixSeconds
 from cryptosvc.core.names import Eui64
 
@@ -60,8 +61,13 @@ def root_certificate(
 def issued_certificate(
     issuer: bytes, request: bytes, days: int, at: UnixSeconds, profile: X509Profile, *, is_oca: bool
 ) -> bytes:
-    """TBSCertificate under the DER certificate `issuer`, in the name and for the key of a DER request."""
+    """TBSCertificate under the DER certificate `issuer`, in the name and for the key of a DER request.
+
+    Corrupt where the request is not signed by its own key: nobody has shown that they hold it.
+    """
     above, asked = x509.load_der_x509_certificate(issuer), x509.load_der_x509_csr(request)
+    if not asked.is_signature_valid:
+        raise Corrupt("the request is not signed by its own key", rule="ceremony/request", clause="G2.60(b)")
     point = _point(asked.public_key())
     builder = _begun(above.subject, asked.subject, point, days, at)
     if is_oca:

@@ -5,10 +5,12 @@ parsed and their signatures verified by pyca under the public points of the regi
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import orjson
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from cryptosvc.core import checkpoint as notes
 from cryptosvc.core import destruction
@@ -54,7 +56,11 @@ class Rereader:
         self._script = script
 
     async def reread(self, act: Act, step: Step) -> Found | None:
-        """Look again; None where the step left nothing, or not all of it."""
+        """Look again; None where the step left nothing, or not all of it. Corrupt: what it left is not what it was."""
+        with readable():
+            return await self._reread(act, step)
+
+    async def _reread(self, act: Act, step: Step) -> Found | None:
         if act.kind in _GOVERNED:
             return await self._key(act, step)
         if act.kind in _CERTIFIES:
@@ -278,6 +284,23 @@ class Rereader:
         if found is None:
             raise Malformed(f"there is no key {key_id}", rule="ceremony/not-there", field="key")
         return found
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Raise Corrupt where a paper that a ceremony made cannot be read any more."""
+    try:
+        yield
+    except (
+        ValueError,
+        KeyError,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        UnsupportedAlgorithm,
+    ) as error:
+        raise Corrupt(
+            "a paper of the ceremony cannot be read: it is not as it was made", rule="ceremony/paper"
+        ) from error
 
 
 def destruction_file(key_id: str) -> str:
