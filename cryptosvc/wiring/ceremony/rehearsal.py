@@ -27,7 +27,7 @@ from cryptosvc.core.custodian import CustodianRecord, CustodianRole, CustodianSt
 from cryptosvc.core.custody import Rules
 from cryptosvc.core.keyclass import KEY_CLASSES, ceiling
 from cryptosvc.core.life import DAY, NANOSECONDS, UnixSeconds
-from cryptosvc.core.names import CallerId, Environment, Operation, SystemName
+from cryptosvc.core.names import CallerId, ContentKind, Environment, Operation, SystemName
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyState, Record
 from cryptosvc.wiring import modules, provision, stores, worker
 from cryptosvc.wiring.ceremony.acts import OfficeActs
@@ -145,7 +145,7 @@ def caller(system: SystemName) -> CallerRecord:
     grants = [
         Grant(operation=Operation.SIGN.value, key_class=row.name)
         for row in KEY_CLASSES.values()
-        if row.ceiling and row.roles
+        if row.roles and any(operation is Operation.SIGN for operation, _ in row.ceiling)
     ]
     grants.append(Grant(operation=Operation.GOVERN.value, key_class=""))
     return CallerRecord(
@@ -213,7 +213,8 @@ class Stage:
         if row.roles and one.key_class not in ("root-oca", "issuing-oca"):
             settings["eui64"] = _ENTITY
         await self._do(ActKind.GENERATE_KEY, settings)
-        if row.roles and not (one.key_class == "root-oca" and one.state in _ALREADY):
+        is_certified = row.permits(Operation.SIGN, ContentKind.CERTIFICATION_REQUEST)
+        if is_certified and not (one.key_class == "root-oca" and one.state in _ALREADY):
             await self._certified(one)
         if one.state is not None and one.state not in _ALREADY:
             await self._brought(one)

@@ -19,7 +19,7 @@ from cryptosvc.core.ceremony.acts import Act
 from cryptosvc.core.ceremony.rows import ActKind, Thing
 from cryptosvc.core.ceremony.script import Script
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Malformed
-from cryptosvc.core.keyclass import ceiling
+from cryptosvc.core.keyclass import Algorithm, ceiling
 from cryptosvc.core.life import UnixSeconds
 from cryptosvc.core.names import ModuleName, SystemName
 from cryptosvc.core.registry import KeyRecord, KeyState
@@ -41,6 +41,12 @@ _GOVERNED = {
     ActKind.COMPROMISE: "key.compromise",
     ActKind.SUPERSEDE: "key.supersede",
 }
+_OBJECTS = {
+    Algorithm.EC_P256: ["private-key", "public-key"],
+    Algorithm.HMAC_SHA256: ["secret-key"],
+}
+"""What a whole key is in a module."""
+
 _OF_THE_LOG = frozenset({logkeys.HEAD_KEY_CLASS, logkeys.AUDIT_KEY_CLASS, logkeys.SERVICE_KEY_CLASS})
 """The log outlives what it is about: its own keys are the last to go, by hand, when nobody reads it any more."""
 
@@ -97,13 +103,13 @@ class Rereader:
             facts |= {"objects_left": len(mine), "copies_left": 0}
             return await self._destroyed(key, done, facts)
         kinds = sorted(one.kind for one in mine)
-        if kinds != ["private-key", "public-key"]:
+        if kinds != _OBJECTS[ceiling(key.key_class).template.algorithm]:
             raise Corrupt(
-                f"the module holds {', '.join(kinds) or 'nothing'} for the key {key.key_id}, not one key pair",
+                f"the module holds {', '.join(kinds) or 'nothing'} for the key {key.key_id}, not one whole key",
                 rule="ceremony/objects",
                 clause=act.clause,
             )
-        point = next(one.public_point for one in mine if one.kind == "public-key")
+        point = next((one.public_point for one in mine if one.kind == "public-key"), b"")
         if point != key.public_point:
             raise Corrupt(
                 f"the module holds another public key for {key.key_id} than its record",
@@ -119,7 +125,7 @@ class Rereader:
                 )
             facts |= {
                 "transferable": ceiling(key.key_class).template.transferable,
-                "public_key": seen.point_of_spki(point),
+                "public_key": seen.point_of_spki(point) if point else "",
             }
         return Found(facts, key_fingerprint(key))
 
