@@ -180,6 +180,12 @@ class Actions(Protocol):
     def genesis(self, config: Path, file: Path, progress: Progress) -> Document:
         """Begin a deployment with a signed genesis."""
 
+    def custodian_draft(self, file: Path, system: str) -> bytes:
+        """The record of a new custodian, from a TOML file."""
+
+    def caller_draft(self, file: Path, system: str, version: int) -> bytes:
+        """The record of a caller, from a TOML file."""
+
     def setting(self, connection: Connection) -> Document:
         """What a statement has to name to be accepted by the service."""
 

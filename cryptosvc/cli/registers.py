@@ -1,14 +1,16 @@
-"""`custodian list|show`, `key due`, `asset list`: the registers, to read and to print (G4.7, G5.6, G5.21)."""
+"""`custodian`, `caller`, `key due`, `asset list`: the registers, to read and to print (G4.7, G5.6, G5.21)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, TypeAlias
 
 import typer
 
 from cryptosvc.cli import console
 from cryptosvc.cli.actions import Document
+from cryptosvc.cli.governance import OutOption, require_absent, write_file
 from cryptosvc.cli.keys import app as key_app
 from cryptosvc.cli.options import (
     CaOption,
@@ -26,6 +28,14 @@ custodians = typer.Typer(
 )
 assets = typer.Typer(name="asset", help="The asset register.", no_args_is_help=True, rich_markup_mode=None)
 
+callers = typer.Typer(name="caller", help="The callers.", no_args_is_help=True, rich_markup_mode=None)
+
+FileArgument: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="FILE", help="TOML: one record.", exists=True)
+]
+SystemOption: TypeAlias = Annotated[str, typer.Option("--system", help="The deployment's system.")]
+
+_CALLER_COLUMNS = ("caller_id", "state", "user_roles", "user_ids", "auditor", "grants", "version")
 _CUSTODIAN_COLUMNS = (
     "custodian_id",
     "name",
@@ -82,6 +92,52 @@ def show_custodian(
     console.print_document(one if as_json else _dated(one), as_json=as_json)
 
 
+@custodians.command("draft")
+def draft_custodian(
+    context: typer.Context,
+    file: FileArgument,
+    *,
+    system: SystemOption,
+    out: OutOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the record of a new custodian, to be proposed: `--param record=@OUT`. The file is as in a genesis file."""
+    require_absent(out)
+    written = write_file(out, actions_of(context).custodian_draft(file, system))
+    console.print_document({"written": written}, as_json=as_json)
+
+
+@callers.command("draft")
+def draft_caller(
+    context: typer.Context,
+    file: FileArgument,
+    *,
+    system: SystemOption,
+    out: OutOption,
+    version: Annotated[int, typer.Option(help="One more than the record's now; 1 to register.", min=1)] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the record of a caller, to be proposed: `--param record=@OUT`. The file is as in a provisioning file."""
+    require_absent(out)
+    written = write_file(out, actions_of(context).caller_draft(file, system, version))
+    console.print_document({"written": written}, as_json=as_json)
+
+
+@callers.command("list")
+def list_callers(
+    context: typer.Context,
+    *,
+    target: TargetOption,
+    ca: CaOption,
+    certificate: CertificateOption,
+    private_key: PrivateKeyOption,
+    as_json: JsonOption = False,
+) -> None:
+    """List callers with what each may ask."""
+    found = actions_of(context).records(connection(target, ca, certificate, private_key), "caller-record")
+    console.print_rows(found, _CALLER_COLUMNS, as_json=as_json)
+
+
 @key_app.command("due")
 def due(
     context: typer.Context,
@@ -126,6 +182,7 @@ def list_assets(
 def add_to(app: typer.Typer) -> None:
     """Put these commands where they belong; `key due` joins the commands on keys."""
     app.add_typer(custodians)
+    app.add_typer(callers)
     app.add_typer(assets)
 
 

@@ -144,6 +144,18 @@ class WiredActions:
 
         return founding.run(config, file, progress)
 
+    def custodian_draft(self, file: Path, system: str) -> bytes:
+        """Read the file."""
+        from cryptosvc.wiring import drafts
+
+        return drafts.custodian(file, system)
+
+    def caller_draft(self, file: Path, system: str, version: int) -> bytes:
+        """Read the file."""
+        from cryptosvc.wiring import drafts
+
+        return drafts.caller(file, system, version)
+
     def setting(self, connection: Connection) -> Document:
         """Ask the service."""
         from cryptosvc.wiring import governing

@@ -45,7 +45,7 @@ def draft(config: Path, file: Path) -> bytes:
         origin=settings.log.origin,
         policy_digest=policy.digest,
         made_at=made_at,
-        custodians=tuple(_custodian(one, system) for one in asked.custodians),
+        custodians=tuple(custodian_of(one, system) for one in asked.custodians),
         callers=(worker.service_caller(settings), *(_caller(one, system) for one in asked.callers)),
         keys=tuple(_log_key(settings, asked, one, made_at) for one in _log_keys(settings)),
     )
@@ -185,10 +185,8 @@ def _log_keys(settings: Settings) -> tuple[KeyRecord, ...]:
 
 
 def _log_key(settings: Settings, asked: GenesisFile, key: KeyRecord, made_at: UnixSeconds) -> KeyRecord:
-    if (
-        key.key_id == settings.log.head_key
-    ):  # as it is configured: this key judges the store, and no record of it does
-        return key
+    if key.key_id == settings.log.head_key:
+        return key  # as it is configured: this key judges the store, and no record of it does
     asset = Asset(
         label=key.label, classification=asked.log_keys.classification, responsible=asked.log_keys.responsible
     )
@@ -196,7 +194,8 @@ def _log_key(settings: Settings, asked: GenesisFile, key: KeyRecord, made_at: Un
     return replace(key, asset=asset, life=life)
 
 
-def _custodian(entry: CustodianEntry, system: SystemName) -> CustodianRecord:
+def custodian_of(entry: CustodianEntry, system: SystemName) -> CustodianRecord:
+    """The record of a new custodian as a file describes them; Malformed where their key cannot be read."""
     field = f"custodians.{entry.id}"
     return CustodianRecord(
         custodian_id=entry.id,

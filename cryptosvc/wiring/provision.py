@@ -289,14 +289,25 @@ def _make(
 
 
 def _plan_caller(settings: Settings, entry: CallerEntry, record: CallerRecord | None, plan: _Plan) -> None:
-    wanted = CallerRecord(
+    version = 1 if record is None else record.version
+    wanted = caller_of(entry, SystemName(entry.system or settings.deployment.system), version)
+    if record is None:
+        plan.records.append(wanted)
+        plan.callers.append(entry.id)
+    elif caller_document(record) != caller_document(wanted):
+        raise _differs(entry.id, "record")
+
+
+def caller_of(entry: CallerEntry, system: SystemName, version: int) -> CallerRecord:
+    """The record of a caller as a file describes it; Malformed where its certificate cannot be read."""
+    return CallerRecord(
         caller_id=CallerId(entry.id),
-        version=1 if record is None else record.version,
+        version=version,
         state=CallerState.REVOKED if entry.revoked else CallerState.REGISTERED,
         certificate_sha256=hashlib.sha256(
             profiles.read_certificate(entry.certificate, f"callers.{entry.id}")
         ).digest(),
-        system=SystemName(entry.system or settings.deployment.system),
+        system=system,
         user_roles=entry.user_roles,
         user_ids=frozenset(map(Eui64.parse, entry.user_ids)),
         grants=tuple(
@@ -306,11 +317,6 @@ def _plan_caller(settings: Settings, entry: CallerEntry, record: CallerRecord | 
         auditor=entry.auditor,
         supply_sensitive_checker_key=_checker_key(entry),
     )
-    if record is None:
-        plan.records.append(wanted)
-        plan.callers.append(entry.id)
-    elif caller_document(record) != caller_document(wanted):
-        raise _differs(entry.id, "record")
 
 
 def _checker_key(entry: CallerEntry) -> bytes:

@@ -32,6 +32,10 @@ COMMANDS = (
     "custodian",
     "custodian list",
     "custodian show",
+    "custodian draft",
+    "caller",
+    "caller list",
+    "caller draft",
     "asset",
     "asset list",
     "key",
@@ -88,7 +92,18 @@ def test_every_command_that_answers_can_answer_in_json(command):
     text = said(command)
 
     is_group = command in {
-        *("", "key", "audit", "policy", "destruction", "ceremony", "proposal", "custodian", "asset"),
+        *(
+            "",
+            "key",
+            "audit",
+            "policy",
+            "destruction",
+            "ceremony",
+            "proposal",
+            "custodian",
+            "caller",
+            "asset",
+        ),
     }
     assert ("--json" in text) is not (is_group or command == "serve" or command in AT_A_TERMINAL)
 

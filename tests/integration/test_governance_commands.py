@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from cryptosvc.cli.app import run
 from cryptosvc.core.asset import module_document
@@ -190,3 +190,52 @@ async def test_the_registers_are_printed(tmp_path: Path, said):
         assert (code, "person-ben" in shown, "since=20" in shown) == (0, True, True)
         code, _ = await here.run("custodian", "show", "nobody")
         assert code == 2
+
+
+CUSTODIAN = """
+id = "fay"
+person = "employee 12"
+name = "Fay"
+key = "fay.pub"
+roles = ["security-officer"]
+screening_standard = "BS 7858:2019"
+screened_on = 2026-01-15
+clearance = "SC"
+clearance_reviewed_on = 2026-11-01
+security_check_on = 2026-01-20
+privileged_since = 2026-02-01
+"""
+CALLER = """
+id = "head-end"
+certificate = "cert"
+user_roles = ["IS"]
+grants = [{ key_class = "command-signing" }, { operation = "govern" }]
+"""
+
+
+async def test_records_are_drafted_from_files_that_people_write(tmp_path: Path, said):
+    fay = person("fay")
+    (tmp_path / "fay.pub").write_bytes(
+        fay.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    async with service(tmp_path, said) as here:
+        for kind, text, more in (("custodian", CUSTODIAN, ()), ("caller", CALLER, ("--version", "1"))):
+            (tmp_path / f"{kind}.toml").write_text(text)
+            out = str(tmp_path / f"{kind}.json")
+            words = [kind, "draft", str(tmp_path / f"{kind}.toml"), "--system", "dcc-test", "-o", out, *more]
+            assert await asyncio.to_thread(run, WiredActions(), [*words, "--json"]) == 0, here.said()
+        custodian = json.loads((tmp_path / "custodian.json").read_bytes())
+        assert (custodian["key"], custodian["version"]) == (fay.record.key.hex(), 1)
+        caller = json.loads((tmp_path / "caller.json").read_bytes())
+        assert caller["grants"][1] == {"operation": "govern", "key_class": "*", "key_ids": []}
+        await here.governed.carry("caller.register", "head-end", record=caller)
+        await here.governed.carry("custodian.register", "fay", record=custodian)
+        here.said()
+        listed = await here.json("caller", "list")
+        assert isinstance(listed, list)
+        assert [one["caller_id"] for one in listed] == ["head-end"]
+        wrong = tmp_path / "wrong.toml"
+        wrong.write_text(CALLER.replace('key_class = "command-signing"', 'operation = "sign"'))
+        words = ["caller", "draft", str(wrong), "--system", "dcc-test", "-o", str(tmp_path / "w")]
+        assert await asyncio.to_thread(run, WiredActions(), words) == 2
+        assert "a grant names a key class" in here.said()
