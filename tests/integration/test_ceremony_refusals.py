@@ -1,5 +1,7 @@
 """What is refused before a ceremony opens a module or a store."""
 
+import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,3 +83,16 @@ def test_a_role_nobody_can_have_is_named(deployment: Deployment, tmp_path: Path)
     there = people(tmp_path)
     there.write_text(there.read_text().replace('"witness"', '"wittness"'), encoding="utf-8")
     assert refused(deployment, tmp_path, "root-oca", there) == "config/value"
+
+
+def test_one_ceremony_at_a_time_in_a_folder(deployment: Deployment, tmp_path: Path) -> None:
+    deployment.configure(environment="test")
+    office = tmp_path / "office"
+    office.mkdir()
+    descriptor = os.open(office, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert refused(deployment, tmp_path, "root-oca", people(tmp_path)) == "ceremony/under-way"
+    finally:
+        os.close(descriptor)
+        deployment.configure(environment="live")
