@@ -2,9 +2,11 @@
 
 import pytest
 
+from cryptosvc.core.case import Principal
 from cryptosvc.core.errors import AwaitingApproval, OutcomeUnknown
 from cryptosvc.core.proposal import ProposalState
 from cryptosvc.core.registry import KeyState
+from cryptosvc.flow.govern import Ended, Governor
 from cryptosvc.wiring.ceremony.governed import Governing, Step, carried
 from cryptosvc.wiring.ceremony.people import Controllers, HeldKey, Room
 from tests.govern_stand import HANDS_IN, ORDER, Stand
@@ -13,10 +15,17 @@ STEP = Step("ab" * 32, 3, "A key")
 LOST = OutcomeUnknown("the answer was lost", rule="hsm/lost")
 
 
-def governing(stand: Stand, *approvers: str) -> Governing:
+class Killed(Governor):
+    """A governor that is gone before it carries anything out."""
+
+    async def execute(self, principal: Principal, proposal_id: str) -> Ended:
+        raise LOST
+
+
+def governing(stand: Stand, *approvers: str, governor: Governor | None = None) -> Governing:
     keys = {name: HeldKey(person.key) for name, person in stand.room.people.items()}
     return Governing(
-        stand.governor,
+        governor or stand.governor,
         stand.keys,
         stand.vault,
         stand.clock,
@@ -76,6 +85,20 @@ async def test_what_somebody_else_finished_meanwhile_is_not_undone() -> None:
     await governing(stand).carry_out(STEP, "key.generate", "k", {})
     assert list(stand.vault.held.values()) == [made]
     assert stand.vault.done == [("generate", "k")]
+
+
+async def test_what_was_approved_and_not_carried_out_is_withdrawn_first() -> None:
+    stand = await Stand().begin()
+    acts = governing(stand)
+    killed = Killed(stand.keys, stand.vault, stand.ledger, stand.clock, stand.setting)
+    with pytest.raises(OutcomeUnknown):
+        await governing(stand, governor=killed).carry_out(STEP, "key.order", "k", ORDER)
+    assert states(stand, "key.order") == [ProposalState.OPEN]
+
+    await acts.carry_out(STEP, "key.order", "k", ORDER)
+
+    assert states(stand, "key.order") == [ProposalState.DONE, ProposalState.WITHDRAWN]
+    stand.replay()
 
 
 async def test_a_kill_between_closing_and_clearing_is_cleared_by_the_next_attempt() -> None:

@@ -17,15 +17,19 @@ from cryptosvc.core.case import Principal
 from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
 from cryptosvc.core.names import Environment, SystemName
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
+from cryptosvc.core.quorum import withdrawal_payload
 from cryptosvc.core.record import Because
 from cryptosvc.core.registry import KeyRecord, KeyState
-from cryptosvc.core.statement import STATEMENT_TYPE, Statement
+from cryptosvc.core.statement import STATEMENT_TYPE, WITHDRAWAL_TYPE, Statement
 from cryptosvc.flow.govern import Governor, Setting
 from cryptosvc.flow.ports import Clock, Records, Vault
 from cryptosvc.wiring.ceremony.people import Controllers, Room
 
 OPEN_SECONDS = 3600
 """How long a statement of a ceremony is open: it is carried out at once, by people who are in one room."""
+
+
+_INTERRUPTED = "The ceremony was interrupted before this was carried out."
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,13 @@ class Governing:
         """
         attempts = await _of(self._records, step, name)
         for one in attempts:
+            if one.state is ProposalState.OPEN:
+                signed = self._room.sign(
+                    self._controllers.proposer,
+                    WITHDRAWAL_TYPE,
+                    withdrawal_payload(one.proposal_id, _INTERRUPTED),
+                )
+                await self._governor.withdraw(self._principal, one.proposal_id, signed, _INTERRUPTED)
             if one.state is ProposalState.EXECUTING:
                 failed = replace(
                     one,
