@@ -23,7 +23,7 @@ def require_own(token: Provisioner, settings: Settings, module: str) -> None:
     found = owner_of(token)
     if found is None:
         raise Forbidden(
-            f"module {module}: the token has not been taken into use by any system; `cryptosvc init` does that in test",
+            f"module {module}: the token has not been taken into use by any system; `cryptosvc genesis` does that, and `init` in test",
             rule="deployment/token-unowned",
             clause="G2.25",
             field="deployment.system",
