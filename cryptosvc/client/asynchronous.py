@@ -54,13 +54,28 @@ class AsyncClient:
         """Sign one thing; raises CallError. Make the request with `request`."""
         return await self.call(messages.SIGN, question)
 
+    async def apply_mac(self, question: crypto_pb2.SignRequest) -> crypto_pb2.SignResponse:
+        """Give one Command its MAC; raises CallError. The answer's artefact is the finished Command."""
+        return await self.call(messages.APPLY_MAC, question)
+
+    async def apply_mac_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
+        """Give many Commands their MACs, as `sign_batch`."""
+        return await self._batch(messages.APPLY_MAC_BATCH, requests)
+
     async def sign_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
         """Sign many; one outcome per request, in order. Raises CallError where the batch as a whole failed."""
+        return await self._batch(messages.SIGN_BATCH, requests)
+
+    async def _batch(
+        self,
+        method: messages.Method[crypto_pb2.SignBatchRequest, crypto_pb2.SignBatchResponse],
+        requests: Sequence[crypto_pb2.SignRequest],
+    ) -> list[Outcome]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._seconds
         batch = Batch(requests)
         attempt = 1
-        while (again := batch.take(await self.call(messages.SIGN_BATCH, batch.question()))) is not None:
+        while (again := batch.take(await self.call(method, batch.question()))) is not None:
             wait = self._retries.wait(again, attempt, deadline - loop.time())
             if wait is None:
                 break

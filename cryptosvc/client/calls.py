@@ -59,12 +59,27 @@ class Client:
         """Sign one thing; raises CallError. Make the request with `request`."""
         return self.call(messages.SIGN, question)
 
+    def apply_mac(self, question: crypto_pb2.SignRequest) -> crypto_pb2.SignResponse:
+        """Give one Command its MAC; raises CallError. The answer's artefact is the finished Command."""
+        return self.call(messages.APPLY_MAC, question)
+
+    def apply_mac_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
+        """Give many Commands their MACs, as `sign_batch`."""
+        return self._batch(messages.APPLY_MAC_BATCH, requests)
+
     def sign_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
         """Sign many; one outcome per request, in order. Raises CallError where the batch as a whole failed."""
+        return self._batch(messages.SIGN_BATCH, requests)
+
+    def _batch(
+        self,
+        method: messages.Method[crypto_pb2.SignBatchRequest, crypto_pb2.SignBatchResponse],
+        requests: Sequence[crypto_pb2.SignRequest],
+    ) -> list[Outcome]:
         deadline = time.monotonic() + self._seconds
         batch = Batch(requests)
         attempt = 1
-        while (again := batch.take(self.call(messages.SIGN_BATCH, batch.question()))) is not None:
+        while (again := batch.take(self.call(method, batch.question()))) is not None:
             wait = self._retries.wait(again, attempt, deadline - time.monotonic())
             if wait is None:
                 break
@@ -87,10 +102,19 @@ class Client:
             seconds: time for the whole stream; None for no end.
 
         """
+        return self._stream(messages.SIGN_STREAM.path, requests, frame_items, seconds)
+
+    def _stream(
+        self,
+        path: str,
+        requests: Iterable[crypto_pb2.SignRequest],
+        frame_items: int,
+        seconds: float | None,
+    ) -> Iterator[Outcome]:
         with self._pool.pick() as channel:
-            call = channel.stream_stream(
-                messages.SIGN_STREAM.path, None, crypto_pb2.SignStreamResponse.FromString
-            )(messages.frames(requests, frame_items), timeout=seconds)
+            call = channel.stream_stream(path, None, crypto_pb2.SignStreamResponse.FromString)(
+                messages.frames(requests, frame_items), timeout=seconds
+            )
             try:
                 for frame in call:
                     for result in frame.results:
@@ -99,6 +123,16 @@ class Client:
                 raise from_call(error) from None
             finally:
                 call.cancel()  # type: ignore[no-untyped-call]  # untyped in the library
+
+    def apply_mac_stream(
+        self,
+        requests: Iterable[crypto_pb2.SignRequest],
+        *,
+        frame_items: int = 64,
+        seconds: float | None = None,
+    ) -> Iterator[Outcome]:
+        """Give as many Commands as come their MACs, as `sign_stream`."""
+        return self._stream(messages.APPLY_MAC_STREAM.path, requests, frame_items, seconds)
 
     def explain(self, question: crypto_pb2.SignRequest) -> crypto_pb2.ExplainResponse:
         """Ask whether `sign` would go through, and why not."""

@@ -33,6 +33,13 @@ SIGN_BATCH = Method(
 SIGN_STREAM = Method(
     "/cryptosvc.v1.CryptoService/SignStream", crypto_pb2.SignStreamRequest, crypto_pb2.SignStreamResponse
 )
+APPLY_MAC = Method("/cryptosvc.v1.CryptoService/ApplyMac", crypto_pb2.SignRequest, crypto_pb2.SignResponse)
+APPLY_MAC_BATCH = Method(
+    "/cryptosvc.v1.CryptoService/ApplyMacBatch", crypto_pb2.SignBatchRequest, crypto_pb2.SignBatchResponse
+)
+APPLY_MAC_STREAM = Method(
+    "/cryptosvc.v1.CryptoService/ApplyMacStream", crypto_pb2.SignStreamRequest, crypto_pb2.SignStreamResponse
+)
 EXPLAIN = Method("/cryptosvc.v1.CryptoService/Explain", crypto_pb2.SignRequest, crypto_pb2.ExplainResponse)
 LIST_KEYS = Method("/cryptosvc.v1.KeyService/ListKeys", keys_pb2.ListKeysRequest, keys_pb2.ListKeysResponse)
 GET_KEY = Method("/cryptosvc.v1.KeyService/GetKey", keys_pb2.GetKeyRequest, keys_pb2.Key)
@@ -58,6 +65,8 @@ def request(
     tbs_cert_list: bytes | None = None,
     gbcs_pre_command: bytes | None = None,
     duis_document: bytes | None = None,
+    gbcs_command: bytes | None = None,
+    device_certificate: bytes = b"",
     request_id: str = "",
     service_reference_variant: str = "",
     user_id: str = "",
@@ -76,6 +85,8 @@ def request(
         tbs_cert_list=tbs_cert_list,
         gbcs_pre_command=gbcs_pre_command,
         duis_document=duis_document,
+        gbcs_command=gbcs_command,
+        device_certificate=device_certificate,
         service_reference_variant=service_reference_variant,
         user_id=user_id,
         user_role=user_role,

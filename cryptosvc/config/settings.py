@@ -266,14 +266,18 @@ class X509Settings(Section):
 
 
 class GbcsSettings(Section):
-    """Pre-Commands.
+    """Pre-Commands and Commands.
 
     Args:
         access_control_brokers: EUI-64s that may act for another party (supplementary fields).
+        originators: PEM certificates for digital signatures of the Organisations whose Commands are given a MAC.
+        device_authorities: PEM certificates of who certifies Devices; in `live` none means that no MAC is made.
 
     """
 
     access_control_brokers: tuple[EuiText, ...] = ()
+    originators: tuple[FilePath, ...] = ()
+    device_authorities: tuple[FilePath, ...] = ()
 
 
 class DuisSettings(Section):

@@ -43,6 +43,7 @@ class Request:
         payload: the whole of it, at most the configured size.
         statement: service reference variant, User ID, User Role.
         supply_sensitive_check: DSSE envelope (JSON) of the checking system; empty where none is attached.
+        device_certificate: DER of the Device's key agreement certificate, for a MAC; empty otherwise.
 
     """
 
@@ -52,6 +53,7 @@ class Request:
     payload: bytes
     statement: Statement = field(default=Statement())
     supply_sensitive_check: bytes = b""
+    device_certificate: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

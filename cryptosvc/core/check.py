@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
 from cryptosvc.core.content import forms
+from cryptosvc.core.content.gbcs.agreement import TAG_OCTETS
 from cryptosvc.core.errors import Corrupt, Internal, Refusal
+from cryptosvc.core.names import Operation
 from cryptosvc.core.record import Claim, Produced
 from cryptosvc.core.values import quickly
 
@@ -28,9 +30,10 @@ class Checked:
 
     Args:
         claim: what it answers.
-        signature: r‖s, 64 octets.
-        artefact: the finished thing: certificate, CSR, CRL, Signed Pre-Command, signed document.
+        signature: r‖s, 64 octets; for a Command its MAC, 12 octets.
+        artefact: the finished thing: certificate, CSR, CRL, Signed Pre-Command, Command, signed document.
         digest: SHA-256 of the artefact, 32 octets.
+        derivation: where the key of a MAC was derived, `module` or `service`; empty for a signature.
 
     """
 
@@ -38,6 +41,7 @@ class Checked:
     signature: bytes
     artefact: bytes
     digest: bytes
+    derivation: str = ""
 
 
 _checked = quickly(Checked)
@@ -46,12 +50,17 @@ _checked = quickly(Checked)
 def check(produced: Produced) -> Checked:
     """Verify and assemble.
 
+    A MAC cannot be verified here, since its key never leaves the module; it is held to its length.
+
     Raises:
         Corrupt: the signature does not verify under the registered public key, or cannot be put in its place.
 
     """
     case = produced.claim.authorised.case
-    verify_p256(case.key.public_point, produced.signature, case.content.signed_bytes)
+    if case.facts.operation is Operation.MAC:
+        _require_mac(produced)
+    else:
+        verify_p256(case.key.public_point, produced.signature, case.content.signed_bytes)
     try:
         artefact = forms.assemble(case.request.form, case.content, produced.signature, case.key)
     except (Refusal, Internal) as error:
@@ -59,7 +68,13 @@ def check(produced: Produced) -> Checked:
         raise Corrupt(
             "what was signed cannot be put together with its signature", rule="check/artefact"
         ) from error
-    return _checked(produced.claim, produced.signature, artefact, hashlib.sha256(artefact).digest())
+    digest = hashlib.sha256(artefact).digest()
+    return _checked(produced.claim, produced.signature, artefact, digest, produced.derivation)
+
+
+def _require_mac(produced: Produced) -> None:
+    if len(produced.signature) != TAG_OCTETS or not produced.derivation:
+        raise Corrupt("what the module made is no MAC of a Command", rule="check/mac")
 
 
 def verify_p256(public_point: bytes, signature: bytes, signed_bytes: bytes) -> None:

@@ -181,6 +181,17 @@ _ROWS = (
         quorum=2,
     ),
     KeyClass(
+        name="key-agreement",
+        ceiling=MappingProxyType({(Operation.MAC, ContentKind.GBCS_COMMAND): "G2.44(b)"}),
+        roles=frozenset({RemotePartyRole.ACCESS_CONTROL_BROKER}),
+        template=Template(Algorithm.EC_P256, frozenset({Usage.DERIVE}), transferable=False),
+        clause="G2.44(b)",
+        verified_before_release=False,
+        assurance_level=3,
+        crypto_period_days=10 * _YEAR,
+        quorum=2,
+    ),
+    KeyClass(
         name="audit-signing",
         ceiling=_signs((ContentKind.LOG_CHECKPOINT, "G2.27")),
         roles=frozenset(),

@@ -116,7 +116,8 @@ def use_of(operation: Operation, kind: ContentKind) -> Use | None:
     """Which use an operation on a kind of content is; None for one that uses no key."""
     if operation in _NO_OBJECT_USED:
         return None
-    return Use.OWN_REQUEST if kind is ContentKind.CERTIFICATION_REQUEST else Use.APPLY
+    own = operation is Operation.SIGN and kind is ContentKind.CERTIFICATION_REQUEST
+    return Use.OWN_REQUEST if own else Use.APPLY
 
 
 ALLOWED: Mapping[KeyState, frozenset[tuple[Operation, ContentKind]]] = MappingProxyType(

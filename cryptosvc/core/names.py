@@ -100,6 +100,7 @@ class Operation(StrEnum):
     """What is asked of a key or of the service; the Cedar action."""
 
     SIGN = "sign"
+    MAC = "mac"
     EXPLAIN = "explain"
     READ_KEYS = "read-keys"
     READ_LOG = "read-log"
@@ -116,6 +117,7 @@ class ContentForm(StrEnum):
     CERTIFICATION_REQUEST_INFO = "certification_request_info"
     TBS_CERT_LIST = "tbs_cert_list"
     GBCS_PRE_COMMAND = "gbcs_pre_command"
+    GBCS_COMMAND = "gbcs_command"
     DUIS_DOCUMENT = "duis_document"
     LOG_CHECKPOINT = "log_checkpoint"
     SERVICE_STATEMENT = "service_statement"
@@ -123,6 +125,13 @@ class ContentForm(StrEnum):
 
 OWN_FORMS = frozenset({ContentForm.LOG_CHECKPOINT, ContentForm.SERVICE_STATEMENT})
 """Forms the service alone asks for."""
+
+
+def operation_on(content: "ContentForm | ContentKind") -> Operation:
+    """Which operation a content is given to: a Command gets its MAC, everything else is signed."""
+    return (
+        Operation.MAC if content in (ContentForm.GBCS_COMMAND, ContentKind.GBCS_COMMAND) else Operation.SIGN
+    )
 
 
 class ContentKind(StrEnum):
@@ -134,6 +143,7 @@ class ContentKind(StrEnum):
     ORGANISATION_ARL = "organisation-arl"
     ORGANISATION_CRL = "organisation-crl"
     GBCS_PRE_COMMAND = "gbcs-pre-command"
+    GBCS_COMMAND = "gbcs-command"
     DUIS_DOCUMENT = "duis-document"
     LOG_CHECKPOINT = "log-checkpoint"
     SERVICE_STATEMENT = "service-statement"

@@ -47,8 +47,12 @@ class Opening:
     after: bytes
     withheld: bytes
 
-    def signed(self, result_digest: bytes) -> Leaf:
-        """The leaf, with a checked result."""
+    def signed(self, result_digest: bytes, derivation: str = "") -> Leaf:
+        """The leaf, with a checked result; of a MAC it says where the key was derived."""
+        if derivation:  # which has no place cut out for it, since nearly every use is a signature
+            entry = orjson.loads(self.before + self.between + self.after)
+            ended = {"outcome": "signed", "result_digest": result_digest.hex(), "derivation": derivation}
+            return _leaf(canonical(entry | ended), self.withheld)
         result = result_digest.hex().encode()
         return _leaf(
             b'%b"outcome":"signed",%b"result_digest":"%b",%b'

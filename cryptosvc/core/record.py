@@ -259,7 +259,7 @@ def signed_leaf(
 ) -> Leaf:
     """The leaf of a use that ended with a checked result; of a MAC it says where the key was derived (G2.44(b))."""
     entry = dict(start)
-    entry["outcome"] = "authenticated" if derivation else "signed"
+    entry["outcome"] = "signed"
     entry["result_digest"] = result_digest.hex()
     if derivation:
         entry["derivation"] = derivation

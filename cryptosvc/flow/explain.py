@@ -7,7 +7,7 @@ from cryptosvc.core.content import forms
 from cryptosvc.core.content.base import Content
 from cryptosvc.core.errors import Refusal
 from cryptosvc.core.judge import Authorised, judge
-from cryptosvc.core.names import Operation
+from cryptosvc.core.names import Operation, operation_on
 from cryptosvc.core.record import Observed, Receipt
 from cryptosvc.flow.gather import Gatherer
 from cryptosvc.flow.ports import Clock, Ledger, Policy
@@ -50,7 +50,7 @@ class Explainer:
         authorised: Authorised | None = None
         refusal: Refusal | None = None
         try:
-            content = forms.parse(request.form, request.payload, self._profiles)
+            content = forms.parse(request.form, request.payload, self._profiles, request.device_certificate)
             authorised = await self._foreseen(principal, request, content)
         except Refusal as found:
             refusal = found
@@ -71,7 +71,7 @@ class Explainer:
         return Explained(authorised, refusal, receipt, content)
 
     async def _foreseen(self, principal: Principal, request: Request, content: Content) -> Authorised:
-        (case,) = await self._gatherer.gather(principal, Operation.SIGN, [(request, content)])
+        (case,) = await self._gatherer.gather(principal, operation_on(request.form), [(request, content)])
         if not isinstance(case, Case):
             raise case
         authorised = judge(case, self._policy.decide(case.facts), self._profiles)

@@ -65,10 +65,14 @@ class KeyReader:
 
 
 def _visible(principal: Principal, key_id: KeyId, view: KeyView) -> Refusal | None:
-    """Visible is what the caller may sign with, in its own system; there is no grant to merely look."""
+    """Visible is what the caller may use, in its own system; there is no grant to merely look."""
     own = {name: key for name, key in view.keys.items() if key.system == principal.caller.system}
-    try:
-        granted_key(principal.caller, Operation.SIGN, key_id, KeyView(view.generation, own))
-    except Refusal as refusal:
-        return refusal
-    return None
+    hidden: Refusal | None = None
+    for operation in (Operation.SIGN, Operation.MAC):
+        try:
+            granted_key(principal.caller, operation, key_id, KeyView(view.generation, own))
+        except Refusal as refusal:
+            hidden = refusal
+        else:
+            return None
+    return hidden

@@ -14,7 +14,7 @@ from cryptosvc.core.content import forms
 from cryptosvc.core.content.base import Content
 from cryptosvc.core.errors import Busy, Corrupt, CryptosvcError, OutcomeUnknown, Refusal, Unavailable
 from cryptosvc.core.judge import Authorised, judge
-from cryptosvc.core.names import Operation
+from cryptosvc.core.names import Operation, operation_on
 from cryptosvc.core.record import Claim, Failed, Produced, Receipt, Refused
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.values import quickly
@@ -116,7 +116,7 @@ class Signer:
 
     def _inspect(self, request: Request) -> Content | Refusal:
         try:
-            return forms.parse(request.form, request.payload, self._profiles)
+            return forms.parse(request.form, request.payload, self._profiles, request.device_certificate)
         except Refusal as refusal:
             return refusal
 
@@ -161,10 +161,10 @@ class Signer:
     async def _gather(self, waiting: Sequence[_Read]) -> list[Case | Refusal]:
         """Gather each principal's items with one reading of the registry."""
         cases: list[Case | Refusal] = []
-        for _, group in groupby(waiting, key=lambda one: id(one[1])):
+        for (_, operation), group in groupby(waiting, key=_asked):
             same = list(group)
             pairs = [(request, content) for _, _, request, content in same]
-            cases.extend(await self._gatherer.gather(same[0][1], Operation.SIGN, pairs))
+            cases.extend(await self._gatherer.gather(same[0][1], operation, pairs))
         return cases
 
     def _judge(self, case: Case | Refusal) -> Authorised | Refusal:
@@ -186,7 +186,7 @@ class Signer:
         instant = self._clock.now()
         return Refused(
             error=error,
-            operation=Operation.SIGN.value,
+            operation=operation_on(request.form).value,
             at=instant.at,
             time_quality=instant.quality,
             principal=principal,
@@ -208,6 +208,11 @@ class Signer:
                 "the claims stay open and will be recorded as outcome unknown",
                 rule="record/unavailable",
             ) from error
+
+
+def _asked(one: _Read) -> tuple[int, Operation]:
+    """Whose the item is and which operation it asks for."""
+    return id(one[1]), operation_on(one[2].form)
 
 
 def _checked(item: Produced | Failed) -> Checked | Failed:

@@ -16,7 +16,7 @@ from cryptosvc.core.check import Checked
 from cryptosvc.core.content.base import Statement
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.keyclass import ceiling
-from cryptosvc.core.names import OWN_FORMS, ContentForm, KeyId, Operation, RequestId
+from cryptosvc.core.names import OWN_FORMS, ContentForm, KeyId, Operation, RequestId, operation_on
 from cryptosvc.core.record import Receipt
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.values import quickly
@@ -36,6 +36,9 @@ _USER_ROLE = re.compile(r"[A-Z]{1,8}")
 CHECK_OCTETS_AT_MOST = 16 * 1024
 """Longest Supply Sensitive Check: an envelope with one statement and one signature is well below it."""
 
+CERTIFICATE_OCTETS_AT_MOST = 8 * 1024
+"""Longest Device Certificate; real ones have some 500 octets."""
+
 _DIGEST_OCTETS = frozenset({20, 28, 32, 48, 64})
 """Lengths of SHA-1 and SHA-2 digests; no content of any form is that short."""
 
@@ -46,6 +49,7 @@ _PURPOSE_CLAUSES: dict[ContentForm, str] = {
     ContentForm.TBS_CERT_LIST: "G2.60",
     ContentForm.CERTIFICATION_REQUEST_INFO: "G2.60",
     ContentForm.GBCS_PRE_COMMAND: "G2.56",
+    ContentForm.GBCS_COMMAND: "G2.44(b)",
     ContentForm.DUIS_DOCUMENT: "G3.29",
 }
 """The clause whose purpose limit a bare digest would evade, per form it was said to be."""
@@ -107,12 +111,15 @@ def count_items(octets: bytes, most: int) -> int:
     return count
 
 
-def request(message: crypto_pb2.SignRequest, payload_octets: int) -> Request:
+def request(
+    message: crypto_pb2.SignRequest, payload_octets: int, operation: Operation = Operation.SIGN
+) -> Request:
     """Take a SignRequest as a core `Request`, or raise Malformed with the field at fault.
 
     Args:
         message: as decoded.
         payload_octets: longest content allowed.
+        operation: that of the method: contents to be signed go to Sign, a Command to ApplyMac; EXPLAIN takes either.
 
     """
     request_id = message.request_id
@@ -130,6 +137,12 @@ def request(message: crypto_pb2.SignRequest, payload_octets: int) -> Request:
             field="content",
         )
     form = _FORMS[name]
+    if operation not in (Operation.EXPLAIN, operation_on(form)):
+        raise Malformed(
+            "a gbcs_command goes to ApplyMac, ApplyMacBatch or ApplyMacStream, everything else to Sign",
+            rule="request/method",
+            field=name,
+        )
     payload: bytes = getattr(message, name)
     if not 0 < len(payload) <= payload_octets:
         raise Malformed(
@@ -151,6 +164,15 @@ def request(message: crypto_pb2.SignRequest, payload_octets: int) -> Request:
             rule="request/check-size",
             field="supply_sensitive_check",
         )
+    device_certificate = message.device_certificate
+    if device_certificate and (
+        form is not ContentForm.GBCS_COMMAND or len(device_certificate) > CERTIFICATE_OCTETS_AT_MOST
+    ):
+        raise Malformed(
+            f"a Device's certificate of at most {CERTIFICATE_OCTETS_AT_MOST} octets stands beside a gbcs_command alone",
+            rule="request/device-certificate",
+            field="device_certificate",
+        )
     return _request(
         request_id=RequestId(request_id),
         key_id=key_id(message.key_id),
@@ -158,6 +180,7 @@ def request(message: crypto_pb2.SignRequest, payload_octets: int) -> Request:
         payload=payload,
         statement=_statement(message.service_reference_variant, message.user_id, message.user_role),
         supply_sensitive_check=check,
+        device_certificate=device_certificate,
     )
 
 
@@ -228,6 +251,7 @@ def signed_into(message: crypto_pb2.SignResponse, checked: Checked, made: Receip
     message.artefact = checked.artefact
     message.clause = authorised.clause
     message.key_version = case.key.version
+    message.derivation = checked.derivation
     receipt_into(message.receipt, made)
 
 

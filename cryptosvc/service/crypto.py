@@ -1,7 +1,11 @@
-"""CryptoService: Sign, SignBatch, SignStream, Explain."""
+"""CryptoService: Sign, SignBatch, SignStream, the same for MACs of Commands, Explain.
+
+ApplyMac differs from Sign in what it takes and in the operation a caller needs a grant for; the way is one and the same.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 from cryptosvc.core.case import Principal, Request
 from cryptosvc.core.errors import Malformed, Refusal
@@ -34,14 +38,23 @@ class CryptoHandlers:
     def methods(self) -> dict[str, Handler]:
         """Handlers by method name."""
         return {
-            "Sign": self._desk.unary("Sign", Operation.SIGN, self._sign),
-            "SignBatch": self._desk.unary("SignBatch", Operation.SIGN, self._sign_batch),
-            "SignStream": self._desk.stream("SignStream", Operation.SIGN, self._sign_stream),
+            **self._methods("Sign", Operation.SIGN),
+            **self._methods("ApplyMac", Operation.MAC),
             "Explain": self._desk.unary("Explain", Operation.EXPLAIN, self._explain),
         }
 
-    async def _sign(self, principal: Principal, payload: bytes, context: Context) -> bytes:
-        request = await self._request(principal, Operation.SIGN, payload)
+    def _methods(self, name: str, operation: Operation) -> dict[str, Handler]:
+        """One, a batch and a stream of one operation."""
+        return {
+            name: self._desk.unary(name, operation, partial(self._one, operation)),
+            f"{name}Batch": self._desk.unary(f"{name}Batch", operation, partial(self._batch, operation)),
+            f"{name}Stream": self._desk.stream(f"{name}Stream", operation, partial(self._stream, operation)),
+        }
+
+    async def _one(
+        self, operation: Operation, principal: Principal, payload: bytes, context: Context
+    ) -> bytes:
+        request = await self._request(principal, operation, payload)
         answer = await self._walks.one(principal, request, self._desk.seconds_left(context))
         if isinstance(answer, NotSigned):
             self._desk.metrics.items(outcome(answer))
@@ -49,15 +62,17 @@ class CryptoHandlers:
         self._desk.metrics.items("signed")
         return convert.signed(answer.checked, answer.receipt).SerializeToString()
 
-    async def _sign_batch(self, principal: Principal, payload: bytes, _context: Context) -> bytes:
+    async def _batch(
+        self, operation: Operation, principal: Principal, payload: bytes, _context: Context
+    ) -> bytes:
         try:
             messages = self._messages(payload)
         except Malformed as error:
-            raise await self._desk.refused(principal, Operation.SIGN, error) from None
-        requests, errors = self._requests(messages)
+            raise await self._desk.refused(principal, operation, error) from None
+        requests, errors = self._requests(messages, operation)
         # Refusals first: once keys were used, nothing may stand between the answers and the caller.
         described = iter(
-            await self._desk.refuse(principal, Operation.SIGN, list(errors.values())) if errors else ()
+            await self._desk.refuse(principal, operation, list(errors.values())) if errors else ()
         )
         answers = iter(await self._walks.many(principal, requests) if requests else ())
         response = crypto_pb2.SignBatchResponse()
@@ -70,8 +85,8 @@ class CryptoHandlers:
             self._desk.metrics.items(word, number)
         return response.SerializeToString()
 
-    async def _sign_stream(self, principal: Principal, context: Context) -> None:
-        await SigningStream(self._desk, self._walks, principal, context).run()
+    async def _stream(self, operation: Operation, principal: Principal, context: Context) -> None:
+        await SigningStream(self._desk, self._walks, principal, context, operation).run()
 
     async def _explain(self, principal: Principal, payload: bytes, _context: Context) -> bytes:
         request = await self._request(principal, Operation.EXPLAIN, payload)
@@ -83,7 +98,8 @@ class CryptoHandlers:
 
     async def _request(self, principal: Principal, operation: Operation, payload: bytes) -> Request:
         try:
-            return convert.request(convert.parsed(crypto_pb2.SignRequest, payload), self._payload_octets)
+            message = convert.parsed(crypto_pb2.SignRequest, payload)
+            return convert.request(message, self._payload_octets, operation)
         except Refusal as error:
             raise await self._desk.refused(principal, operation, error) from None
 
@@ -94,13 +110,13 @@ class CryptoHandlers:
         return convert.parsed(crypto_pb2.SignBatchRequest, payload).requests
 
     def _requests(
-        self, messages: Sequence[crypto_pb2.SignRequest]
+        self, messages: Sequence[crypto_pb2.SignRequest], operation: Operation
     ) -> tuple[list[Request], dict[int, Refusal]]:
         requests: list[Request] = []
         errors: dict[int, Refusal] = {}
         for index, message in enumerate(messages):
             try:
-                requests.append(convert.request(message, self._payload_octets))
+                requests.append(convert.request(message, self._payload_octets, operation))
             except Refusal as error:
                 errors[index] = error
         return requests, errors

@@ -36,10 +36,14 @@ class SigningStream:
         walks: the way to the signer.
         principal: who asks, as of the beginning.
         context: the call.
+        operation: that of the method.
 
     """
 
-    def __init__(self, desk: Desk, walks: Walks, principal: Principal, context: Context) -> None:
+    def __init__(
+        self, desk: Desk, walks: Walks, principal: Principal, context: Context, operation: Operation
+    ) -> None:
+        self._operation = operation
         self._desk = desk
         self._walks = walks
         self._principal = principal
@@ -78,7 +82,7 @@ class SigningStream:
         Where the registry does not answer, each item is told so; no claim is made under a record that moved.
         """
         try:
-            self._principal = await self._desk.identify(self._context, Operation.SIGN)
+            self._principal = await self._desk.identify(self._context, self._operation)
         except Unidentified:
             raise
         except CryptosvcError:
@@ -88,14 +92,14 @@ class SigningStream:
         try:
             messages = self._messages(frame)
         except Malformed as error:
-            raise await self._desk.refused(self._principal, Operation.SIGN, error) from None
+            raise await self._desk.refused(self._principal, self._operation, error) from None
         octets = self._desk.limits.payload_octets
         for message in messages:
             await self._space()
             try:
-                request = convert.request(message, octets)
+                request = convert.request(message, octets, self._operation)
             except Refusal as error:
-                (described,) = await self._desk.refuse(self._principal, Operation.SIGN, [error])
+                (described,) = await self._desk.refuse(self._principal, self._operation, [error])
                 self._lane.append((message.request_id, described))
             else:
                 self._lane.append((request.request_id, await self._started(request)))

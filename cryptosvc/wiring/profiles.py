@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptosvc.config.settings import DuisSettings, Settings, X509Settings
 from cryptosvc.core.content.duis.profile import DuisProfile, duis_profile
 from cryptosvc.core.content.forms import Profiles
+from cryptosvc.core.content.gbcs.parties import Parties
 from cryptosvc.core.content.gbcs.profile import GbcsProfile
 from cryptosvc.core.content.x509 import identity
 from cryptosvc.core.content.x509.profile import X509Profile
@@ -33,6 +34,7 @@ def profiles(settings: Settings) -> Profiles:
             gbcs=GbcsProfile.of(settings.gbcs.access_control_brokers),
             duis=None if settings.duis is None else _duis(settings.duis),
             log_origin=settings.log.origin,
+            parties=_parties(settings),
         )
     except Malformed as error:
         if error.rule.startswith("config/"):
@@ -66,6 +68,16 @@ def read_certificate(path: Path, setting: str) -> bytes:
             f"{setting}: {path} is not one PEM certificate", rule="config/certificate", field=setting
         ) from None
     return certificate.public_bytes(Encoding.DER)
+
+
+def _parties(settings: Settings) -> Parties:
+    """Registered originators and Device authorities; a chain goes unchecked in environment test without authorities."""
+    gbcs = settings.gbcs
+    return Parties.of(
+        [read_certificate(path, "gbcs.originators") for path in gbcs.originators],
+        [read_certificate(path, "gbcs.device_authorities") for path in gbcs.device_authorities],
+        chained=settings.deployment.environment is Environment.LIVE,
+    )
 
 
 def _require_live_policies(settings: Settings) -> None:

@@ -186,7 +186,7 @@ class FakeLedger:
                 if item.claim.claim_id not in self._open:
                     entry |= {"after": "outcome_unknown"}
                 if isinstance(item, Checked):
-                    return signed_leaf(entry, withheld, item.digest, salt)
+                    return signed_leaf(entry, withheld, item.digest, salt, item.derivation)
                 return failed_leaf(entry, withheld, item.error, salt)
             case Refused():
                 return refused_leaf(item, self.scope, salt)

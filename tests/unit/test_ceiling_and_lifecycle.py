@@ -16,11 +16,20 @@ MAY_SIGN = {
     "issuing-oca": {ContentKind.ORGANISATION_CERTIFICATE, CSR, ContentKind.ORGANISATION_CRL},
     "command-signing": {ContentKind.GBCS_PRE_COMMAND, CSR},
     "xml-signing": {ContentKind.DUIS_DOCUMENT, CSR},
+    "key-agreement": set(),
     "audit-signing": {ContentKind.LOG_CHECKPOINT},
     "service-signing": {ContentKind.SERVICE_STATEMENT},
     "log-authentication": set(),
 }
-CLAUSE = {"root-oca": "G2.60", "issuing-oca": "G2.61", "command-signing": "G2.56", "xml-signing": "G3.29"}
+CLAUSE = {
+    "root-oca": "G2.60",
+    "issuing-oca": "G2.61",
+    "command-signing": "G2.56",
+    "xml-signing": "G3.29",
+    "key-agreement": "G2.44(b)",
+}
+MAY_AUTHENTICATE = {"key-agreement": {ContentKind.GBCS_COMMAND}}
+"""What gets a MAC of a class, G2.44(b)."""
 
 
 def test_the_table_has_exactly_these_classes():
@@ -32,7 +41,9 @@ def test_the_table_has_exactly_these_classes():
 @pytest.mark.parametrize("operation", list(Operation))
 def test_every_cell(name, kind, operation):
     row = ceiling(name)
-    allowed = operation is Operation.SIGN and kind in MAY_SIGN[name]
+    allowed = (operation is Operation.SIGN and kind in MAY_SIGN[name]) or (
+        operation is Operation.MAC and kind in MAY_AUTHENTICATE.get(name, ())
+    )
     assert row.permits(operation, kind) is allowed
     if allowed:
         assert row.clause_for(operation, kind).startswith("G")
@@ -54,7 +65,9 @@ def test_an_unknown_class_is_forbidden_and_never_a_default():
 def test_no_row_lets_an_object_do_two_things(name):
     # A signing key that derives, or a wrapping key that decrypts, is how keys leave a module.
     usages = ceiling(name).template.usages
-    if ceiling(name).template.algorithm is Algorithm.EC_P256:
+    if name == "key-agreement":
+        assert usages == {Usage.DERIVE}
+    elif ceiling(name).template.algorithm is Algorithm.EC_P256:
         assert usages == {Usage.SIGN}
     else:
         assert usages == {Usage.SIGN, Usage.VERIFY}
@@ -67,15 +80,17 @@ def test_log_keys_never_leave_their_module():
 
 def test_every_signature_is_verified_before_release_and_level_3_is_the_least():
     for row in KEY_CLASSES.values():
-        assert row.verified_before_release is (row.template.algorithm is Algorithm.EC_P256)
+        assert row.verified_before_release is (bool(MAY_SIGN[row.name]))
         assert row.assurance_level >= 3
         assert row.quorum >= 2
         assert row.crypto_period_days > 0
 
 
 def test_no_remote_party_role_belongs_to_two_classes():
+    # a party's certificates for key agreement carry the role that its certificates for signatures carry
     seen: dict[RemotePartyRole, str] = {}
-    for row in KEY_CLASSES.values():
+    assert ceiling("key-agreement").roles == {RemotePartyRole.ACCESS_CONTROL_BROKER}
+    for row in (row for row in KEY_CLASSES.values() if row.name != "key-agreement"):
         for role in row.roles:
             assert seen.setdefault(role, row.name) == row.name
     assert seen[RemotePartyRole.XML_SIGN] == "xml-signing"
@@ -86,8 +101,8 @@ def test_no_remote_party_role_belongs_to_two_classes():
 @pytest.mark.parametrize("kind", list(ContentKind))
 @pytest.mark.parametrize("operation", list(Operation))
 def test_every_state(state, kind, operation):
-    allowed = operation is Operation.SIGN and (
-        state is KeyState.ACTIVE or (state is KeyState.PRE_ACTIVATION and kind is CSR)
+    allowed = (operation in (Operation.SIGN, Operation.MAC) and state is KeyState.ACTIVE) or (
+        operation is Operation.SIGN and state is KeyState.PRE_ACTIVATION and kind is CSR
     )
     assert lifecycle.permits(state, operation, kind) is allowed
     if allowed:

@@ -10,6 +10,7 @@ import pytest
 
 from cryptosvc.adapters.store.recording import Preparer, expired_leaf
 from cryptosvc.core import founding, record
+from cryptosvc.core.canonical import canonical
 from cryptosvc.core.case import Case, Request
 from cryptosvc.core.content import forms
 from cryptosvc.core.content.base import Statement
@@ -85,7 +86,10 @@ async def every_leaf() -> list[Leaf]:
             preparer.mark_late(prepared, 7, SALT)
             found.append(prepared.leaf)
         opening, _ = opened(verdict, SCOPE, SALT)
-        found += [opening.signed(bytes(32)), expired_leaf(opening)]
+        found += [opening.signed(bytes(32)), opening.signed(bytes(32), "module"), expired_leaf(opening)]
+        assert opening.signed(bytes(32), "module").entry == canonical(
+            json.loads(opening.signed(bytes(32)).entry) | {"derivation": "module"}
+        )
         refusal = Malformed("-", rule="a/b")
         known = {"request": request, "principal": case.principal, "content": case.content, "key": case.key}
         for more in (known, {"request": request}, {"peer": "ipv4:192.0.2.1:9"}, {}):

@@ -3,7 +3,7 @@
 import pytest
 
 from cryptosvc.core.errors import Malformed
-from cryptosvc.core.names import OWN_FORMS, ContentForm
+from cryptosvc.core.names import OWN_FORMS, ContentForm, Operation, operation_on
 from cryptosvc.pb.v1 import crypto_pb2
 from cryptosvc.service import convert
 
@@ -51,8 +51,35 @@ def test_bounds(field: str, good: list[object], bad: list[object]):
 @pytest.mark.parametrize("form", [form for form in ContentForm if form not in OWN_FORMS])
 def test_each_form_is_what_its_field_says(form: ContentForm):
     message = crypto_pb2.SignRequest(request_id="r", key_id="k", **{form.value: b"payload"})
-    request = convert.request(message, PAYLOAD_OCTETS)
+    request = convert.request(message, PAYLOAD_OCTETS, operation_on(form))
     assert (request.form, request.payload) == (form, b"payload")
+    assert convert.request(message, PAYLOAD_OCTETS, Operation.EXPLAIN) == request
+
+
+@pytest.mark.parametrize("form", [form for form in ContentForm if form not in OWN_FORMS])
+def test_what_is_signed_gets_no_mac_and_a_command_is_not_signed(form: ContentForm):
+    message = crypto_pb2.SignRequest(request_id="r", key_id="k", **{form.value: b"payload"})
+    other = Operation.SIGN if form is ContentForm.GBCS_COMMAND else Operation.MAC
+    with pytest.raises(Malformed) as caught:
+        convert.request(message, PAYLOAD_OCTETS, other)
+    assert (caught.value.rule, caught.value.field) == ("request/method", form.value)
+
+
+def test_a_device_certificate_stands_beside_a_command_alone():
+    message = crypto_pb2.SignRequest(
+        request_id="r", key_id="k", gbcs_command=b"payload", device_certificate=b"der"
+    )
+    assert convert.request(message, PAYLOAD_OCTETS, Operation.MAC).device_certificate == b"der"
+    message.device_certificate = bytes(convert.CERTIFICATE_OCTETS_AT_MOST + 1)
+    with pytest.raises(Malformed) as caught:
+        convert.request(message, PAYLOAD_OCTETS, Operation.MAC)
+    assert caught.value.rule == "request/device-certificate"
+    beside = crypto_pb2.SignRequest(
+        request_id="r", key_id="k", duis_document=b"payload", device_certificate=b"der"
+    )
+    with pytest.raises(Malformed) as caught:
+        convert.request(beside, PAYLOAD_OCTETS)
+    assert caught.value.rule == "request/device-certificate"
 
 
 def test_the_contract_has_no_field_for_anything_else():

@@ -11,9 +11,11 @@ from cryptosvc.adapters.hsm.agreeing import Derivation, agreed, decrypt, gmac
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.cryptoki import Functions
 from cryptosvc.adapters.hsm.work import Inbox, Work
-from cryptosvc.core.content.gbcs.agreement import Agreement
+from cryptosvc.core.content.gbcs.agreement import TAG_OCTETS, Agreement
+from cryptosvc.core.content.gbcs.command import CommandContent
 from cryptosvc.core.errors import CryptosvcError, Forbidden, Internal, Unavailable
-from cryptosvc.core.names import Environment, UnixNanoseconds
+from cryptosvc.core.names import Environment, Operation, UnixNanoseconds
+from cryptosvc.core.record import Claim, Failed, Produced
 from cryptosvc.core.registry import KeyRecord
 
 
@@ -52,6 +54,28 @@ class Done:
 
     octets: bytes
     derivation: Derivation
+
+
+def job_of(claim: Claim) -> Job | None:
+    """What has to be done for a claimed Command; None for a claim that is signed."""
+    case = claim.authorised.case
+    if case.facts.operation is not Operation.MAC or not isinstance(case.content, CommandContent):
+        return None
+    command = case.content.command
+    return Job(
+        key=case.key,
+        peer=case.content.device.public_point,
+        agreement=command.agreement,
+        additional=command.additional,
+        deadline=claim.deadline,
+    )
+
+
+def produced(claim: Claim, done: Done | CryptosvcError) -> Produced | Failed:
+    """The answer to a claim: the MAC is the first twelve octets of the tag."""
+    if not isinstance(done, Done):
+        return Failed(claim, done)
+    return Produced(claim, done.octets[:TAG_OCTETS], done.derivation.value)
 
 
 class AgreementWork(Work["Done | CryptosvcError"]):
@@ -99,7 +123,9 @@ class AgreementWork(Work["Done | CryptosvcError"]):
             if not job.tag:
                 return gmac(functions, session, key, vector, job.additional)
             plain = decrypt(functions, session, key, vector, job.additional, job.ciphertext, job.tag)
-        return Forbidden("not verified", rule="gbcs/mac-not-verified") if plain is None else plain
+        if plain is None:
+            return Forbidden("not verified", rule="gbcs/mac-not-verified", clause="G2.44(b)")
+        return plain
 
     def item(self, index: int) -> tuple[KeyRecord, bytes]:
         """Not asked: nothing here goes through C_Sign."""

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import cast
 
 from cryptosvc.adapters.hsm import library as libraries
-from cryptosvc.adapters.hsm.agreement_work import AgreementWork, Done, Job
+from cryptosvc.adapters.hsm.agreement_work import AgreementWork, Done, Job, job_of, produced
 from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported
 from cryptosvc.adapters.hsm.lane import Tickets, busy
 from cryptosvc.adapters.hsm.pool import Pool
@@ -118,7 +118,7 @@ class Pkcs11Hsm:
         return opened.reported, opened.mechanisms
 
     async def sign(self, claims: Sequence[Claim]) -> Sequence[Produced | Failed]:
-        """ECDSA P-256 over SHA-256 of each claim's signed bytes, in order; items fail one by one.
+        """ECDSA P-256 over SHA-256 of each claim's signed bytes, or the MAC of its Command, in order; items fail one by one.
 
         Failed carries Unavailable (the key was not used), Busy (nor was it), Corrupt (the object is not the
         recorded one; the key was not used), or OutcomeUnknown.
@@ -141,6 +141,21 @@ class Pkcs11Hsm:
         return [merged[place] for place in range(len(claims))]
 
     async def _sign_on(self, module: ModuleName, claims: Sequence[Claim]) -> Sequence[Produced | Failed]:
+        """Sign what is to be signed and authenticate what is to get a MAC, on one module."""
+        jobs = {place: job for place, claim in enumerate(claims) if (job := job_of(claim)) is not None}
+        if not jobs:
+            return await self._signatures(module, claims)
+        rest = [place for place in range(len(claims)) if place not in jobs]
+        macs, signatures = await asyncio.gather(
+            self.agree(list(jobs.values())),
+            self._signatures(module, [claims[place] for place in rest]) if rest else _nothing(),
+        )
+        answers = {
+            place: produced(claims[place], done) for place, done in zip(jobs, macs, strict=True)
+        } | dict(zip(rest, signatures, strict=True))
+        return [answers[place] for place in range(len(claims))]
+
+    async def _signatures(self, module: ModuleName, claims: Sequence[Claim]) -> Sequence[Produced | Failed]:
         try:
             pool = self._open_pool(module)
         except CryptosvcError as error:
@@ -239,6 +254,10 @@ class Pkcs11Hsm:
             for name, pool in self._pools.items():
                 if name not in self._unloadable:
                     pool.watch(time.monotonic())
+
+
+async def _nothing() -> Sequence[Produced | Failed]:
+    return ()
 
 
 class HeadMac:

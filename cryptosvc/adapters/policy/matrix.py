@@ -12,7 +12,7 @@ from cryptosvc.core import lifecycle
 from cryptosvc.core.case import Facts, PolicyAnswer
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.keyclass import KEY_CLASSES
-from cryptosvc.core.names import ContentKind, Environment, Operation, UserRole
+from cryptosvc.core.names import ContentKind, Environment, UserRole, operation_on
 from cryptosvc.core.registry import KeyState, Origin
 
 ROLES: tuple[UserRole | None, ...] = (None, *UserRole)
@@ -63,7 +63,7 @@ def favourable(
 ) -> Facts:
     """Facts of a granted caller with a generated key of its own system in a level 3 module in the United Kingdom."""
     return Facts(
-        operation=Operation.SIGN,
+        operation=operation_on(kind),
         key_class=key_class,
         content_kind=kind,
         state=state,

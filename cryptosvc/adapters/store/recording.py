@@ -64,7 +64,7 @@ class Preparer:
                     if open_claim is None:  # swept as late, or another worker's
                         leaf = self._ended_leaf(item, {}, salt)
                     elif isinstance(item, Checked):
-                        leaf = open_claim.opening.signed(item.digest)
+                        leaf = open_claim.opening.signed(item.digest, item.derivation)
                     else:
                         leaf = open_claim.opening.failed(item.error)
                     group, _, position = claim.claim_id.partition(".")
@@ -90,7 +90,7 @@ class Preparer:
         body = {**opening(item.claim.authorised, self._scope), **more}
         withheld = cast("Mapping[str, str]", body.pop("_withheld"))
         if isinstance(item, Checked):
-            return signed_leaf(body, withheld, item.digest, salt)
+            return signed_leaf(body, withheld, item.digest, salt, item.derivation)
         return failed_leaf(body, withheld, item.error, salt)
 
 

@@ -1,14 +1,15 @@
 """The one table from what a caller says its bytes are to the code that reads them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from cryptosvc.core.content import checkpoint_note, service_statement
 from cryptosvc.core.content.base import Content, Statement
 from cryptosvc.core.content.duis import document
 from cryptosvc.core.content.duis.profile import DuisProfile
-from cryptosvc.core.content.gbcs import precommand
+from cryptosvc.core.content.gbcs import command, precommand
+from cryptosvc.core.content.gbcs.parties import Parties
 from cryptosvc.core.content.gbcs.profile import GbcsProfile
 from cryptosvc.core.content.x509 import certificate, crl, csr
 from cryptosvc.core.content.x509.profile import KnownOca, X509Profile
@@ -26,6 +27,7 @@ class Profiles:
         gbcs: message codes, Access Control Broker.
         duis: the schema; None where no schema is installed, and then no DUIS document is read.
         log_origin: origin line of this deployment's log.
+        parties: registered originators of Commands, and who certifies Devices.
 
     """
 
@@ -33,13 +35,19 @@ class Profiles:
     gbcs: GbcsProfile
     duis: DuisProfile | None
     log_origin: str
+    parties: Parties = field(default=Parties())
 
 
-def parse(form: ContentForm, payload: bytes, profiles: Profiles) -> Content:
-    """Read `payload` to its last byte as `form`, or raise Malformed with the field named after the form."""
+def parse(form: ContentForm, payload: bytes, profiles: Profiles, device_certificate: bytes = b"") -> Content:
+    """Read `payload` to its last byte as `form`, or raise Malformed with the field named after the form.
+
+    A Command is read with the certificate of its Device, and may be Forbidden already.
+    """
     match form:
         case ContentForm.GBCS_PRE_COMMAND:
             return precommand.parse(payload, profiles.gbcs)
+        case ContentForm.GBCS_COMMAND:
+            return command.parse(payload, device_certificate, profiles.gbcs, profiles.parties)
         case ContentForm.TBS_CERTIFICATE:
             return certificate.parse(payload, profiles.x509)
         case ContentForm.TBS_CERT_LIST:
@@ -72,6 +80,8 @@ def bind(
     match form:
         case ContentForm.GBCS_PRE_COMMAND:
             precommand.bind(content, key, statement, profiles.gbcs, at)
+        case ContentForm.GBCS_COMMAND:
+            command.bind(content, key, statement, profiles.gbcs, at)
         case ContentForm.TBS_CERTIFICATE:
             certificate.bind(content, key, statement, profiles.x509, at)
         case ContentForm.TBS_CERT_LIST:
@@ -90,6 +100,7 @@ def bind(
 
 _ASSEMBLE: dict[ContentForm, Callable[[Content, bytes, KeyRecord], bytes]] = {
     ContentForm.GBCS_PRE_COMMAND: precommand.assemble,
+    ContentForm.GBCS_COMMAND: command.assemble,
     ContentForm.TBS_CERTIFICATE: certificate.assemble,
     ContentForm.TBS_CERT_LIST: crl.assemble,
     ContentForm.CERTIFICATION_REQUEST_INFO: csr.assemble,
@@ -100,7 +111,7 @@ _ASSEMBLE: dict[ContentForm, Callable[[Content, bytes, KeyRecord], bytes]] = {
 
 
 def assemble(form: ContentForm, content: Content, signature: bytes, key: KeyRecord) -> bytes:
-    """Put r‖s (64 octets) and content together into the finished artefact."""
+    """Put r‖s (64 octets; for a Command its MAC, 12) and content together into the finished artefact."""
     return _ASSEMBLE[form](content, signature, key)
 
 

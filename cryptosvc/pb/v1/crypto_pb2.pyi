@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SignRequest(_message.Message):
-    __slots__ = ("request_id", "key_id", "tbs_certificate", "certification_request_info", "tbs_cert_list", "gbcs_pre_command", "duis_document", "service_reference_variant", "user_id", "user_role", "supply_sensitive_check")
+    __slots__ = ("request_id", "key_id", "tbs_certificate", "certification_request_info", "tbs_cert_list", "gbcs_pre_command", "duis_document", "gbcs_command", "service_reference_variant", "user_id", "user_role", "supply_sensitive_check", "device_certificate")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     TBS_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
@@ -17,10 +17,12 @@ class SignRequest(_message.Message):
     TBS_CERT_LIST_FIELD_NUMBER: _ClassVar[int]
     GBCS_PRE_COMMAND_FIELD_NUMBER: _ClassVar[int]
     DUIS_DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    GBCS_COMMAND_FIELD_NUMBER: _ClassVar[int]
     SERVICE_REFERENCE_VARIANT_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ROLE_FIELD_NUMBER: _ClassVar[int]
     SUPPLY_SENSITIVE_CHECK_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     key_id: str
     tbs_certificate: bytes
@@ -28,27 +30,31 @@ class SignRequest(_message.Message):
     tbs_cert_list: bytes
     gbcs_pre_command: bytes
     duis_document: bytes
+    gbcs_command: bytes
     service_reference_variant: str
     user_id: str
     user_role: str
     supply_sensitive_check: bytes
-    def __init__(self, request_id: _Optional[str] = ..., key_id: _Optional[str] = ..., tbs_certificate: _Optional[bytes] = ..., certification_request_info: _Optional[bytes] = ..., tbs_cert_list: _Optional[bytes] = ..., gbcs_pre_command: _Optional[bytes] = ..., duis_document: _Optional[bytes] = ..., service_reference_variant: _Optional[str] = ..., user_id: _Optional[str] = ..., user_role: _Optional[str] = ..., supply_sensitive_check: _Optional[bytes] = ...) -> None: ...
+    device_certificate: bytes
+    def __init__(self, request_id: _Optional[str] = ..., key_id: _Optional[str] = ..., tbs_certificate: _Optional[bytes] = ..., certification_request_info: _Optional[bytes] = ..., tbs_cert_list: _Optional[bytes] = ..., gbcs_pre_command: _Optional[bytes] = ..., duis_document: _Optional[bytes] = ..., gbcs_command: _Optional[bytes] = ..., service_reference_variant: _Optional[str] = ..., user_id: _Optional[str] = ..., user_role: _Optional[str] = ..., supply_sensitive_check: _Optional[bytes] = ..., device_certificate: _Optional[bytes] = ...) -> None: ...
 
 class SignResponse(_message.Message):
-    __slots__ = ("request_id", "signature", "artefact", "receipt", "clause", "key_version")
+    __slots__ = ("request_id", "signature", "artefact", "receipt", "clause", "key_version", "derivation")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     ARTEFACT_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     CLAUSE_FIELD_NUMBER: _ClassVar[int]
     KEY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DERIVATION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     signature: bytes
     artefact: bytes
     receipt: _types_pb2.Receipt
     clause: str
     key_version: int
-    def __init__(self, request_id: _Optional[str] = ..., signature: _Optional[bytes] = ..., artefact: _Optional[bytes] = ..., receipt: _Optional[_Union[_types_pb2.Receipt, _Mapping]] = ..., clause: _Optional[str] = ..., key_version: _Optional[int] = ...) -> None: ...
+    derivation: str
+    def __init__(self, request_id: _Optional[str] = ..., signature: _Optional[bytes] = ..., artefact: _Optional[bytes] = ..., receipt: _Optional[_Union[_types_pb2.Receipt, _Mapping]] = ..., clause: _Optional[str] = ..., key_version: _Optional[int] = ..., derivation: _Optional[str] = ...) -> None: ...
 
 class SignBatchRequest(_message.Message):
     __slots__ = ("requests",)

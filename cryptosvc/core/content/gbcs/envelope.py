@@ -69,7 +69,7 @@ def require_equal(expected: bytes, claimed: bytes) -> None:
 
     """
     if not hmac.compare_digest(expected, claimed):
-        raise Forbidden("not verified", rule="gbcs/mac-not-verified")
+        raise Forbidden("not verified", rule="gbcs/mac-not-verified", clause="G2.44(b)")
 
 
 def _unwrap(message: bytes, maximum_octets: int) -> tuple[bytes, bytes]:

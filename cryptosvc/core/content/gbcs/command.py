@@ -1,0 +1,202 @@
+"""The Command that is to be given its MAC by the Access Control Broker's key, held against everybody it names.
+
+    parse   the Command, read as before signing; its signature verified under a registered certificate of its originator,
+            whose role signs this message code; the Device's certificate is of its target, for key agreement, chained
+    bind    the key is that of the Access Control Broker; every certificate is in force now; the statement is about it
+
+What is promised to the claim: under one key, originator, target, counter and CRA only ever these bytes, since key and
+initialisation vector of the MAC depend on nothing else. The same bytes again give the same answer.
+
+Source: SEC G2.44(b); GBCS 0.8.1 6.4.5; see `mac`, `parties`, `precommand`.
+"""
+
+from dataclasses import dataclass
+
+from cryptosvc.core.content.base import Content, Statement
+from cryptosvc.core.content.gbcs import mac
+from cryptosvc.core.content.gbcs.mac import Command
+from cryptosvc.core.content.gbcs.parties import DEVICE_FIELD, Parties, verifies
+from cryptosvc.core.content.gbcs.profile import GbcsProfile
+from cryptosvc.core.content.x509.extensions import KeyUsage
+from cryptosvc.core.content.x509.identity import CertificateFacts, read_certificate
+from cryptosvc.core.errors import Forbidden, Internal, Malformed, WrongState
+from cryptosvc.core.names import ContentKind, Environment, RemotePartyRole, UnixNanoseconds, UserRole
+from cryptosvc.core.registry import KeyRecord
+
+CLAUSE = "G2.44(b)"
+_AGREES = frozenset({KeyUsage.KEY_AGREEMENT})
+_SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandContent(Content):
+    """A Command that may be given its MAC, once it is bound to a key.
+
+    `signed_bytes` is the APDU that the MAC is over.
+
+    Args:
+        command: as read.
+        device: what the Device's certificate says; the key is agreed with its point.
+        originator: what the certificate says under which the signature verified; None for a Command without one.
+
+    """
+
+    command: Command
+    device: CertificateFacts
+    originator: CertificateFacts | None
+
+
+def parse(
+    payload: bytes, device_certificate: bytes, profile: GbcsProfile, parties: Parties
+) -> CommandContent:
+    """Read a Command and what comes beside it.
+
+    Args:
+        payload: Signed Pre-Command, or for a code that is not critical the unsigned Command.
+        device_certificate: DER of the target's key agreement certificate.
+        profile: who is an Access Control Broker.
+        parties: known certificates.
+
+    Raises:
+        Malformed: as `mac.parse`, or the certificate cannot be read.
+        Forbidden: the certificate is not the target's; nobody registered signed this; the signer's role does not.
+
+    """
+    command = mac.parse(payload, profile)
+    device = parties.device(device_certificate, command.agreement.recipient)
+    originator = _signer(command, parties) if command.signature else None
+    if originator is None:
+        _require_known(command, profile, parties)
+    read = command.pre_command
+    facts = dict(read.facts) | {
+        "device_chain": "checked" if parties.chained else "not-checked",
+        "originator_signature": "verified" if command.signature else "none",
+    }
+    return CommandContent(
+        kind=ContentKind.GBCS_COMMAND,
+        signed_bytes=command.inner,
+        facts=tuple(sorted(facts.items())),
+        promises=(command.promise,),
+        service_reference_variants=read.service_reference_variants,
+        command=command,
+        device=device,
+        originator=originator,
+    )
+
+
+def bind(
+    content: Content, key: KeyRecord, statement: Statement, profile: GbcsProfile, at: UnixNanoseconds
+) -> None:
+    """Refuse unless this key may give this very Command its MAC now.
+
+    Raises:
+        Forbidden: the key is not the Access Control Broker's, or its certificate says other than its record.
+        WrongState: the certificate of key, Device or originator is not in force.
+        Malformed: the statement contradicts the message.
+
+    """
+    if not isinstance(content, CommandContent):
+        raise Internal("not the content of a Command", rule="gbcs/content")
+    # 1 the key is the broker's
+    if (
+        key.eui64 not in profile.access_control_brokers
+        or key.role is not RemotePartyRole.ACCESS_CONTROL_BROKER
+    ):
+        raise _forbidden(
+            "MACs of Commands are made with the Access Control Broker's key", "gbcs/not-the-broker"
+        )
+    own = _own_certificate(key)
+    # 2 everybody's certificate is in force
+    for facts, whose, field in (
+        (own, "this key's", "key_id"),
+        (content.device, "the Device's", DEVICE_FIELD),
+        (content.originator, "the originator's", mac.COMMAND_FIELD),
+    ):
+        if facts is not None and not facts.not_before <= at < facts.not_after + _SECOND:
+            raise WrongState(
+                f"{whose} certificate is not valid now", rule="gbcs/not-in-force", clause=CLAUSE, field=field
+            )
+    # 3 what is said beside the message is about the message
+    _check_statement(content, statement)
+
+
+def assemble(content: Content, made: bytes, _key: KeyRecord) -> bytes:
+    """Write the finished Command: wrapper, what was read, MAC (12 octets)."""
+    if not isinstance(content, CommandContent):
+        raise Internal("not the content of a Command", rule="gbcs/content")
+    return mac.assemble(content.command, made)
+
+
+def _signer(command: Command, parties: Parties) -> CertificateFacts:
+    """Find the registered certificate under which the signature verifies, whose role signs such a message."""
+    read = command.pre_command
+    for facts in parties.organisations.get(command.agreement.initiator, ()):
+        if verifies(facts.public_point, command.signature, read.signed_bytes):
+            octets = None if facts.role is None else read.code.signers.get(facts.role)
+            if octets != read.other_info_octets:
+                raise _forbidden(
+                    f"a party of this role does not sign {read.code.use_case} ({read.code.text}) in this form",
+                    "gbcs/role",
+                )
+            return facts
+    raise _forbidden(
+        "the signature verifies under no registered certificate of the originator", "gbcs/inner-signature"
+    )
+
+
+def _require_known(command: Command, profile: GbcsProfile, parties: Parties) -> None:
+    """A Command without a signature is still from somebody: the broker, or a registered Organisation."""
+    sender = command.agreement.initiator
+    if sender not in profile.brokers and sender not in parties.organisations:
+        raise _forbidden("the originator of the Command is no registered party", "gbcs/unknown-originator")
+
+
+def _own_certificate(key: KeyRecord) -> CertificateFacts | None:
+    """What the key's certificate says; None where it has none, in environment `test` only."""
+    if not key.certificate:
+        if key.environment is Environment.TEST:
+            return None
+        raise _forbidden("this key has no certificate yet", "key-certificate/none", "key_id")
+    try:
+        facts = read_certificate(key.certificate)
+    except Malformed:
+        raise _forbidden(
+            "this key's own certificate cannot be read", "key-certificate/malformed", "key_id"
+        ) from None
+    if facts.public_point != key.public_point or (facts.eui64, facts.role) != (key.eui64, key.role):
+        raise _forbidden(
+            "this key's certificate is for another key or party", "key-certificate/other-key", "key_id"
+        )
+    if facts.usages != _AGREES:
+        raise _forbidden(
+            "this key's certificate is not for key agreement alone", "key-certificate/key-usage", "key_id"
+        )
+    return facts
+
+
+def _check_statement(content: CommandContent, statement: Statement) -> None:
+    read = content.command.pre_command
+    variants = read.service_reference_variants
+    variant = statement.service_reference_variant
+    if variant not in variants and (variant or variants):
+        raise Malformed(
+            f"{read.code.use_case} from this originator is of Service Reference Variant "
+            f"{' or '.join(variants) or 'none'}; state it",
+            rule="gbcs/service-reference-variant",
+            field="service_reference_variant",
+        )
+    if statement.user_id and statement.user_id != (read.supplementary_party or read.originator):
+        raise Malformed(
+            "the User ID stated is not the party this message is from", rule="gbcs/user-id", field="user_id"
+        )
+    if statement.user_role not in ("", UserRole.DCC):
+        raise Forbidden(
+            "MACs of Commands are the DCC's to make; state its role or none",
+            rule="gbcs/user-role",
+            clause=CLAUSE,
+            field="user_role",
+        )
+
+
+def _forbidden(message: str, rule: str, field: str = mac.COMMAND_FIELD) -> Forbidden:
+    return Forbidden(message, rule=rule, clause=CLAUSE, field=field)
