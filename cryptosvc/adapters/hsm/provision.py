@@ -195,10 +195,15 @@ class Provisioner:
             return objects.everything(self._library.functions, self._session)
 
     def destroy(self, label: str, object_id: bytes) -> int:
-        """Destroy every object with this label and id; how many there were."""
+        """Destroy every object with this label and id; how many there were.
+
+        Public objects go last: a process that dies in between leaves what still tells whose it is, and nothing secret.
+        """
         with self._translated(f"destroying key {label}"):
             functions = self._library.functions
             handles = objects.matching(functions, self._session, label, object_id)
+            public = number(Cko.PUBLIC_KEY)
+            handles.sort(key=lambda one: functions.attribute(self._session, one, Cka.CLASS) == public)
             for handle in handles:
                 if code := functions.C_DestroyObject(self._session, handle):
                     raise CryptokiError("C_DestroyObject", code)
