@@ -5,146 +5,49 @@ share originator, target and counter get one MAC in each ledger; and everything 
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import orjson
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from cryptosvc.adapters.policy import CedarPolicy, load_policy
-from cryptosvc.core.case import ModuleFacts, Principal, Request
+from cryptosvc.adapters.policy import CedarPolicy
 from cryptosvc.core.content.base import Statement
-from cryptosvc.core.content.forms import Profiles
-from cryptosvc.core.content.gbcs import mac
-from cryptosvc.core.content.gbcs.command import CommandContent
 from cryptosvc.core.content.gbcs.parties import Parties
 from cryptosvc.core.content.x509.identity import read_certificate
-from cryptosvc.core.content.x509.profile import default_profile
-from cryptosvc.core.errors import Conflict, Forbidden, Malformed, Refusal, WrongState
-from cryptosvc.core.names import ContentForm, Environment, KeyId, RemotePartyRole, RequestId
-from cryptosvc.core.record import Claim, Produced
+from cryptosvc.core.errors import Conflict, Forbidden, Malformed, WrongState
+from cryptosvc.core.names import RemotePartyRole, RequestId
 from cryptosvc.core.registry import Grant, KeyState
-from cryptosvc.core.supply import SupplyProfile
-from cryptosvc.flow.gather import Gatherer
-from cryptosvc.flow.sign import NotSigned, Signed, Signer
-from tests.certificates import key_record
-from tests.conftest import REPOSITORY
-from tests.corridor import MODULE, SYSTEM, SoftwareHsm, caller_record
-from tests.mac_keys import certificate, derived, private, shared_secret, tag
-from tests.rtds import BROKER, PROFILE
-from tests.store_stand import SetClock, Stand, new_database, open_stand
-
-TOGETHER = 64
-IN_FORCE = 1_577_836_800_000_000_000
-"""2020-01-01: the published certificates were valid from 2015 to 2025."""
-KEY = KeyId("broker-ka")
-BROKER_OCTETS = bytes.fromhex(BROKER.replace("-", ""))
-MODULE_FACTS = ModuleFacts(
-    name=MODULE, standard="", level=0, certificate="", country="GB", worker_country="GB"
+from cryptosvc.flow.sign import NotSigned, Signed
+from tests.mac_corridor import (
+    BROKER_OCTETS,
+    IN_FORCE,
+    Asked,
+    Walk,
+    asked_of,
+    broker_record,
+    parties_of,
+    policy_set,
 )
-
-
-class Agreeing(SoftwareHsm):
-    """Makes MACs with a key in memory."""
-
-    def _one(self, claim: Claim) -> Produced:
-        case = claim.authorised.case
-        assert isinstance(case.content, CommandContent)
-        self.signed.append(claim)
-        command = case.content.command
-        secret = shared_secret(self.private[case.key.key_id], case.content.device.public_point)
-        made = tag(derived(secret, command.agreement), command.agreement, command.additional)
-        return Produced(claim, self.spoil(made[:12], claim), "service")
-
-
-class Asked:
-    """One finished Command of the data set, and the request that should give it back."""
-
-    def __init__(self, name: str, whole: bytes, folder: Path) -> None:
-        self.name = name
-        self.whole = whole
-        read = mac.read_back(whole, 65_535)
-        self.command = mac.parse(read.inner, PROFILE)
-        said = name.split("_")[1]
-        variants = self.command.pre_command.service_reference_variants
-        self.request = Request(
-            request_id=RequestId(name.removesuffix("_GBCS.HEX")[:64]),
-            key_id=KEY,
-            form=ContentForm.GBCS_COMMAND,
-            payload=read.inner,
-            statement=Statement(
-                service_reference_variant=said if said in variants else "".join(variants[:1])
-            ),
-            device_certificate=certificate(folder, self.command.agreement.recipient),
-        )
-
-    def __repr__(self) -> str:
-        return self.name
+from tests.mac_keys import certificate, private
+from tests.store_stand import SetClock, new_database, open_stand
 
 
 @pytest.fixture(scope="module")
 def asked(gbcs_data: Path) -> list[Asked]:
-    paths = sorted((gbcs_data / "rtds").rglob("*_COMMAND_*.HEX"))
-    found = [(path.name, bytes.fromhex(path.read_text())) for path in paths]
-    return [Asked(name, whole, gbcs_data) for name, whole in found if whole[0] == 0xDD]
+    return asked_of(gbcs_data)
 
 
 @pytest.fixture(scope="module")
 def parties(gbcs_data: Path) -> Parties:
-    """Every Organisation whose certificate for signatures can be read."""
-    known = []
-    for path in sorted((gbcs_data / "keystore").glob("90b3d51f3*-ds.pem")):
-        encoded = certificate(gbcs_data, bytes.fromhex(path.name.split("-")[0]), "ds")
-        try:
-            Parties.of([encoded], [], chained=False)
-        except Malformed:
-            continue
-        known.append(encoded)
-    assert len(known) > 5
-    return Parties.of(known, [], chained=False)
+    return parties_of(gbcs_data)
 
 
 @pytest.fixture(scope="module")
 def policy() -> CedarPolicy:
-    folder = REPOSITORY / "policies"
-    return load_policy({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()})
-
-
-class Walk:
-    """The corridor over one store, with the Access Control Broker's key registered."""
-
-    def __init__(
-        self, stand: Stand, policy: CedarPolicy, key: ec.EllipticCurvePrivateKey, parties: Parties
-    ) -> None:
-        self.stand = stand
-        profiles = Profiles(
-            x509=default_profile(), gbcs=PROFILE, duis=None, log_origin="test/log", parties=parties
-        )
-        self.hsm = Agreeing(MODULE_FACTS, {KEY: key})
-        gatherer = Gatherer(
-            stand.keys, self.hsm, stand.clock, Environment.TEST, SupplyProfile(sensitive_variants=frozenset())
-        )
-        self._signer = Signer(gatherer, policy, stand.ledger, self.hsm, stand.clock, profiles)
-        self.caller = replace(
-            caller_record(Grant(operation="mac", key_class="key-agreement")), user_roles=frozenset()
-        )
-
-    async def apply(self, requests: Sequence[Request]) -> list[Signed | NotSigned]:
-        principal = Principal(caller=self.caller, peer="ipv4:127.0.0.1:1")
-        rest, answers = iter(requests), list[Signed | NotSigned]()
-        while some := list(islice(rest, TOGETHER)):
-            answers += await self._signer.sign(principal, some)
-        return answers
-
-    async def refusal(self, request: Request) -> Refusal:
-        (answer,) = await self.apply([request])
-        assert isinstance(answer, NotSigned), "it got its MAC"
-        assert isinstance(answer.error, Refusal)
-        return answer.error
+    return policy_set()
 
 
 Fresh = Callable[..., AsyncIterator[Walk]]
@@ -161,9 +64,7 @@ def fresh(gbcs_data: Path, tmp_path: Path, policy: CedarPolicy, parties: Parties
         )
         try:
             key = private(gbcs_data, BROKER_OCTETS)
-            encoded = certificate(gbcs_data, BROKER_OCTETS)
-            made = key_record("key-agreement", key.public_key(), encoded, role=4, entity=BROKER)
-            record = replace(made, key_id=KEY, module=MODULE, system=SYSTEM)
+            record = broker_record(gbcs_data)
             found = Walk(stand, policy, key, parties)
             await stand.keys.change([replace(record, **changes), found.caller])
             yield found
