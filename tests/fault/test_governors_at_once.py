@@ -76,9 +76,18 @@ class Workers:
             assert await self.stands[0].keys.record(*name) == record
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of this test's own, on each engine."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    url: str = request.getfixturevalue("postgres_server").make_database()
+    return url
+
+
 @asynccontextmanager
-async def workers(folder: Path) -> AsyncIterator[Workers]:
-    url = new_database(f"sqlite:///{folder / 'store.db'}")
+async def workers(folder: Path, url: str) -> AsyncIterator[Workers]:
+    new_database(url)
     clock = SetClock(NOW * NANOSECONDS)
     first = await open_stand(url, folder, first=True, clock=clock)
     second = await open_stand(url, folder, clock=clock, worker="worker-2", anchored=False)
@@ -101,8 +110,8 @@ def conflicts(answers: list[object]) -> list[Conflict]:
     return [one for one in answers if isinstance(one, Conflict)]
 
 
-async def test_an_approved_act_is_carried_out_by_one_of_two(tmp_path: Path):
-    async with workers(tmp_path) as here:
+async def test_an_approved_act_is_carried_out_by_one_of_two(tmp_path: Path, store: str):
+    async with workers(tmp_path, store) as here:
         for number in range(ROUNDS):
             statement = await here.proposed("key.order", f"key-{number}", **ORDER)
             for name in ("ben", "cat"):
@@ -120,8 +129,10 @@ async def test_an_approved_act_is_carried_out_by_one_of_two(tmp_path: Path):
         await here.require_one_story()
 
 
-async def test_a_proposal_is_withdrawn_or_approved_first_and_never_both_at_one_version(tmp_path: Path):
-    async with workers(tmp_path) as here:
+async def test_a_proposal_is_withdrawn_or_approved_first_and_never_both_at_one_version(
+    tmp_path: Path, store: str
+):
+    async with workers(tmp_path, store) as here:
         for number in range(ROUNDS):
             statement = await here.proposed("key.order", f"key-{number}", **ORDER)
             name = statements.proposal_id(statement)
@@ -141,8 +152,8 @@ async def test_a_proposal_is_withdrawn_or_approved_first_and_never_both_at_one_v
         await here.require_one_story()
 
 
-async def test_a_withdrawal_and_an_execution_at_once_end_in_one_of_them(tmp_path: Path):
-    async with workers(tmp_path) as here:
+async def test_a_withdrawal_and_an_execution_at_once_end_in_one_of_them(tmp_path: Path, store: str):
+    async with workers(tmp_path, store) as here:
         for number in range(ROUNDS):
             statement = await here.proposed("key.order", f"key-{number}", **ORDER)
             for approver in ("ben", "cat"):
@@ -160,8 +171,10 @@ async def test_a_withdrawal_and_an_execution_at_once_end_in_one_of_them(tmp_path
         await here.require_one_story()
 
 
-async def test_approvals_at_once_are_all_there_once_those_that_came_second_come_again(tmp_path: Path):
-    async with workers(tmp_path) as here:
+async def test_approvals_at_once_are_all_there_once_those_that_came_second_come_again(
+    tmp_path: Path, store: str
+):
+    async with workers(tmp_path, store) as here:
         statement = await here.proposed("key.order", "key-1", **ORDER)
         waiting = ["ben", "cat", "dan", "eve"]
         for _ in range(len(waiting)):
