@@ -165,11 +165,33 @@ async def test_the_device_certificate_is_the_targets_for_key_agreement(
 
 
 async def test_out_of_force_nothing_gets_a_mac(fresh: Fresh, asked: list[Asked], gbcs_data: Path) -> None:
-    ended = read_certificate(certificate(gbcs_data, BROKER_OCTETS)).not_after + 1_000_000_000
-    async with fresh(at=ended) as walk:
-        refused = await walk.refusal(critical(asked).request)
-        assert isinstance(refused, WrongState)
-        assert refused.rule == "gbcs/not-in-force"
+    one = critical(asked)
+    day = 86_400_000_000_000
+    own = read_certificate(certificate(gbcs_data, BROKER_OCTETS))
+    supplier = read_certificate(certificate(gbcs_data, one.command.agreement.initiator, "ds"))
+    device = read_certificate(one.request.device_certificate)
+    for name, at, certified, rule in (
+        ("own", own.not_after + day, True, "key-certificate/expired"),
+        ("own early", own.not_before - day, True, "key-certificate/not-yet-valid"),
+        ("originator", supplier.not_after + day, False, "gbcs/not-in-force"),
+        ("device", device.not_before - day, False, "gbcs/not-in-force"),
+    ):
+        async with fresh(name, at, **({} if certified else {"certificate": b""})) as walk:
+            refused = await walk.refusal(one.request)
+            assert isinstance(refused, WrongState), name
+            assert refused.rule == rule, name
+
+
+async def test_the_brokers_certificate_is_for_key_agreement_and_its_own(
+    fresh: Fresh, asked: list[Asked], gbcs_data: Path
+) -> None:
+    signing = certificate(gbcs_data, BROKER_OCTETS, "ds")
+    async with fresh("ds", certificate=signing) as walk:
+        assert (await walk.refusal(critical(asked).request)).rule == "key-certificate/other-key"
+    async with fresh(
+        "point", certificate=signing, public_point=read_certificate(signing).public_point
+    ) as walk:
+        assert (await walk.refusal(critical(asked).request)).rule == "key-certificate/key-usage"
 
 
 async def test_a_null_signed_critical_code_and_a_signed_other_code_are_refused(

@@ -17,14 +17,13 @@ from cryptosvc.core.content.gbcs import mac
 from cryptosvc.core.content.gbcs.mac import Command
 from cryptosvc.core.content.gbcs.parties import DEVICE_FIELD, Parties, verifies
 from cryptosvc.core.content.gbcs.profile import GbcsProfile
-from cryptosvc.core.content.x509.extensions import KeyUsage
-from cryptosvc.core.content.x509.identity import CertificateFacts, read_certificate
+from cryptosvc.core.content.x509 import signer
+from cryptosvc.core.content.x509.identity import CertificateFacts
 from cryptosvc.core.errors import Forbidden, Internal, Malformed, WrongState
-from cryptosvc.core.names import ContentKind, Environment, RemotePartyRole, UnixNanoseconds, UserRole
+from cryptosvc.core.names import ContentKind, RemotePartyRole, UnixNanoseconds, UserRole
 from cryptosvc.core.registry import KeyRecord
 
 CLAUSE = "G2.44(b)"
-_AGREES = frozenset({KeyUsage.KEY_AGREEMENT})
 _SECOND = 1_000_000_000
 
 
@@ -105,10 +104,10 @@ def bind(
         raise _forbidden(
             "MACs of Commands are made with the Access Control Broker's key", "gbcs/not-the-broker"
         )
-    own = _own_certificate(key)
+    signer.require_organisation(key)
     # 2 everybody's certificate is in force
+    signer.require_in_force(key, at)
     for facts, whose, field in (
-        (own, "this key's", "key_id"),
         (content.device, "the Device's", DEVICE_FIELD),
         (content.originator, "the originator's", mac.COMMAND_FIELD),
     ):
@@ -149,29 +148,6 @@ def _require_known(command: Command, profile: GbcsProfile, parties: Parties) -> 
     sender = command.agreement.initiator
     if sender not in profile.brokers and sender not in parties.organisations:
         raise _forbidden("the originator of the Command is no registered party", "gbcs/unknown-originator")
-
-
-def _own_certificate(key: KeyRecord) -> CertificateFacts | None:
-    """What the key's certificate says; None where it has none, in environment `test` only."""
-    if not key.certificate:
-        if key.environment is Environment.TEST:
-            return None
-        raise _forbidden("this key has no certificate yet", "key-certificate/none", "key_id")
-    try:
-        facts = read_certificate(key.certificate)
-    except Malformed:
-        raise _forbidden(
-            "this key's own certificate cannot be read", "key-certificate/malformed", "key_id"
-        ) from None
-    if facts.public_point != key.public_point or (facts.eui64, facts.role) != (key.eui64, key.role):
-        raise _forbidden(
-            "this key's certificate is for another key or party", "key-certificate/other-key", "key_id"
-        )
-    if facts.usages != _AGREES:
-        raise _forbidden(
-            "this key's certificate is not for key agreement alone", "key-certificate/key-usage", "key_id"
-        )
-    return facts
 
 
 def _check_statement(content: CommandContent, statement: Statement) -> None:

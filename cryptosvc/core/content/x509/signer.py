@@ -4,12 +4,13 @@ from cryptosvc.core.content.base import Statement
 from cryptosvc.core.content.x509.extensions import OCA_USAGES, KeyUsage
 from cryptosvc.core.content.x509.identity import CertificateFacts, read_certificate
 from cryptosvc.core.errors import Forbidden, Malformed, WrongState
-from cryptosvc.core.keyclass import AUTHORITY_CLASSES, ceiling
+from cryptosvc.core.keyclass import AUTHORITY_CLASSES, Usage, ceiling
 from cryptosvc.core.names import ContentForm, Environment, UnixNanoseconds
 from cryptosvc.core.registry import KeyRecord
 
 _SECOND = 1_000_000_000
 _FOR_SIGNATURES = frozenset({KeyUsage.DIGITAL_SIGNATURE})
+_FOR_KEY_AGREEMENT = frozenset({KeyUsage.KEY_AGREEMENT})
 
 
 def require_own_certificate(key: KeyRecord) -> None:
@@ -52,7 +53,7 @@ def require_organisation(key: KeyRecord) -> None:
 
     Raises:
         Forbidden: there is none in `live`; it cannot be read, is of another key, entity or role, or is not for
-            signatures.
+            signatures (a key that derives: for key agreement).
 
     """
     if not key.certificate and key.environment is Environment.TEST:
@@ -71,9 +72,12 @@ def require_organisation(key: KeyRecord) -> None:
             "this key's certificate names another entity or role than its record",
             "key-certificate/other-party",
         )
-    if facts.is_ca or facts.usages != _FOR_SIGNATURES:
+    derives = Usage.DERIVE in ceiling(key.key_class).template.usages
+    if facts.is_ca or facts.usages != (_FOR_KEY_AGREEMENT if derives else _FOR_SIGNATURES):
         raise _forbidden(
-            key, "this key's certificate is not for digital signatures alone", "key-certificate/key-usage"
+            key,
+            f"this key's certificate is not for {'key agreement' if derives else 'digital signatures'} alone",
+            "key-certificate/key-usage",
         )
 
 
