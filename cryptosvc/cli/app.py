@@ -16,6 +16,7 @@ from cryptosvc.cli import (
     keys,
     operate,
     policy,
+    publishing,
     registers,
     sign,
 )
@@ -59,6 +60,7 @@ sign.add_to(app)
 genesis.add_to(app)
 governance.add_to(app)
 registers.add_to(app)
+publishing.add_to(keys.app)
 app.add_typer(keys.app)
 app.add_typer(audit.app)
 app.add_typer(policy.app)

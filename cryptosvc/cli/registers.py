@@ -45,7 +45,10 @@ _CUSTODIAN_COLUMNS = (
     "clearance_reviewed",
     "privileged_for",
 )
-_ASSET_COLUMNS = ("kind", "id", "label", "classification", "responsible", "state", "module", "key_class")
+_ASSET_COLUMNS = (
+    *("kind", "id", "label", "classification", "responsible", "state", "module", "key_class"),
+    *("compromised_since", "replace_by"),
+)
 _DUE_COLUMNS = ("at", "key_id", "event", "rule")
 
 
@@ -167,7 +170,11 @@ def list_assets(
     ] = Form.TABLE,
     as_json: JsonOption = False,
 ) -> None:
-    """List every key and module with its classification and the person who answers for it (G5.6, G5.21)."""
+    """List every key and module with its classification and the person who answers for it (G5.6, G5.21).
+
+    A compromised key says since when nothing of it is to be trusted; one that serves other purposes too, by when it must be
+    replaced (G2.57).
+    """
     where = connection(target, ca, certificate, private_key)
     actions = actions_of(context)
     rows = [_asset("key", "key_id", one) for one in actions.records(where, "key-record")]
@@ -218,9 +225,14 @@ def _day(value: JsonValue) -> str:
     return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d") if isinstance(value, int) else ""
 
 
+def _moment(value: JsonValue) -> str:
+    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, int) else ""
+
+
 def _asset(kind: str, name: str, record: Document) -> Document:
-    asset = record["asset"]
+    asset, life = record["asset"], record.get("life", {})
     assert isinstance(asset, Mapping)
+    assert isinstance(life, Mapping)
     return {
         "kind": kind,
         "id": record[name],
@@ -228,6 +240,8 @@ def _asset(kind: str, name: str, record: Document) -> Document:
         "state": record.get("state", "in service"),
         "module": record["module"],
         "key_class": record.get("key_class", ""),
+        "compromised_since": _moment(life.get("compromised_since")),
+        "replace_by": _moment(life.get("replace_by")),
         "version": record["version"],
     }
 

@@ -41,6 +41,7 @@ COMMANDS = (
     "key",
     "key list",
     "key due",
+    "key export",
     "key show",
     "audit",
     "audit export",
