@@ -66,6 +66,7 @@ class Governance:
         rows: who must approve what.
         custody: rules custodians are held to.
         ecos_service_live: the ECoS Service Live Date (G2.58).
+        foreign_issuers: hex SHA-256 of OCA Certificates of other systems that certificates may come from.
         longest_seconds: how long a statement may be open at most.
 
     """
@@ -74,6 +75,7 @@ class Governance:
     custody: custody.Rules
     ecos_service_live: UnixSeconds | None
     longest_seconds: int
+    foreign_issuers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

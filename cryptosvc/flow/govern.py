@@ -270,6 +270,7 @@ class Governor:
             made=made,
             custody=governance.custody,
             ecos_service_live=governance.ecos_service_live,
+            foreign_issuers=governance.foreign_issuers,
         )
 
     def _now(self) -> UnixSeconds:

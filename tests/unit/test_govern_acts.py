@@ -3,6 +3,7 @@
 Covers SEC G5.13(b) and G5.24 (key material throughout its life), G4.7, G2.20, G5.6 (registers), G2.57 to G2.59.
 """
 
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,7 +12,7 @@ import pytest
 from cryptosvc.core.acts.table import ACTS
 from cryptosvc.core.asset import module_document
 from cryptosvc.core.custodian import CustodianRecord, CustodianState, custodian_document
-from cryptosvc.core.errors import Forbidden, WrongState
+from cryptosvc.core.errors import Forbidden, Malformed, WrongState
 from cryptosvc.core.life import DAY, Event
 from cryptosvc.core.names import Environment, Eui64, KeyId, ModuleName, RemotePartyRole
 from cryptosvc.core.proposal import ProposalState
@@ -28,7 +29,7 @@ from cryptosvc.core.registry import (
 from tests import certificates
 from tests.claims import caller_record
 from tests.govern_stand import ORDER, Stand
-from tests.governance import MODULE, NOW, SYSTEM, person
+from tests.governance import GOVERNANCE, MODULE, NOW, SYSTEM, person
 
 START = certificates.AT - timedelta(days=1)
 ROOT = certificates.root_authority(start=START)
@@ -236,6 +237,32 @@ async def test_a_certificate_for_another_key_or_by_another_issuer_is_refused():
         with pytest.raises(Forbidden) as refused:
             await here.propose(statement)
         assert says in refused.value.message
+
+
+async def test_a_certificate_may_come_from_another_systems_issuer_that_the_policy_lists():
+    foreign = ISSUING.certificate
+    listed = frozenset({hashlib.sha256(foreign).hexdigest()})
+    here = await Stand(governance=replace(GOVERNANCE, foreign_issuers=listed)).begin()
+    await here.ordered("key-1", role=2, eui64=ENTITY)
+    der = certificate_for(here, "key-1")
+    twin = certificates.Authority(certificates.key_pair("twin"), ISSUING.certificate)
+    record = here.key("key-1")
+    own = here.vault.held["soft", record.label, record.object_id].public_key()
+    leaf = certificates.organisation_certificate(twin, own, role=2, entity=ENTITY).hex()
+    for more, says in (
+        ({"certificate": der, "issuer_certificate": ROOT.certificate.hex()}, "does not list"),
+        ({"certificate": leaf, "issuer_certificate": foreign.hex()}, "not signed by the issuer"),
+    ):
+        with pytest.raises(Forbidden) as refused:
+            await here.propose(here.statement("key.certify", "key-1", **more))
+        assert says in refused.value.message
+    for more in ({}, {"issuer": "issuing-oca", "issuer_certificate": foreign.hex()}):
+        with pytest.raises(Malformed) as malformed:
+            await here.propose(here.statement("key.certify", "key-1", certificate=der, **more))
+        assert malformed.value.rule == "statement/parameters"
+    await here.carry("key.certify", "key-1", certificate=der, issuer_certificate=foreign.hex())
+    assert here.key("key-1").certificate.hex() == der
+    assert here.replay().records == here.ledger.records
 
 
 async def test_a_proposal_that_is_carried_out_says_who_counted_and_what_was_asked():

@@ -6,6 +6,7 @@ table does, so that what a reader sees is what holds. Narrower is always possibl
 Source: Smart Energy Code G4.1 to G4.8, G2.22A, G2.22B(d), G2.24, G2.58, G3.13, G5.13(b).
 """
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -25,7 +26,7 @@ LONGEST_OPEN_DAYS = 31
 CLEARANCE_DAYS = 366
 """A clearance is reviewed annually (G4.1(b), G4.4(b))."""
 
-_FIELDS = frozenset({"longest_open_days", "ecos_service_live", "custody", "quorum"})
+_FIELDS = frozenset({"longest_open_days", "ecos_service_live", "foreign_issuers", "custody", "quorum"})
 _ROW_FIELDS = frozenset({"act", "class", "people", "roles"})
 _CUSTODY_FIELDS = frozenset(
     {
@@ -37,6 +38,7 @@ _CUSTODY_FIELDS = frozenset(
         "security_check",
     }
 )
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PEOPLE = ""
 """Key class of acts that are not on a key; a row for `*` covers them."""
 
@@ -64,6 +66,7 @@ def read_governance(octets: bytes) -> Governance:
         ecos_service_live=_day(document.get("ecos_service_live")),
         longest_seconds=DAY
         * _number(document.get("longest_open_days"), "longest_open_days", 1, LONGEST_OPEN_DAYS),
+        foreign_issuers=_digests(document.get("foreign_issuers", [])),
     )
 
 
@@ -186,6 +189,14 @@ def _day(found: object) -> UnixSeconds | None:
     if not isinstance(found, date) or isinstance(found, datetime):
         raise _field("ecos_service_live", "is a date, as 2023-06-30, without quotes")
     return UnixSeconds(int(datetime(found.year, found.month, found.day, tzinfo=UTC).timestamp()))
+
+
+def _digests(found: object) -> frozenset[str]:
+    if not isinstance(found, list) or not all(
+        isinstance(one, str) and _SHA256.fullmatch(one) for one in found
+    ):
+        raise _field("foreign_issuers", "is a list of SHA-256 digests of certificates, in lower-case hex")
+    return frozenset(found)
 
 
 def _require_known(found: Mapping[str, object], known: frozenset[str], prefix: str) -> None:

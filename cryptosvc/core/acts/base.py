@@ -73,6 +73,8 @@ class Turn:
         made: what the module gave; None for an act that touches none.
         custody: the rules custodians are held to.
         ecos_service_live: the ECoS Service Live Date (G2.58); None where none is configured yet.
+        foreign_issuers: hex SHA-256 of the OCA Certificates of other systems that may have issued a key's certificate;
+            None where the policies are not at hand, as in a replay.
 
     """
 
@@ -82,6 +84,7 @@ class Turn:
     made: Made | None = None
     custody: Rules = field(default=Rules())
     ecos_service_live: UnixSeconds | None = None
+    foreign_issuers: frozenset[str] | None = None
 
     def subject(self, kind: str) -> Record | None:
         """The record the statement is about; Conflict where it is not at the version its signers saw."""

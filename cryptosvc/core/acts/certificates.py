@@ -3,6 +3,7 @@
 Source: Smart Energy Code G2.57 to G2.59, G2.60, G2.61, G5.13(b); RFC 5280 4.1, 6.1.3.
 """
 
+import hashlib
 from dataclasses import replace
 
 from cryptography import x509
@@ -11,10 +12,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cryptosvc.core.acts.base import Kind, Parameter, Turn, text_of
+from cryptosvc.core.content.x509.extensions import OCA_USAGES
 from cryptosvc.core.content.x509.identity import CertificateFacts, read_certificate
 from cryptosvc.core.content.x509.signer import require_own_certificate
 from cryptosvc.core.errors import Forbidden, Malformed
-from cryptosvc.core.keyclass import ceiling
+from cryptosvc.core.keyclass import AUTHORITY_CLASSES, ceiling
 from cryptosvc.core.life import DAY, NANOSECONDS, UnixSeconds
 from cryptosvc.core.names import RemotePartyRole
 from cryptosvc.core.registry import KeyRecord
@@ -22,7 +24,18 @@ from cryptosvc.core.statement import Statement
 
 PARAMETERS = (
     Parameter("certificate", Kind.HEX, "DER of the certificate, in hex"),
-    Parameter("issuer", Kind.NAME, "key id of the OCA key that issued it; the key's own for a root"),
+    Parameter(
+        "issuer",
+        Kind.NAME,
+        "key id of the registered OCA key that issued it; the key's own for a root",
+        required=False,
+    ),
+    Parameter(
+        "issuer_certificate",
+        Kind.HEX,
+        "instead of issuer: DER of another system's OCA Certificate, which the governance policy lists",
+        required=False,
+    ),
     Parameter(
         "other_purposes",
         Kind.TRUTH,
@@ -42,8 +55,9 @@ GBCS_ROLES = frozenset(role for role in RemotePartyRole if role <= RemotePartyRo
 
 
 def issuers(statement: Statement) -> tuple[tuple[str, str], ...]:
-    """The issuing key's record is looked at."""
-    return (("key-record", text_of(statement, "issuer")),)
+    """The issuing key's record is looked at, where the issuer is a key of this system."""
+    name = text_of(statement, "issuer")
+    return (("key-record", name),) if name else ()
 
 
 def certified(turn: Turn, key: KeyRecord) -> KeyRecord:
@@ -75,21 +89,48 @@ def certified(turn: Turn, key: KeyRecord) -> KeyRecord:
 
 
 def _require_issued(turn: Turn, made: KeyRecord, facts: CertificateFacts) -> None:
-    """The issuer is a registered OCA key whose certificate stands above this one, and its signature verifies."""
-    name = text_of(turn.statement, "issuer")
+    """The issuer's certificate stands above this one, and its key verifies the signature."""
+    name, foreign = text_of(turn.statement, "issuer"), text_of(turn.statement, "issuer_certificate")
+    if bool(name) == bool(foreign):
+        raise Malformed(
+            "a certificate's issuer is either a registered key (issuer) or another system's (issuer_certificate)",
+            rule="statement/parameters",
+            clause="G2.61(a)",
+            field="issuer",
+        )
+    above = _foreign(turn, bytes.fromhex(foreign)) if foreign else _registered(turn, made, name)
+    inside = above.not_before <= facts.not_before and facts.not_after <= above.not_after
+    if above.subject_der != facts.issuer_der or not inside:
+        raise _refused(
+            "is not one that the issuer named can have issued: it is issued by that name, and valid within its "
+            "issuer's validity",
+            "G2.61(a)",
+        )
+    _require_signature(made.certificate, above.public_point)
+
+
+def _registered(turn: Turn, made: KeyRecord, name: str) -> CertificateFacts:
+    """Certificate of a registered OCA key of the class that issues to keys like this one."""
     issuer = made if name == made.key_id else turn.records.get(("key-record", name))
     if not isinstance(issuer, KeyRecord) or not issuer.certificate:
         raise _refused("names an issuer that is no registered OCA key with a certificate", "G2.61")
-    above = read_certificate(issuer.certificate)
-    wanted = "root-oca" if made.key_class in ("root-oca", "issuing-oca") else "issuing-oca"
-    inside = above.not_before <= facts.not_before and facts.not_after <= above.not_after
-    if issuer.key_class != wanted or above.subject_der != facts.issuer_der or not inside:
+    wanted = "root-oca" if made.key_class in AUTHORITY_CLASSES else "issuing-oca"
+    if issuer.key_class != wanted:
         raise _refused(
-            f"is not one that {name} can have issued: its issuer is a {wanted} key of that name, and it is valid "
-            "within its issuer's validity",
+            f"is not one that {name} can have issued: its issuer is a {wanted} key",
             "G2.60(a)" if wanted == "root-oca" else "G2.61(a)",
         )
-    _require_signature(made.certificate, issuer.public_point)
+    return read_certificate(issuer.certificate)
+
+
+def _foreign(turn: Turn, der: bytes) -> CertificateFacts:
+    """An OCA Certificate of another system, as the governance policy lists it."""
+    if turn.foreign_issuers is not None and hashlib.sha256(der).hexdigest() not in turn.foreign_issuers:
+        raise _refused("comes from an issuer that the governance policy does not list", "G2.61(a)")
+    above = read_certificate(der)
+    if not above.is_ca or above.usages != OCA_USAGES:
+        raise _refused("names an issuer whose certificate is no OCA Certificate", "G2.61(a)")
+    return above
 
 
 def _require_signature(der: bytes, public_point: bytes) -> None:
