@@ -333,8 +333,7 @@ class Replay:
         statement = proposal.statement
         act = act_named(statement.act)
         wanted: list[_Name] = [(act.kind, statement.subject), *act.looks_at(statement)]
-        if act.kind == "custodian-record":
-            wanted += [name for name in self.records if name[0] == act.kind]
+        wanted += [name for name in self.records if name[0] == act.looks_at_every]
         found = {name: kept[name] if name in kept else self.records.get(name) for name in wanted}
         return {name: record for name, record in found.items() if record is not None}
 

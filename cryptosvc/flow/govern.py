@@ -26,7 +26,7 @@ from cryptosvc.core.names import Operation
 from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
 from cryptosvc.core.quorum import Governance, Scene
 from cryptosvc.core.record import Because, Observed, Receipt, Refused
-from cryptosvc.core.registry import KeyRecord, Record, record_kind
+from cryptosvc.core.registry import KeyRecord, Record, record_id, record_kind
 from cryptosvc.core.statement import STATEMENT_TYPE, Statement
 from cryptosvc.flow.ports import Clock, Ledger, Records, Vault
 
@@ -249,10 +249,8 @@ class Governor:
         wanted = [(act.kind, statement.subject), *act.looks_at(statement)]
         found = [(name, await self._records.record(*name)) for name in wanted]
         records = {name: record for name, record in found if record is not None}
-        if act.kind == "custodian-record":
-            for one in await self._records.of_kind("custodian-record"):
-                assert isinstance(one, CustodianRecord)
-                records[record_kind(one), one.custodian_id] = one
+        for one in await self._records.of_kind(act.looks_at_every) if act.looks_at_every else ():
+            records[record_kind(one), record_id(one)] = one
         return records
 
     def _turn(

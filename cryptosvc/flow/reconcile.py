@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 import orjson
 
 from cryptosvc.core import reconcile
-from cryptosvc.core.acts.base import Made, Turn
+from cryptosvc.core.acts.base import Act, Made, Turn
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.asset import ModuleRecord
+from cryptosvc.core.errors import Refusal
 from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
 from cryptosvc.core.names import KeyId, ModuleName
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.reconcile import Difference, Held, Scene
 from cryptosvc.core.record import Because, Observed
-from cryptosvc.core.registry import KeyRecord, KeyState, Origin
+from cryptosvc.core.registry import KeyRecord, KeyState, Origin, Record, record_id, record_kind
 from cryptosvc.flow.ports import Clock, Ledger, Records, Vault
 
 SETTLED_SECONDS = 120
@@ -100,7 +101,17 @@ class Reconciler:
         act = act_named(statement.act)
         subject = await self._records.record(act.kind, statement.subject)
         records = {} if subject is None else {(act.kind, statement.subject): subject}
-        (foreseen,) = act.after(Turn(statement=statement, at=self._now(), records=records, made=Made()))
+        for one in await self._records.of_kind(act.looks_at_every) if act.looks_at_every else ():
+            records[record_kind(one), record_id(one)] = one
+
+        def turn(made: Made) -> Turn:
+            return Turn(statement=statement, at=self._now(), records=records, made=made)
+
+        try:
+            (foreseen,) = act.after(turn(Made()))
+        except Refusal as refusal:
+            await self._undo(act, subject)
+            return await self._fail(found, refusal.rule, f"it cannot be ended any more: {refusal.message}")
         assert isinstance(foreseen, KeyRecord)
         if act.event is Event.DESTROY:
             assert isinstance(subject, KeyRecord)
@@ -108,29 +119,41 @@ class Reconciler:
         else:
             made = await self._made(foreseen)
         if made is None:
-            failed = replace(
-                found,
-                version=found.version + 1,
-                state=ProposalState.FAILED,
-                ended_on=self._now(),
-                outcome=(("rule", "reconcile/not-done"),),
-            )
-            await self._records.change([failed], Because("proposal", found.proposal_id))
-            return Ending(
-                found.proposal_id, failed.state, "the module has no such object, so nothing was done"
-            )
-        at = self._now()
+            why = "the module has no such object, so nothing was done"
+            return await self._fail(found, "reconcile/not-done", why)
         done = replace(
             found,
             version=found.version + 1,
             state=ProposalState.DONE,
-            ended_on=at,
+            ended_on=self._now(),
             outcome=tuple(sorted({**dict(found.outcome), **dict(made.facts)}.items())),
         )
-        after = act.after(Turn(statement=statement, at=at, records=records, made=made))
+        assert done.ended_on is not None
+        try:
+            after = act.after(replace(turn(made), at=done.ended_on))
+        except Refusal as refusal:  # only what the module said of an object that was there can do that
+            return await self._fail(found, refusal.rule, refusal.message)
         approvals = tuple(sorted(one.key_id for one in found.endorsements[1:]))
         await self._records.change([done, *after], Because("proposal", found.proposal_id, approvals))
         return Ending(found.proposal_id, done.state, "the module has done it; the record follows")
+
+    async def _fail(self, found: ProposalRecord, rule: str, why: str) -> Ending:
+        failed = replace(
+            found,
+            version=found.version + 1,
+            state=ProposalState.FAILED,
+            ended_on=self._now(),
+            outcome=(("rule", rule),),
+        )
+        await self._records.change([failed], Because("proposal", found.proposal_id))
+        return Ending(found.proposal_id, failed.state, why)
+
+    async def _undo(self, act: Act, subject: Record | None) -> None:
+        """Destroy what a generation made for a record that has moved since; a key that another act made is its own."""
+        waits = isinstance(subject, KeyRecord) and subject.state is KeyState.ORDERED
+        if act.event is Event.GENERATE and waits:
+            assert isinstance(subject, KeyRecord)
+            await self._vault.destroy(subject)
 
     async def _made(self, key: KeyRecord) -> Made | None:
         """What the module has of a key that was to be made or adopted; a half-made one is destroyed."""

@@ -120,6 +120,7 @@ class Act:
         event: what it is in the life of a key; None for an act on people.
         touches_module: whether a module has to do something.
         looks_at: (kind, id) of further records the act looks at or changes.
+        looks_at_every: kind of record of which it looks at every one; empty where it does not.
 
     """
 
@@ -131,6 +132,7 @@ class Act:
     event: Event | None = None
     touches_module: bool = False
     looks_at: Callable[[Statement], tuple[tuple[str, str], ...]] = lambda _: ()
+    looks_at_every: str = ""
 
     @property
     def kind(self) -> str:

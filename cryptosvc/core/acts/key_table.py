@@ -60,6 +60,7 @@ KEY_ACTS = (
         clause=_CLAUSE,
         event=Event.REGISTER,
         after=keys.register,
+        looks_at_every="key-record",
         touches_module=True,
         parameters=(
             *_NEW,

@@ -114,7 +114,25 @@ def register(turn: Turn) -> tuple[Record, ...]:
     """An object that was there is adopted, and its record says so for ever."""
     made = _new(turn, Event.REGISTER, Origin.ADOPTED)
     life = made.life.passed(Event.REGISTER, turn.at)
-    return (replace(made, public_point=turn.given().public_point, life=life),)
+    found = replace(made, public_point=turn.given().public_point, life=life)
+    _require_nobody_elses(turn, found)
+    return (found,)
+
+
+def _require_nobody_elses(turn: Turn, found: KeyRecord) -> None:
+    """One private key is one key of one class: under two records it would serve the purposes of both."""
+    for other in turn.records.values():
+        if not isinstance(other, KeyRecord) or other.key_id == found.key_id:
+            continue
+        places = ((one.module, one.label, one.object_id) for one in (other, found))
+        same_place = len(set(places)) == 1 and other.state is not KeyState.DESTROYED
+        if same_place or (found.public_point and found.public_point == other.public_point):
+            raise Forbidden(
+                f"this object is that of key {other.key_id}; a private key is registered once, for the purposes of one class",
+                rule="key/registered-already",
+                clause="G5.13(b)",
+                field="object_label",
+            )
 
 
 def label(turn: Turn) -> tuple[Record, ...]:

@@ -125,6 +125,7 @@ PEOPLE_ACTS = (
     Act(
         name="custodian.register",
         clause="G4.7",
+        looks_at_every="custodian-record",
         after=_custodian,
         parameters=(_RECORD,),
         sentence=Sentence("Register the custodian {subject} as shown below."),
@@ -132,6 +133,7 @@ PEOPLE_ACTS = (
     Act(
         name="custodian.change",
         clause="G4.7",
+        looks_at_every="custodian-record",
         after=_custodian,
         parameters=(_RECORD,),
         sentence=Sentence("Change what the register says of the custodian {subject}, as shown below."),
@@ -139,6 +141,7 @@ PEOPLE_ACTS = (
     Act(
         name="custodian.remove",
         clause="G4.7",
+        looks_at_every="custodian-record",
         after=_remove,
         parameters=(),
         sentence=Sentence("Remove the custodian {subject} from the register for good."),
