@@ -12,6 +12,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UNIT = REPOSITORY / "packaging" / "cryptosvc.service"
+RECONCILE = REPOSITORY / "packaging" / "cryptosvc-reconcile.service"
 EXPOSURE_AT_MOST = 2.0
 
 
@@ -58,9 +59,10 @@ def test_dependencies_are_installed_by_hash_and_pip_does_not_stay():
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_the_unit_is_hardened():
+@pytest.mark.parametrize("path", [UNIT, RECONCILE], ids=lambda path: path.name)
+def test_the_unit_is_hardened(path: Path):
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNIT)],
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)],
         capture_output=True,
         text=True,
         check=False,
@@ -72,15 +74,31 @@ def test_the_unit_is_hardened():
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_systemd_understands_the_unit(tmp_path):
-    unit = tmp_path / UNIT.name
+@pytest.mark.parametrize("path", [UNIT, RECONCILE], ids=lambda path: path.name)
+def test_systemd_understands_the_unit(tmp_path: Path, path: Path):
+    unit = tmp_path / path.name
     # the command is not installed where tests run; everything else must stand
-    unit.write_text(UNIT.read_text().replace("/opt/cryptosvc/bin/cryptosvc", "/bin/true"))
+    unit.write_text(path.read_text().replace("/opt/cryptosvc/bin/cryptosvc", "/bin/true"))
+    timer = tmp_path / RECONCILE.with_suffix(".timer").name
+    timer.write_text(RECONCILE.with_suffix(".timer").read_text())
     done = subprocess.run(
-        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", str(unit), *([str(timer)] if path == RECONCILE else [])],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
-    assert [line for line in done.stderr.splitlines() if UNIT.name in line] == []
+    assert [line for line in done.stderr.splitlines() if path.stem in line] == []
+
+
+def test_what_runs_beside_the_service_is_confined_like_it_and_ends_no_act_by_itself():
+    def confined(path: Path) -> list[str]:
+        text = path.read_text().partition("# Nothing of the machine")[2].partition("[Install]")[0]
+        return [line for line in text.splitlines() if "=" in line and not line.startswith("#")]
+
+    assert confined(RECONCILE) == confined(UNIT) != []
+    (command,) = re.findall(r"^ExecStart=(.*)$", RECONCILE.read_text(), re.MULTILINE)
+    assert command.split()[1:] == ["reconcile", "--config", "/etc/cryptosvc/cryptosvc.toml"]
 
 
 def test_the_unit_waits_longer_than_the_longest_call():
