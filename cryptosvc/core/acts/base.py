@@ -13,7 +13,7 @@ from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.custody import Rules
 from cryptosvc.core.errors import Conflict, Malformed
 from cryptosvc.core.keyclass import KEY_CLASSES
-from cryptosvc.core.life import Event, UnixSeconds
+from cryptosvc.core.life import Asset, Event, UnixSeconds
 from cryptosvc.core.registry import Record
 from cryptosvc.core.statement import Statement
 
@@ -200,6 +200,26 @@ def date_of(statement: Statement, name: str) -> UnixSeconds | None:
     """A date that `require_parameters` has looked at."""
     value = statement.parameters.get(name)
     return UnixSeconds(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def require_classified(asset: Asset) -> None:
+    """Require that a line of the asset register has a classification and a person who answers for it.
+
+    Raises:
+        Malformed: `asset/incomplete`, naming the field.
+
+    """
+    for name, value, clause in (
+        ("classification", asset.classification, "G5.6"),
+        ("responsible", asset.responsible, "G5.21"),
+    ):
+        if not value.strip():
+            raise Malformed(
+                f"every key and module stands in the asset register with its {name}; this one would have none",
+                rule="asset/incomplete",
+                clause=clause,
+                field=name,
+            )
 
 
 def _is(kind: Kind, value: JsonValue) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from cryptosvc.core import lifecycle
 from cryptosvc.core.acts import certificates
-from cryptosvc.core.acts.base import Turn, date_of, text_of
+from cryptosvc.core.acts.base import Turn, date_of, require_classified, text_of
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.errors import Forbidden, Malformed
 from cryptosvc.core.keyclass import KeyClass, ceiling
@@ -91,11 +91,13 @@ def _role(row: KeyClass, role: JsonValue) -> RemotePartyRole | None:
 
 
 def _asset(statement: Statement, before: Asset) -> Asset:
-    return Asset(
+    asset = Asset(
         label=text_of(statement, "label", before.label),
         classification=text_of(statement, "classification", before.classification),
         responsible=text_of(statement, "responsible", before.responsible),
     )
+    require_classified(asset)
+    return asset
 
 
 def order(turn: Turn) -> tuple[Record, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cryptosvc.core import custody
-from cryptosvc.core.acts.base import Act, Kind, Parameter, Sentence, Turn
+from cryptosvc.core.acts.base import Act, Kind, Parameter, Sentence, Turn, require_classified
 from cryptosvc.core.asset import ModuleRecord, module_from_document
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.custodian import CustodianRecord, CustodianState, custodian_from_document
@@ -95,6 +95,7 @@ def _module(turn: Turn) -> tuple[Record, ...]:
     turn.subject("module-record")
     record: ModuleRecord = module_from_document(_given(turn))
     _require_same(turn, record)
+    require_classified(record.asset)
     return (record,)
 
 
