@@ -2,7 +2,8 @@
 
 Source: Smart Energy Code G4.1 to G4.8 (screening, clearance, Security Check, Privileged Persons), G2.22B(d), G2.24 and
 G3.13 (engagements). Dates are whole seconds since 1970-01-01T00:00:00Z. History only grows: a privilege or an
-engagement that ended keeps its dates, because a cooling-off period runs from them.
+engagement that ended keeps its dates, because a cooling-off period runs from them. They lie in the years 1970 to 9998,
+so that a period that runs from any of them ends on a date, too.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ from cryptosvc.core.documents import mappings, number, number_or_none, octets, t
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.life import UnixSeconds
 from cryptosvc.core.names import SystemName
+
+_NO_DATE = 253_370_764_800
+"""9999-01-01T00:00:00Z: dates are before it."""
 
 
 class CustodianState(StrEnum):
@@ -174,13 +178,11 @@ def custodian_from_document(document: Mapping[str, JsonValue]) -> CustodianRecor
             clearance_reviewed_on=_date(document, "clearance_reviewed_on"),
             security_check_on=_date(document, "security_check_on"),
             privileges=tuple(
-                Privilege(
-                    SystemName(text(one, "system")), UnixSeconds(number(one, "since")), _date(one, "until")
-                )
+                Privilege(SystemName(text(one, "system")), _moment(number(one, "since")), _date(one, "until"))
                 for one in mappings(document, "privileges")
             ),
             engagements=tuple(
-                Engagement(Side(text(one, "side")), UnixSeconds(number(one, "since")), _date(one, "until"))
+                Engagement(Side(text(one, "side")), _moment(number(one, "since")), _date(one, "until"))
                 for one in mappings(document, "engagements")
             ),
             additional_controls=tuple(_control(one) for one in mappings(document, "additional_controls")),
@@ -188,7 +190,7 @@ def custodian_from_document(document: Mapping[str, JsonValue]) -> CustodianRecor
         same = custodian_document(found) == document
     except (KeyError, ValueError, TypeError):
         same = False
-    if not same or not found.person or not found.custodian_id:
+    if not same or not found.person.strip() or not found.custodian_id:
         raise Malformed("this is not a custodian record as this version prints it", rule="registry/document")
     return found
 
@@ -200,4 +202,10 @@ def _control(document: Mapping[str, JsonValue]) -> AdditionalControl:
 
 def _date(document: Mapping[str, JsonValue], name: str) -> UnixSeconds | None:
     value = number_or_none(document, name)
-    return None if value is None else UnixSeconds(value)
+    return None if value is None else _moment(value)
+
+
+def _moment(value: int) -> UnixSeconds:
+    if not 0 <= value < _NO_DATE:
+        raise ValueError("no date")
+    return UnixSeconds(value)

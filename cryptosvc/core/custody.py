@@ -7,6 +7,7 @@ from calendar import monthrange
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from unicodedata import normalize
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -66,7 +67,7 @@ def require_may_be_registered(
     _require_distinct(record, known)
     _require_key(record)
     # whoever was removed and comes again under another id brings what they were with them
-    past = [one for one in known if one.person == record.person and one.custodian_id != record.custodian_id]
+    past = [one for one in known if _same_person(one, record) and one.custodian_id != record.custodian_id]
     whole = replace(
         record,
         privileges=(*record.privileges, *(had for one in past for had in one.privileges)),
@@ -77,21 +78,29 @@ def require_may_be_registered(
 
 
 def require_checked(record: CustodianRecord, rules: Rules, at: UnixSeconds) -> None:
-    """Require that who is made a Privileged Person has passed a Security Check before.
+    """Require that who is a Privileged Person, or will be without another change, has passed a Security Check.
 
     Raises:
         Forbidden: `custody/security-check` (G4.7).
 
     """
-    lasts = any(_lasts(one, at) for one in record.privileges)
-    if rules.security_check and lasts and (record.security_check_on is None or record.security_check_on > at):
+    privileged = any(_not_over(one, at) for one in record.privileges)
+    if (
+        rules.security_check
+        and privileged
+        and (record.security_check_on is None or record.security_check_on > at)
+    ):
         raise _may_not("has not passed a Security Check", "security-check", "G4.7")
 
 
 def require_change(before: CustodianRecord, after: CustodianRecord, at: UnixSeconds) -> None:
     """Require that a change keeps history: the person stays, and no privilege or engagement is dropped or shortened.
 
-    What lasted ends at the moment of the change at the earliest: a cooling-off period cannot be begun in the past.
+    What is not over ends at the moment of the change at the earliest: a cooling-off period cannot be begun in the past.
+
+    Raises:
+        Forbidden: `custody/removed`, `custody/person`, `custody/history`.
+
     """
     if before.state is CustodianState.REMOVED:
         raise Forbidden(
@@ -108,11 +117,13 @@ def require_change(before: CustodianRecord, after: CustodianRecord, at: UnixSeco
 
 
 def ended(record: CustodianRecord, at: UnixSeconds) -> CustodianRecord:
-    """The record of somebody who leaves: what lasted ends now, and cooling-off periods run from here."""
+    """The record of somebody who leaves: what is not over ends now, and cooling-off periods run from here."""
     return replace(
         record,
-        privileges=tuple(replace(one, until=at) if one.until is None else one for one in record.privileges),
-        engagements=tuple(replace(one, until=at) if one.until is None else one for one in record.engagements),
+        privileges=tuple(replace(one, until=at) if _not_over(one, at) else one for one in record.privileges),
+        engagements=tuple(
+            replace(one, until=at) if _not_over(one, at) else one for one in record.engagements
+        ),
     )
 
 
@@ -137,6 +148,7 @@ def require_may_approve(record: CustodianRecord, system: str, rules: Rules, at: 
     if not record.clearance or reviewed is None or not 0 <= at - reviewed <= rules.clearance_days * DAY:
         raise _may_not("has no security clearance that was reviewed within the year", "clearance", "G4.4(b)")
     _require_apart(record, rules)
+    _require_engagements(record, rules)
 
 
 def months_later(moment: UnixSeconds, months: int) -> UnixSeconds:
@@ -175,7 +187,7 @@ def _require_key(record: CustodianRecord) -> None:
     try:
         certified = x509.load_der_x509_certificate(record.certificate).public_key()
         same = certified.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == record.key
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         same = False
     if not same:
         raise Forbidden(
@@ -193,7 +205,7 @@ def _require_distinct(record: CustodianRecord, others: Iterable[CustodianRecord]
             raise Conflict(
                 "another custodian has this key or certificate", rule="custody/key-twice", clause="G4.7"
             )
-        if other.person == record.person and other.state is CustodianState.REGISTERED:
+        if _same_person(other, record) and other.state is CustodianState.REGISTERED:
             raise Conflict(
                 f"this person is registered already, as {other.custodian_id}; each person has one record",
                 rule="custody/person-twice",
@@ -239,17 +251,20 @@ def _require_engagements(record: CustodianRecord, rules: Rules) -> None:
 def _require_grown(
     before: Sequence[Privilege | Engagement], after: Sequence[Privilege | Engagement], at: UnixSeconds
 ) -> None:
-    """What was there is there still, in its place; one that lasted may have got an end, and new ones may follow."""
+    """What was there is there still, in its place; what is not over may get another end, and new ones may follow."""
     for number, old in enumerate(before):
         new = after[number] if number < len(after) else None
-        same = new is not None and _begins(new) == _begins(old)
-        ended = new is not None and new.until is not None and new.until < at
-        if new is None or not same or (new.until != old.until if old.until is not None else ended):
+        if new is None or _begins(new) != _begins(old) or not _may_end(old.until, new.until, at):
             raise Forbidden(
                 "a custodian's history only grows: past privileges and engagements keep their dates",
                 rule="custody/history",
                 clause="G2.22B(d)",
             )
+
+
+def _may_end(old: UnixSeconds | None, new: UnixSeconds | None, at: UnixSeconds) -> bool:
+    """An end that has passed stays; any other stays ahead, or is now."""
+    return old == new or ((old is None or old > at) and (new is None or new >= at))
 
 
 def _begins(one: Privilege | Engagement) -> tuple[str, UnixSeconds]:
@@ -269,11 +284,28 @@ def _apart(first: Engagement, second: Engagement, gap: int) -> bool:
 
 
 def _overlap(first: Privilege, second: Privilege) -> bool:
-    return max(first.since, second.since) < min(first.until or _FOR_EVER, second.until or _FOR_EVER)
+    return max(first.since, second.since) < min(_end(first), _end(second))
+
+
+def _end(one: Privilege | Engagement) -> UnixSeconds:
+    return _FOR_EVER if one.until is None else one.until
+
+
+def _not_over(one: Privilege | Engagement, at: UnixSeconds) -> bool:
+    return at < _end(one)
 
 
 def _lasts(one: Privilege, at: UnixSeconds) -> bool:
-    return one.since <= at and (one.until is None or at < one.until)
+    return one.since <= at and _not_over(one, at)
+
+
+def _same_person(first: CustodianRecord, second: CustodianRecord) -> bool:
+    """A reference names the same person in other letter case, spacing or Unicode composition."""
+    return _plain(first.person) == _plain(second.person)
+
+
+def _plain(reference: str) -> str:
+    return "".join(normalize("NFKC", normalize("NFKC", reference).casefold()).split())
 
 
 def _pair(first: SystemName, second: SystemName) -> tuple[str, str]:

@@ -4,6 +4,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from cryptosvc.core import custody
 from cryptosvc.core.custodian import (
@@ -228,3 +232,117 @@ def test_conflicts_are_conflicts():
     with pytest.raises(Conflict) as found:
         custody.require_may_be_registered(replace(ADA, custodian_id="x"), [ADA], Rules())
     assert rule_of(found.value) == "custody/key-twice"
+
+
+@pytest.mark.parametrize(
+    "spelling", ["PERSON-ADA", " person-ada", "person - ada", "person-\uff41da", "person-ada\u2003"]
+)
+def test_another_spelling_is_no_other_person(spelling: str):
+    twin = replace(person("eve").record, person=spelling)
+    assert registered(twin, DEFAULT, ADA) == "custody/person-twice"
+    left = replace(
+        custody.ended(with_privileges(Privilege(OTHER, UnixSeconds(1), None)), NOW),
+        state=CustodianState.REMOVED,
+    )
+    soon = replace(twin, privileges=(Privilege(SYSTEM, UnixSeconds(NOW + DAY), None),))
+    assert registered(soon, RELEVANT, left) == "custody/six-months"
+
+
+def test_who_is_engaged_on_both_sides_approves_nothing():
+    both = replace(
+        ADA,
+        engagements=(Engagement(Side.DCC, UnixSeconds(1), None), Engagement(Side.USER, UnixSeconds(2), None)),
+    )
+    assert approving(both) == "custody/engagement"
+    assert approving(replace(both, engagements=both.engagements[:1])) == ""
+    # a longer time between, configured since, holds from then on
+    apart = (
+        Engagement(Side.DCC, UnixSeconds(1), UnixSeconds(DAY)),
+        Engagement(Side.USER, UnixSeconds(11 * DAY), None),
+    )
+    assert approving(replace(both, engagements=apart), rules=Rules(engagement_gap_days=10)) == ""
+    assert approving(replace(both, engagements=apart), rules=Rules(engagement_gap_days=11)) != ""
+
+
+def checked(record: CustodianRecord, rules: Rules = DEFAULT) -> str:
+    try:
+        custody.require_checked(record, rules, NOW)
+    except Forbidden as refusal:
+        return refusal.rule
+    return ""
+
+
+@pytest.mark.parametrize(("since", "until"), [(-5, None), (0, None), (1, None), (-5, 1), (5, 9)])
+def test_no_privilege_now_or_later_without_a_security_check(since: int, until: int | None):
+    held = Privilege(SYSTEM, UnixSeconds(NOW + since), None if until is None else UnixSeconds(NOW + until))
+    record = replace(with_privileges(held), security_check_on=None)
+    assert checked(record) == "custody/security-check"
+    assert checked(replace(record, security_check_on=UnixSeconds(NOW + 1))) == "custody/security-check"
+    assert checked(replace(record, security_check_on=NOW)) == ""
+    assert checked(record, Rules(security_check=False)) == ""
+    assert checked(custody.ended(record, NOW)) == ""
+
+
+def test_an_end_that_lies_ahead_may_move_and_one_that_passed_may_not():
+    (old,) = ADA.privileges
+    fixed = with_privileges(replace(old, until=UnixSeconds(NOW + 10)))
+    for until, rule in ((10, ""), (0, ""), (20, ""), (-1, "custody/history")):
+        assert changed(with_privileges(replace(old, until=UnixSeconds(NOW + until))), fixed) == rule
+    assert changed(with_privileges(old), fixed) == ""
+    assert changed(custody.ended(fixed, NOW), fixed) == ""
+    assert custody.ended(fixed, NOW).privileges[0].until == NOW
+    past = with_privileges(replace(old, until=UnixSeconds(NOW - 1)))
+    assert custody.ended(past, NOW) == past
+    assert changed(with_privileges(replace(old, until=UnixSeconds(NOW + 1))), past) == "custody/history"
+
+
+@pytest.mark.parametrize("moment", [-1, 253_370_764_800, 10**15, 2**62])
+def test_no_date_lies_where_no_period_can_end(moment: int):
+    document = custodian_document(replace(ADA, engagements=(Engagement(Side.DCC, UnixSeconds(1), None),)))
+    privilege = {"system": OTHER, "since": 1, "until": 2}
+    engagement = {"side": "dcc", "since": 1, "until": 2}
+    for wrong in (
+        {"security_check_on": moment},
+        {"screened_on": moment},
+        {"clearance_reviewed_on": moment},
+        {"privileges": [privilege | {"since": moment}]},
+        {"privileges": [privilege | {"until": moment}]},
+        {"engagements": [engagement | {"since": moment}]},
+        {"engagements": [engagement | {"until": moment}]},
+    ):
+        with pytest.raises(Malformed):
+            custodian_from_document(document | wrong)
+
+
+def test_the_last_date_still_has_six_months_after_it():
+    last = UnixSeconds(253_370_764_799)
+    document = custodian_document(with_privileges(Privilege(SYSTEM, UnixSeconds(0), last)))
+    record = custodian_from_document(document)
+    assert custody.months_later(last, 6) == moment("9999-06-30T23:59:59")
+    after = Privilege(OTHER, UnixSeconds(last), None)
+    assert registered(replace(record, privileges=(*record.privileges, after)), RELEVANT) == (
+        "custody/six-months"
+    )
+
+
+def test_a_certificate_of_no_known_version_is_refused_by_rule():
+    key = person("eve")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "eve")])
+    begins = datetime(2026, 1, 1, tzinfo=UTC)
+    good = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.key.public_key())
+        .serial_number(1)
+        .not_valid_before(begins)
+        .not_valid_after(datetime(2030, 1, 1, tzinfo=UTC))
+        .sign(key.key, hashes.SHA256())
+        .public_bytes(Encoding.DER)
+    )
+    assert registered(replace(key.record, certificate=good)) == ""
+    assert registered(replace(ADA, certificate=good)) == "custody/certificate"
+    version = good.index(b"\xa0\x03\x02\x01\x02") + 4
+    odd = good[:version] + b"\x07" + good[version + 1 :]
+    for wrong in (odd, good[:-1], good + b"\x00", b"\x30\x00", b"no certificate"):
+        assert registered(replace(key.record, certificate=wrong)) == "custody/certificate"
