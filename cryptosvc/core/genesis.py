@@ -234,6 +234,10 @@ def _require_sound(genesis: Genesis) -> None:
             "has active keys of its environment",
         ),
         (
+            all(one.asset.classification.strip() and one.asset.responsible.strip() for one in genesis.keys),
+            "classifies each key and names who answers for it (G5.6, G5.21)",
+        ),
+        (
             all(
                 grant.operation in may or _of_the_log(grant.key_ids, genesis)
                 for one in genesis.callers

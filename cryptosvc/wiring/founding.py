@@ -185,11 +185,12 @@ def _log_keys(settings: Settings) -> tuple[KeyRecord, ...]:
 
 
 def _log_key(settings: Settings, asked: GenesisFile, key: KeyRecord, made_at: UnixSeconds) -> KeyRecord:
-    if key.key_id == settings.log.head_key:
-        return key  # as it is configured: this key judges the store, and no record of it does
     asset = Asset(
         label=key.label, classification=asked.log_keys.classification, responsible=asked.log_keys.responsible
     )
+    if key.key_id == settings.log.head_key:
+        # as it is configured: this key judges the store, and no record of it does
+        return replace(key, asset=asset)
     life = Life().passed(Event.GENERATE, made_at).passed(Event.ACTIVATE, made_at)
     return replace(key, asset=asset, life=life)
 

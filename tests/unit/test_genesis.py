@@ -11,6 +11,7 @@ from cryptosvc.core.custody import Rules
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Forbidden, Malformed
 from cryptosvc.core.founding import SHORTCUT, Founding, genesis_leaf
 from cryptosvc.core.genesis import GENESIS_TYPE, Genesis
+from cryptosvc.core.life import Asset
 from cryptosvc.core.names import CallerId, Environment, UnixNanoseconds
 from cryptosvc.core.record import Because, Scope
 from cryptosvc.core.registry import Grant, KeyState
@@ -27,7 +28,11 @@ SCOPE = Scope(system=SYSTEM, environment="test", worker="w", software="s")
 
 def begun(**changes: object) -> Genesis:
     keys = tuple(
-        replace(key_record(label=name, key_class=key_class), system=SYSTEM)
+        replace(
+            key_record(label=name, key_class=key_class),
+            system=SYSTEM,
+            asset=Asset(label=name, classification="secret", responsible="Ada"),
+        )
         for name, key_class in (("log-head", "log-authentication"), ("log-audit", "audit-signing"))
     )
     office = replace(
@@ -122,6 +127,8 @@ ADA = PEOPLE[0].record
         {"keys": (replace(KEY, public_point=b"\x04" * 65),)},
         {"keys": (replace(KEY, state=KeyState.SUSPENDED),)},
         {"keys": (replace(KEY, environment=Environment.LIVE),)},
+        {"keys": (replace(KEY, asset=replace(KEY.asset, classification="")),)},
+        {"keys": (replace(KEY, asset=replace(KEY.asset, responsible=" ")),)},
     ],
 )
 def test_a_beginning_brings_nothing_that_belongs_under_dual_control(changes: dict[str, object]):
