@@ -15,8 +15,9 @@ from cryptosvc.core.record import Because, Leaf, Scope
 from cryptosvc.core.registry import Grant, KeyRecord, Record, record_document, record_id, record_kind
 from cryptosvc.core.replay import Change, Replay, replayed
 from cryptosvc.core.statement import Statement
-from cryptosvc.flow.govern import Ended, Governor, Setting
+from cryptosvc.flow.govern import Ended, Governor
 from cryptosvc.flow.registers import Registers
+from cryptosvc.flow.setting import Setting
 from tests.claims import caller_record
 from tests.fakes.ledger import FakeKeys, FakeLedger
 from tests.fakes.vault import FakeVault

@@ -11,7 +11,6 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TypeVar
 
 from cryptosvc.core import quorum
@@ -19,32 +18,22 @@ from cryptosvc.core import statement as statements
 from cryptosvc.core.acts.base import Act, Made, Turn
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.case import Principal
-from cryptosvc.core.custodian import CustodianRecord, CustodianState
-from cryptosvc.core.errors import Conflict, Forbidden, Malformed, Refusal
+from cryptosvc.core.custodian import CustodianRecord
+from cryptosvc.core.errors import Conflict, Forbidden, Malformed, OutcomeUnknown, Refusal
 from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
-from cryptosvc.core.names import Operation
 from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
-from cryptosvc.core.quorum import Governance, Scene
-from cryptosvc.core.record import Because, Observed, Receipt, Refused
+from cryptosvc.core.quorum import Scene
+from cryptosvc.core.record import Because, Receipt
 from cryptosvc.core.registry import KeyRecord, Record, record_id, record_kind
 from cryptosvc.core.statement import STATEMENT_TYPE, Statement
 from cryptosvc.flow.ports import Clock, Ledger, Records, Vault
+from cryptosvc.flow.setting import Setting, recorded, scene
 
 _Answer = TypeVar("_Answer")
 _SIGNATURES_AT_MOST = 32
+_TRIES = 8
+"""How often an act is judged anew where the registry moved meanwhile."""
 _HEX_64 = re.compile(r"[0-9a-f]{64}")
-_NOTHING: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What does not change while a worker runs: deployment, log, policies and the rules of dual control."""
-
-    system: str
-    environment: str
-    origin: str
-    policy_digest: str
-    governance: Governance
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +50,19 @@ class Ended:
     proposal: ProposalRecord
     records: tuple[Record, ...]
     receipts: tuple[Receipt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A proposal that may be carried out, and everything that was decided on."""
+
+    proposal: ProposalRecord
+    act: Act
+    records: Mapping[tuple[str, str], Record]
+    subject: Record
+    needs: quorum.Needed
+    because: Because
+    at: UnixSeconds
 
 
 class Governor:
@@ -176,6 +178,34 @@ class Governor:
         )
 
     async def _execute(self, proposal_id: str) -> Ended:
+        """What is decided rests on the custodians, the subject and others: it stands if none of the registry moved."""
+        for _ in range(_TRIES):
+            generation = await self._records.generation()
+            judged = await self._judged(proposal_id)
+            try:
+                if not judged.act.touches_module:
+                    return await self._end(judged, None, generation)
+                judged = await self._begun(judged, generation)
+                break
+            except Conflict as conflict:
+                _require_moved(conflict)
+        else:
+            raise _too_busy()
+        made = await self._made(judged.proposal, judged.act, judged.subject)
+        for _ in range(_TRIES):
+            generation = await self._records.generation()
+            now = replace(judged, records=await self._about(judged.act, judged.proposal.statement))
+            try:
+                return await self._end(now, made, generation)
+            except Conflict as conflict:
+                _require_moved(conflict)
+        raise OutcomeUnknown(
+            "the module has done it, and the registry was too busy to say so; `cryptosvc reconcile --finish` does",
+            rule="proposal/not-recorded",
+        )
+
+    async def _judged(self, proposal_id: str) -> "_Judged":
+        """Read what the act looks at, and decide whether it may be done."""
         # 1 read
         found = await self._proposal(proposal_id)
         statement = found.statement
@@ -186,27 +216,42 @@ class Governor:
         # 2 judge
         counted = quorum.require_quorum(found, act, subject, scene, at)
         needs = quorum.needed(act, statement, subject, scene.governance)
-        because = Because(
-            "proposal",
-            proposal_id,
-            tuple(sorted(one.key_id for one in _counted(found, counted))),
-        )
-        # 3 do
+        approvals = tuple(sorted(one.key_id for one in _counted(found, counted)))
         foreseen = act.after(self._turn(statement, at, records, _rehearsed(act)))
-        made: Made | None = None
-        if act.touches_module:
-            found = await self._moved(found, state=ProposalState.EXECUTING, outcome=_outcome(None, needs))
-            made = await self._made(found, act, foreseen[0] if subject is None else subject)
-        # 4 record, with the proposal consumed in the same transaction
+        return _Judged(
+            found,
+            act,
+            records,
+            foreseen[0] if subject is None else subject,
+            needs,
+            Because("proposal", proposal_id, approvals),
+            at,
+        )
+
+    async def _begun(self, judged: "_Judged", generation: int) -> "_Judged":
+        """Write down that the module is about to be asked."""
+        begun = replace(
+            judged.proposal,
+            version=judged.proposal.version + 1,
+            state=ProposalState.EXECUTING,
+            outcome=_outcome(None, judged.needs),
+        )
+        because = Because("proposal", begun.proposal_id)
+        await self._records.change([begun], because, at_generation=generation)
+        return replace(judged, proposal=begun)
+
+    async def _end(self, judged: "_Judged", made: Made | None, generation: int) -> Ended:
+        """Record it, with the proposal consumed in the same transaction."""
+        found = judged.proposal
         done = replace(
             found,
             version=found.version + 1,
             state=ProposalState.DONE,
-            ended_on=at,
-            outcome=_outcome(made, needs),
+            ended_on=judged.at,
+            outcome=_outcome(made, judged.needs),
         )
-        after = act.after(self._turn(statement, at, records, made))
-        receipts = await self._records.change([done, *after], because)
+        after = judged.act.after(self._turn(found.statement, judged.at, judged.records, made))
+        receipts = await self._records.change([done, *after], judged.because, at_generation=generation)
         return Ended(done, after, tuple(receipts))
 
     async def _made(self, found: ProposalRecord, act: Act, subject: Record) -> Made:
@@ -284,62 +329,6 @@ class Governor:
         return await recorded(self._ledger, self._clock, principal, operation, work, about)
 
 
-async def scene(records: Records, setting: Setting) -> Scene:
-    """Deployment, policies and the custodians as of now."""
-    found = await records.of_kind("custodian-record")
-    custodians = {
-        one.custodian_id: one
-        for one in found
-        if isinstance(one, CustodianRecord) and one.state is CustodianState.REGISTERED
-    }
-    return Scene(
-        setting.system,
-        setting.environment,
-        setting.origin,
-        setting.policy_digest,
-        custodians,
-        setting.governance,
-    )
-
-
-async def recorded(
-    ledger: Ledger,
-    clock: Clock,
-    principal: Principal,
-    operation: str,
-    work: Callable[[], Awaitable[_Answer]],
-    about: Mapping[str, str] = _NOTHING,
-    *,
-    reading: bool = False,
-) -> _Answer:
-    """Answer a caller who has the grant, with a record of it; a refusal is recorded and raised. Auditors may read."""
-    instant = clock.now()
-    try:
-        if not (reading and principal.caller.auditor):
-            _require_may_govern(principal)
-        answer = await work()
-    except Refusal as refusal:
-        refused = Refused(
-            error=refusal,
-            operation=operation,
-            at=instant.at,
-            time_quality=instant.quality,
-            principal=principal,
-        )
-        await ledger.record([refused])
-        raise
-    observed = Observed(
-        kind="governed",
-        operation=operation,
-        at=instant.at,
-        time_quality=instant.quality,
-        principal=principal,
-        facts=about,
-    )
-    await ledger.record([observed])
-    return answer
-
-
 def _naming(proposal_id: str) -> Mapping[str, str]:
     """The proposal as a fact of the record; what is no proposal id is nobody's text to put there."""
     return {"proposal": proposal_id} if _HEX_64.fullmatch(proposal_id) else {}
@@ -348,15 +337,6 @@ def _naming(proposal_id: str) -> Mapping[str, str]:
 def _rehearsed(act: Act) -> Made | None:
     """Nothing the module gave yet: enough to learn whether the act would be refused."""
     return Made() if act.touches_module else None
-
-
-def _require_may_govern(principal: Principal) -> None:
-    if not any(grant.operation == Operation.GOVERN for grant in principal.caller.grants):
-        raise Forbidden(
-            "this caller has no grant to hand in proposals and approvals",
-            rule="caller/not-granted",
-            clause="G4.7",
-        )
 
 
 def _require_new(found: ProposalRecord, mine: Endorsement, scene: Scene) -> None:
@@ -392,3 +372,13 @@ def _outcome(made: Made | None, needs: quorum.Needed) -> tuple[tuple[str, str], 
     facts["needed_people"] = str(needs.people)
     facts["needed_roles"] = ",".join(sorted(needs.roles))
     return tuple(sorted(facts.items()))
+
+
+def _require_moved(conflict: Conflict) -> None:
+    """Raise a conflict again, unless it says that the registry moved."""
+    if conflict.rule != "registry/moved":
+        raise conflict
+
+
+def _too_busy() -> Conflict:
+    return Conflict("the registry changes too fast for this act; ask again", rule="registry/moved")

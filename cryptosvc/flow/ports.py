@@ -139,15 +139,22 @@ class Records(Protocol):
         As they are stored, verified by nobody: enough to learn what to look at, never to decide by.
         """
 
-    async def change(self, changed: Sequence[Record], because: Because = INIT) -> Sequence[Receipt]:
+    async def generation(self) -> int:
+        """How often the registry has changed; what is read after this is at least as new."""
+
+    async def change(
+        self, changed: Sequence[Record], because: Because = INIT, at_generation: int | None = None
+    ) -> Sequence[Receipt]:
         """Register or change records: one transaction, one leaf each, in order.
 
         Args:
             changed: new versions; version 1 registers, any other must be one more than the version there is.
             because: what stands behind it, for the leaves.
+            at_generation: only if the registry has not changed since, where what was decided rests on more records
+                than are changed; None asks for their versions alone.
 
         Raises:
-            Conflict: a record has moved (`registry/version`), or a certificate is taken (`registry/certificate`).
+            Conflict: a record has moved (`registry/version`), the registry has (`registry/moved`), or a certificate is taken (`registry/certificate`).
             Forbidden: the shortcut of `init` outside environment test.
             Unavailable, Corrupt: as `Ledger.record`.
 

@@ -12,8 +12,8 @@ from cryptosvc.core.errors import Forbidden, Malformed
 from cryptosvc.core.life import NANOSECONDS, UnixSeconds
 from cryptosvc.core.proposal import ProposalRecord
 from cryptosvc.core.registry import RECORD_KINDS, KeyRecord, Record
-from cryptosvc.flow.govern import Setting, recorded, scene
 from cryptosvc.flow.ports import Clock, Ledger, Records
+from cryptosvc.flow.setting import Setting, recorded, scene
 
 _Answer = TypeVar("_Answer")
 

@@ -32,11 +32,12 @@ from cryptosvc.flow.audit import Auditor
 from cryptosvc.flow.checkpoint import Checkpointer
 from cryptosvc.flow.explain import Explainer
 from cryptosvc.flow.gather import Gatherer
-from cryptosvc.flow.govern import Governor, Setting
+from cryptosvc.flow.govern import Governor
 from cryptosvc.flow.keys import KeyReader
 from cryptosvc.flow.observe import Observer
 from cryptosvc.flow.registers import Registers
 from cryptosvc.flow.schedule import Scheduler
+from cryptosvc.flow.setting import Setting
 from cryptosvc.flow.sign import Signer
 from cryptosvc.service.application import Application
 from cryptosvc.service.limits import Limits

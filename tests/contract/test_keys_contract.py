@@ -150,3 +150,18 @@ async def test_keys_of_classes_are_those_of_every_system_and_state_as_of_the_lat
     )
     assert await keys.keys_of_classes(wanted) == later
     assert (await keys.keys_of_classes(frozenset({KEY.key_class}))).keys == {KEY.key_id: KEY}
+
+
+async def test_a_change_may_ask_that_nothing_else_changed(subject: Subject) -> None:
+    _, keys = subject
+    await keys.change([KEY])
+    generation = await keys.generation()
+    await keys.change([CALLER])
+    with pytest.raises(Conflict) as caught:
+        await keys.change([replace(KEY, version=2, state=KeyState.SUSPENDED)], at_generation=generation)
+    assert caught.value.rule == "registry/moved"
+    assert (await keys.keys({KEY.key_id})).keys[KEY.key_id] == KEY
+    await keys.change(
+        [replace(KEY, version=2, state=KeyState.SUSPENDED)], at_generation=await keys.generation()
+    )
+    assert (await keys.keys({KEY.key_id})).keys[KEY.key_id].state is KeyState.SUSPENDED

@@ -276,8 +276,16 @@ class FakeKeys:
         later = sorted((one for one in found.values() if one[1] > leaf_index), key=lambda one: one[1])
         return later[:at_most]
 
-    async def change(self, changed: Sequence[Record], because: Because = INIT) -> Sequence[Receipt]:
+    async def generation(self) -> int:
+        """How often records have changed."""
+        return self.ledger.generation
+
+    async def change(
+        self, changed: Sequence[Record], because: Because = INIT, at_generation: int | None = None
+    ) -> Sequence[Receipt]:
         """Register or change records, all or none."""
+        if at_generation is not None and at_generation != self.ledger.generation:
+            raise Conflict("ask again", rule="registry/moved")
         if because == INIT and self.ledger.scope.environment != "test":
             raise Forbidden("propose the change", rule="init/live", clause="G5.13(b)")
         after = dict(self.ledger.records)

@@ -17,7 +17,8 @@ from cryptosvc.core.record import Because, Leaf
 from cryptosvc.core.registry import KeyRecord, KeyState, record_document, record_id, record_kind
 from cryptosvc.core.replay import replayed
 from cryptosvc.core.statement import Statement
-from cryptosvc.flow.govern import Ended, Governor, Setting
+from cryptosvc.flow.govern import Ended, Governor
+from cryptosvc.flow.setting import Setting
 from tests.fakes.vault import FakeVault
 from tests.govern_stand import HANDS_IN, ORDER, change_of
 from tests.governance import GOVERNANCE, NOW, ORIGIN, POLICY_DIGEST, SYSTEM, Room

@@ -25,7 +25,8 @@ from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
 from cryptosvc.core.record import Because
 from cryptosvc.core.registry import Record
 from cryptosvc.core.statement import Statement
-from cryptosvc.flow.govern import Governor, Setting
+from cryptosvc.flow.govern import Governor
+from cryptosvc.flow.setting import Setting
 from tests.fakes.vault import FakeVault
 from tests.govern_stand import GENESIS, HANDS_IN, ORDER
 from tests.governance import GOVERNANCE, NOW, ORIGIN, POLICY_DIGEST, SYSTEM, Room, person

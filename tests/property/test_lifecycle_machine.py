@@ -39,8 +39,9 @@ from cryptosvc.core.names import ContentKind, KeyId, Operation, SystemName, Unix
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.record import Claim, Failed, Scope
 from cryptosvc.core.registry import KeyRecord, KeyState
-from cryptosvc.flow.govern import Governor, Setting
+from cryptosvc.flow.govern import Governor
 from cryptosvc.flow.schedule import Scheduler
+from cryptosvc.flow.setting import Setting
 from tests import store_stand
 from tests.fakes.ledger import FakeKeys, FakeLedger
 from tests.fakes.vault import FakeVault

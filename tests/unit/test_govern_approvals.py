@@ -404,3 +404,24 @@ async def test_reads_are_recorded_and_newest_come_first():
         await here.governor.proposal(HANDS_IN, "0" * 64)
     assert refused.value.rule == "proposal/unknown"
     assert isinstance(here.governor, Governor)
+
+
+async def test_a_custodian_removed_while_it_is_decided_does_not_count():
+    """Between the look at the register and the transaction another worker removes an approver."""
+    here = await Stand().begin()
+    await here.carry("key.order", "k", **ORDER)
+    proposal = await here.approved("key.label", "k", ("ben", "cat"), label="new")
+    removal = await here.approved("custodian.remove", "ben", ("dan", "eve"))
+    another, looked = here.another(), here.keys.of_kind
+
+    async def slowly(kind: str) -> object:
+        found = await looked(kind)
+        here.keys.of_kind = looked  # once
+        await another.execute(HANDS_IN, removal)
+        return found
+
+    here.keys.of_kind = slowly
+    with pytest.raises(AwaitingApproval):
+        await here.governor.execute(HANDS_IN, proposal)
+    assert here.key("k").asset.label != "new"
+    here.replay()

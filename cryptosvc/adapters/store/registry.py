@@ -138,7 +138,13 @@ class StoredRegistry:
 
         return await self._ledger.read(look)
 
-    async def change(self, changed: Sequence[Record], because: Because = INIT) -> Sequence[Receipt]:
+    async def generation(self) -> int:
+        """See `flow/ports.py`."""
+        return await self._ledger.read(lambda _, head: head.generation)
+
+    async def change(
+        self, changed: Sequence[Record], because: Because = INIT, at_generation: int | None = None
+    ) -> Sequence[Receipt]:
         """See `flow/ports.py`; one generation on."""
         writer = self._ledger.writer
         if because == INIT and writer.worker.scope.environment != Environment.TEST:
@@ -152,6 +158,10 @@ class StoredRegistry:
         starts: list[int] = []
 
         def write(session: Session, head: Head) -> Extension:
+            if at_generation is not None and head.generation != at_generation:
+                raise Conflict(
+                    "the registry changed while this was decided; ask again", rule="registry/moved"
+                )
             starts.append(head.size)
             root = head.registry_root
             for leaf_index, one in enumerate(changed, head.size):

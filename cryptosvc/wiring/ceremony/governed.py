@@ -21,8 +21,9 @@ from cryptosvc.core.quorum import withdrawal_payload
 from cryptosvc.core.record import Because
 from cryptosvc.core.registry import KeyRecord, KeyState
 from cryptosvc.core.statement import STATEMENT_TYPE, WITHDRAWAL_TYPE, Statement
-from cryptosvc.flow.govern import Governor, Setting
+from cryptosvc.flow.govern import Governor
 from cryptosvc.flow.ports import Clock, Records, Vault
+from cryptosvc.flow.setting import Setting
 from cryptosvc.wiring.ceremony.people import Controllers, Room
 
 OPEN_SECONDS = 3600

@@ -24,7 +24,8 @@ from cryptosvc.core.registry import CallerRecord, CallerState, KeyRecord
 from cryptosvc.flow.ceremony import Identity
 from cryptosvc.flow.checkpoint import Checkpointer
 from cryptosvc.flow.destruction import Certifier
-from cryptosvc.flow.govern import Governor, Setting
+from cryptosvc.flow.govern import Governor
+from cryptosvc.flow.setting import Setting
 from cryptosvc.flow.sign import Signer
 from cryptosvc.wiring import modules, ownership, profiles, review, stores, worker
 

@@ -1,0 +1,96 @@
+"""Where dual control stands: the deployment's setting, its custodians as of now, and a record of every call.
+
+What `govern.py` does and `registers.py` shows both rest on this.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeVar
+
+from cryptosvc.core.case import Principal
+from cryptosvc.core.custodian import CustodianRecord, CustodianState
+from cryptosvc.core.errors import Forbidden, Refusal
+from cryptosvc.core.names import Operation
+from cryptosvc.core.quorum import Governance, Scene
+from cryptosvc.core.record import Observed, Refused
+from cryptosvc.flow.ports import Clock, Ledger, Records
+
+_Answer = TypeVar("_Answer")
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What does not change while a worker runs: deployment, log, policies and the rules of dual control."""
+
+    system: str
+    environment: str
+    origin: str
+    policy_digest: str
+    governance: Governance
+
+
+async def scene(records: Records, setting: Setting) -> Scene:
+    """Deployment, policies and the custodians as of now."""
+    found = await records.of_kind("custodian-record")
+    custodians = {
+        one.custodian_id: one
+        for one in found
+        if isinstance(one, CustodianRecord) and one.state is CustodianState.REGISTERED
+    }
+    return Scene(
+        setting.system,
+        setting.environment,
+        setting.origin,
+        setting.policy_digest,
+        custodians,
+        setting.governance,
+    )
+
+
+async def recorded(
+    ledger: Ledger,
+    clock: Clock,
+    principal: Principal,
+    operation: str,
+    work: Callable[[], Awaitable[_Answer]],
+    about: Mapping[str, str] = _NOTHING,
+    *,
+    reading: bool = False,
+) -> _Answer:
+    """Answer a caller who has the grant, with a record of it; a refusal is recorded and raised. Auditors may read."""
+    instant = clock.now()
+    try:
+        if not (reading and principal.caller.auditor):
+            _require_may_govern(principal)
+        answer = await work()
+    except Refusal as refusal:
+        refused = Refused(
+            error=refusal,
+            operation=operation,
+            at=instant.at,
+            time_quality=instant.quality,
+            principal=principal,
+        )
+        await ledger.record([refused])
+        raise
+    observed = Observed(
+        kind="governed",
+        operation=operation,
+        at=instant.at,
+        time_quality=instant.quality,
+        principal=principal,
+        facts=about,
+    )
+    await ledger.record([observed])
+    return answer
+
+
+def _require_may_govern(principal: Principal) -> None:
+    if not any(grant.operation == Operation.GOVERN for grant in principal.caller.grants):
+        raise Forbidden(
+            "this caller has no grant to hand in proposals and approvals",
+            rule="caller/not-granted",
+            clause="G4.7",
+        )
