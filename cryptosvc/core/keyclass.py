@@ -90,11 +90,10 @@ class KeyClass:
         try:
             return self.ceiling[(operation, kind)]
         except KeyError:
-            may = (
-                ", ".join(sorted({what.value for _, what in self.ceiling})) or "nothing a caller can ask for"
-            )
+            cells = sorted(f"{does} {what}" for does, what in self.ceiling)
             raise Forbidden(
-                f"a {self.name} key may not {operation} {kind}; it may sign: {may}",
+                f"a {self.name} key may not {operation} {kind}; it may: "
+                + (", ".join(cells) or "do nothing a caller can ask for"),
                 rule="ceiling/purpose",
                 clause=self.clause,
                 field="key_id",
