@@ -88,7 +88,7 @@ class Bench:
         concurrency: int,
         channels: int,
         batch: int = 64,
-        per_second: int = 16000,
+        per_second: int = 26_000,
         seconds: float | None = None,
         target: str | None = None,
     ) -> Measured:
