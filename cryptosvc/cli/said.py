@@ -28,7 +28,7 @@ _HEX_SHOWN = 64
 
 
 def said(statement: Statement, before: Mapping[str, JsonValue] | None) -> Iterator[str]:
-    """What is signed, line by line.
+    """What is signed, line by line; what a terminal would obey, or not show, is shown by its number.
 
     Args:
         statement: what is signed.
@@ -38,6 +38,10 @@ def said(statement: Statement, before: Mapping[str, JsonValue] | None) -> Iterat
         Malformed: the statement is of no act, or its parameters are not the act's; then nobody should sign it.
 
     """
+    yield from map(_shown_whole, _said(statement, before))
+
+
+def _said(statement: Statement, before: Mapping[str, JsonValue] | None) -> Iterator[str]:
     act = act_named(statement.act)
     require_parameters(act, statement)
     yield "WHAT WILL CHANGE"
@@ -68,7 +72,16 @@ def said(statement: Statement, before: Mapping[str, JsonValue] | None) -> Iterat
 
 
 def genesis_said(genesis: Genesis) -> Iterator[str]:
-    """A genesis as it is shown to those who sign it."""
+    """A genesis as it is shown to those who sign it; characters as in `said`."""
+    yield from map(_shown_whole, _genesis_said(genesis))
+
+
+def _shown_whole(line: str) -> str:
+    """A line of what can be seen: no control, direction or line-breaking character gets to the terminal."""
+    return "".join(one if one.isprintable() else f"<U+{ord(one):04X}>" for one in line)
+
+
+def _genesis_said(genesis: Genesis) -> Iterator[str]:
     yield "HOW THIS DEPLOYMENT WILL BEGIN"
     yield f"  Deployment     {genesis.system}, environment {genesis.environment.value}"
     yield f"  Log            {genesis.origin}"

@@ -190,9 +190,15 @@ def custodian_from_document(document: Mapping[str, JsonValue]) -> CustodianRecor
         same = custodian_document(found) == document
     except (KeyError, ValueError, TypeError):
         same = False
-    if not same or not found.person.strip() or not found.custodian_id:
+    if not same or not found.person.strip() or not found.custodian_id or not _can_be_read(found):
         raise Malformed("this is not a custodian record as this version prints it", rule="registry/document")
     return found
+
+
+def _can_be_read(found: CustodianRecord) -> bool:
+    """What is shown to those who approve has no control, direction or line-breaking characters."""
+    words = (found.custodian_id, found.person, found.name, found.clearance, found.screening_standard)
+    return all(one.isprintable() for one in (*words, *(one.control for one in found.additional_controls)))
 
 
 def _control(document: Mapping[str, JsonValue]) -> AdditionalControl:

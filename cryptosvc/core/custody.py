@@ -275,12 +275,13 @@ def _six_months_apart(first: Privilege, second: Privilege) -> bool:
     earlier, later = sorted((first, second), key=lambda one: one.since)
     if earlier.until is None:
         return False
-    return later.since >= months_later(earlier.until, SIX_MONTHS)
+    # an end before its beginning ends nothing earlier
+    return later.since >= months_later(max(earlier.until, earlier.since), SIX_MONTHS)
 
 
 def _apart(first: Engagement, second: Engagement, gap: int) -> bool:
     earlier, later = sorted((first, second), key=lambda one: one.since)
-    return earlier.until is not None and later.since >= earlier.until + gap
+    return earlier.until is not None and later.since >= max(earlier.until, earlier.since) + gap
 
 
 def _overlap(first: Privilege, second: Privilege) -> bool:
@@ -301,10 +302,11 @@ def _lasts(one: Privilege, at: UnixSeconds) -> bool:
 
 def _same_person(first: CustodianRecord, second: CustodianRecord) -> bool:
     """A reference names the same person in other letter case, spacing or Unicode composition."""
-    return _plain(first.person) == _plain(second.person)
+    return one_person(first.person) == one_person(second.person)
 
 
-def _plain(reference: str) -> str:
+def one_person(reference: str) -> str:
+    """What a reference to a person comes down to, whatever its letter case, spacing or Unicode composition."""
     return "".join(normalize("NFKC", normalize("NFKC", reference).casefold()).split())
 
 

@@ -205,13 +205,17 @@ def approvers(
     """
     statement = proposal.statement
     first = scene.custodians.get(statement.proposed_by)
-    people = set() if first is None else {first.person}
+    people = set() if first is None else {custody.one_person(first.person)}
     counted: list[CustodianRecord] = []
     for one in proposal.endorsements[1:]:
         signer = scene.custodians.get(one.custodian_id)
-        if signer is None or signer.person in people or not counts(signer, one, statement, needs, scene, at):
+        if (
+            signer is None
+            or custody.one_person(signer.person) in people
+            or not counts(signer, one, statement, needs, scene, at)
+        ):
             continue
-        people.add(signer.person)
+        people.add(custody.one_person(signer.person))
         counted.append(signer)
     return tuple(counted)
 

@@ -8,6 +8,7 @@ Why a record changed is in its leaf: a proposal, a rule of the schedule, the sig
 environment test. There is no fifth.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,8 +17,8 @@ from cryptosvc.core import statement as statements
 from cryptosvc.core.acts.base import Made, Turn, key_class_of, require_parameters
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.canonical import JsonValue
-from cryptosvc.core.custodian import CustodianRecord, CustodianRole
-from cryptosvc.core.custody import Rules
+from cryptosvc.core.custodian import CustodianRecord, CustodianRole, CustodianState
+from cryptosvc.core.custody import Rules, one_person
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Malformed
 from cryptosvc.core.life import Event, UnixSeconds
 from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
@@ -35,6 +36,7 @@ from cryptosvc.core.statement import STATEMENT_TYPE, WITHDRAWAL_TYPE
 EXPIRY = "schedule/proposal-expiry"
 """The rule by which an open proposal ends."""
 
+_PEOPLE = re.compile(r"[0-9]{1,3}")
 _WRITING_SECONDS = 60
 """From a moment that the service writes into a record, to the leaf that commits to the record."""
 _MODULE_SECONDS = 3600
@@ -212,7 +214,7 @@ class Replay:
 
     def _require_signature(self, change: Change, one: Endorsement, payload_type: str, payload: bytes) -> None:
         signer = self.records.get(("custodian-record", one.custodian_id))
-        if not isinstance(signer, CustodianRecord):
+        if not isinstance(signer, CustodianRecord) or signer.state is not CustodianState.REGISTERED:
             raise _refused(change, f"{one.custodian_id!r} was no custodian then", "custodian")
         envelope = dsse.Envelope(payload_type, payload, (dsse.Signature(one.key_id, one.signature),))
         try:
@@ -250,9 +252,14 @@ class Replay:
         subject = self.records.get((act.kind, statement.subject))
         key_class = key_class_of(act, statement, subject)
         floor = least_people(act, key_class)
+        if before is ProposalState.EXECUTING:
+            # who approved was judged when it began: what became of them while the module worked undoes nothing
+            if not set(change.approvals) <= {one.key_id for one in record.endorsements[1:]}:
+                raise _refused(change, "it counts approvals that it does not have", "approvals")
+            return
         asked = dict(record.outcome).get("needed_people", "")
         roles = set(dict(record.outcome).get("needed_roles", "").split(","))
-        if not asked.isdecimal() or not roles <= set(CustodianRole):
+        if not _PEOPLE.fullmatch(asked) or not roles <= set(CustodianRole):
             raise _refused(change, "it does not say how many of which roles had to approve it", "quorum")
         wanted = max(floor, int(asked))
         approved = record.endorsements[1:]
@@ -270,12 +277,15 @@ class Replay:
         found: set[str] = set()
         for one in approved:
             signer = self.records.get(("custodian-record", one.custodian_id))
-            if isinstance(signer, CustodianRecord) and (
-                not roles.isdisjoint(role.value for role in signer.roles)
+            if (
+                isinstance(signer, CustodianRecord)
+                and signer.state is CustodianState.REGISTERED
+                and dsse.key_id(signer.key) == one.key_id
+                and not roles.isdisjoint(role.value for role in signer.roles)
             ):
-                found.add(signer.person)
+                found.add(one_person(signer.person))
         first = self.records.get(("custodian-record", record.statement.proposed_by))
-        return found - ({first.person} if isinstance(first, CustodianRecord) else set())
+        return found - ({one_person(first.person)} if isinstance(first, CustodianRecord) else set())
 
     def _expect(self, change: Change, record: ProposalRecord) -> None:
         statement = record.statement

@@ -19,6 +19,7 @@ from cryptosvc.core.acts.base import Act, Made, Turn
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.case import Principal
 from cryptosvc.core.custodian import CustodianRecord
+from cryptosvc.core.custody import one_person
 from cryptosvc.core.errors import Conflict, Forbidden, Malformed, OutcomeUnknown, Refusal
 from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
 from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
@@ -27,7 +28,7 @@ from cryptosvc.core.record import Because, Receipt
 from cryptosvc.core.registry import KeyRecord, Record, record_id, record_kind
 from cryptosvc.core.statement import STATEMENT_TYPE, Statement
 from cryptosvc.flow.ports import Clock, Ledger, Records, Vault
-from cryptosvc.flow.setting import Setting, recorded, scene
+from cryptosvc.flow.setting import Setting, recorded, require_room, scene
 
 _Answer = TypeVar("_Answer")
 _SIGNATURES_AT_MOST = 32
@@ -152,6 +153,7 @@ class Governor:
         act.after(self._turn(statement, at, records, _rehearsed(act)))
         if await self._records.record("proposal-record", opened.proposal_id) is not None:
             raise Conflict("this very statement was proposed before", rule="proposal/repeated")
+        await require_room(self._records, statement)
         await self._records.change([opened], Because("proposal", opened.proposal_id))
         return opened
 
@@ -343,18 +345,18 @@ def _require_new(found: ProposalRecord, mine: Endorsement, scene: Scene) -> None
     """Each person once, and never whoever proposed it."""
     signer = scene.custodians[mine.custodian_id]
     first = scene.custodians.get(found.statement.proposed_by)
-    if first is not None and signer.person == first.person:
+    if first is not None and one_person(signer.person) == one_person(first.person):
         raise Forbidden(
             "nobody approves what they proposed themselves, under whatever id or certificate",
             rule="quorum/self-approval",
             clause="G4.8",
         )
     before = {
-        scene.custodians[one.custodian_id].person
+        one_person(scene.custodians[one.custodian_id].person)
         for one in found.endorsements[1:]
         if one.custodian_id in scene.custodians
     }
-    if signer.person in before:
+    if one_person(signer.person) in before:
         raise Conflict("this person has approved it already; each counts once", rule="quorum/approved-before")
     if len(found.endorsements) >= _SIGNATURES_AT_MOST:
         raise Conflict(

@@ -10,13 +10,18 @@ from typing import TypeVar
 
 from cryptosvc.core.case import Principal
 from cryptosvc.core.custodian import CustodianRecord, CustodianState
-from cryptosvc.core.errors import Forbidden, Refusal
+from cryptosvc.core.errors import Busy, Forbidden, Refusal
 from cryptosvc.core.names import Operation
+from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.quorum import Governance, Scene
 from cryptosvc.core.record import Observed, Refused
+from cryptosvc.core.statement import Statement
 from cryptosvc.flow.ports import Clock, Ledger, Records
 
 _Answer = TypeVar("_Answer")
+OPEN_OF_ONE = 200
+OPEN_AT_ONCE = 1000
+"""Proposals that may be open."""
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -93,4 +98,17 @@ def _require_may_govern(principal: Principal) -> None:
             "this caller has no grant to hand in proposals and approvals",
             rule="caller/not-granted",
             clause="G4.7",
+        )
+
+
+async def require_room(records: Records, statement: Statement) -> None:
+    """Raise Busy where too many proposals are open, of this proposer or of all: they are read whole and often."""
+    found = await records.of_kind("proposal-record")
+    standing = [one for one in found if isinstance(one, ProposalRecord) and one.state is ProposalState.OPEN]
+    mine = [one for one in standing if one.statement.proposed_by == statement.proposed_by]
+    if len(mine) >= OPEN_OF_ONE or len(standing) >= OPEN_AT_ONCE:
+        raise Busy(
+            f"at most {OPEN_OF_ONE} proposals of one custodian and {OPEN_AT_ONCE} in all are open at once; withdraw "
+            "some, or have them carried out",
+            rule="proposal/too-many",
         )

@@ -35,11 +35,12 @@ LAST = 253_370_764_799
 
 ANY_MOMENT = st.integers(0, LAST).map(UnixSeconds)
 ANY_END = st.none() | ANY_MOMENT
-TEXTS = st.text(max_size=20)
+READABLE = st.characters(exclude_categories=("C", "Z"))
+TEXTS = st.text(READABLE, max_size=20)
 SYSTEMS = st.sampled_from([SYSTEM, OTHER]) | TEXTS.map(SystemName)
 RECORDS = st.builds(
     CustodianRecord,
-    custodian_id=st.text(min_size=1, max_size=20),
+    custodian_id=st.text(READABLE, min_size=1, max_size=20),
     version=st.integers(1, 2**40),
     state=st.sampled_from(CustodianState),
     system=TEXTS.map(SystemName),

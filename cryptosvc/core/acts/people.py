@@ -14,6 +14,7 @@ from cryptosvc.core.custodian import CustodianRecord, CustodianState, custodian_
 from cryptosvc.core.errors import Malformed, WrongState
 from cryptosvc.core.registry import CallerRecord, CallerState, Record, caller_from_document, record_id
 
+_DIGEST_OCTETS = 32
 _RECORD = Parameter("record", Kind.DOCUMENT, "the whole record as it is to be, its version one on")
 
 
@@ -37,8 +38,10 @@ def _require_same(turn: Turn, record: Record) -> None:
 
 def _caller(turn: Turn) -> tuple[Record, ...]:
     before = turn.subject("caller-record")
+    _require_new_or_known(turn, before, "caller")
     record = caller_from_document(_given(turn))
     _require_same(turn, record)
+    _require_certificate(before, record)
     revoked = isinstance(before, CallerRecord) and before.state is CallerState.REVOKED
     if revoked or record.state is not CallerState.REGISTERED:
         raise WrongState(
@@ -49,8 +52,33 @@ def _caller(turn: Turn) -> tuple[Record, ...]:
     return (record,)
 
 
+def _require_new_or_known(turn: Turn, before: Record | None, what: str) -> None:
+    """Registering is for what is not there, changing for what is: each has its own sentence and its own quorum."""
+    if (before is None) is not turn.statement.act.endswith(".register"):
+        stands = "is not registered" if before is None else "is registered already"
+        raise WrongState(
+            f"{what} {turn.statement.subject} {stands}; propose {what}.{'register' if before is None else 'change'}",
+            rule="statement/act",
+            clause="G2.20" if what == "caller" else "G4.7",
+        )
+
+
+def _require_certificate(before: Record | None, record: CallerRecord) -> None:
+    """A caller is known by a certificate; the service's own record has none and is nobody's to change."""
+    own = isinstance(before, CallerRecord) and not any(before.certificate_sha256)
+    if own or len(record.certificate_sha256) != _DIGEST_OCTETS or not any(record.certificate_sha256):
+        raise Malformed(
+            "a caller's certificate_sha256 is the SHA-256 of its client certificate, and the service's own record stays",
+            rule="caller/certificate",
+            clause="G2.20",
+            field="record",
+        )
+
+
 def _revoke(turn: Turn) -> tuple[Record, ...]:
     before = turn.subject("caller-record")
+    if isinstance(before, CallerRecord):
+        _require_certificate(before, before)
     if not isinstance(before, CallerRecord) or before.state is CallerState.REVOKED:
         raise WrongState(
             f"{turn.statement.subject} is no registered caller", rule="caller/revoked", clause="G2.20"
@@ -68,6 +96,7 @@ def _others(turn: Turn) -> list[CustodianRecord]:
 
 def _custodian(turn: Turn) -> tuple[Record, ...]:
     before = turn.subject("custodian-record")
+    _require_new_or_known(turn, before, "custodian")
     record = custodian_from_document(_given(turn))
     _require_same(turn, record)
     if record.state is not CustodianState.REGISTERED:
