@@ -131,8 +131,8 @@ def plant_pair(token: TestToken, label: str, object_id: bytes) -> None:
         provisioner._library.functions.generate_pair(
             provisioner._session,
             Ckm.EC_KEY_PAIR_GEN,
-            provision._wanted_public(label, object_id, template),
-            provision._wanted(label, object_id, template),
+            provision.wanted_public(label, object_id, template),
+            provision.wanted(label, object_id, template),
         )
 
 

@@ -183,7 +183,7 @@ _ROWS = (
         name="key-agreement",
         ceiling=MappingProxyType({(Operation.MAC, ContentKind.GBCS_COMMAND): "G2.44(b)"}),
         roles=frozenset({RemotePartyRole.ACCESS_CONTROL_BROKER}),
-        template=Template(Algorithm.EC_P256, frozenset({Usage.DERIVE}), transferable=False),
+        template=Template(Algorithm.EC_P256, frozenset({Usage.DERIVE}), transferable=True),
         clause="G2.44(b)",
         verified_before_release=False,
         assurance_level=3,

@@ -48,12 +48,12 @@ def put_published_key(token: TestToken, folder: Path) -> None:
     scalar = private(folder, BROKER_OCTETS).private_numbers().private_value.to_bytes(32)
     of_the_pair = (
         [
-            *provision._wanted(LABEL, OBJECT_ID, template),
+            *provision.wanted(LABEL, OBJECT_ID, template),
             (Cka.EC_PARAMS, P256_PARAMETERS),
             (Cka.VALUE, scalar),
         ],
         [
-            *provision._wanted_public(LABEL, OBJECT_ID, template),
+            *provision.wanted_public(LABEL, OBJECT_ID, template),
             (Cka.EC_POINT, b"\x04\x41" + point(folder, BROKER_OCTETS)),
         ],
     )

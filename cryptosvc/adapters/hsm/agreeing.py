@@ -160,6 +160,20 @@ def derives_itself(functions: Functions, session: int, private: int) -> bool:
     return True
 
 
+def agreed_secret(functions: Functions, session: int, private: int, peer: bytes) -> bytearray:
+    """Z of an agreement with a point whose private half is known to everybody, 32 octets: proof of possession, no key.
+
+    Raises:
+        CryptokiError: the module failed.
+
+    """
+    handle = _derive(functions, session, private, peer, CKD_NULL, b"", _SHARED_SECRET)
+    try:
+        return _read_secret(functions, session, handle)
+    finally:
+        functions.C_DestroyObject(session, handle)
+
+
 def gmac(functions: Functions, session: int, key: int, vector: bytes, additional: bytes) -> bytes:
     """GMAC: AES-GCM of nothing, with a vector of 12 octets; the whole tag of 16. Raises CryptokiError."""
     parameters = GcmParameters(vector, len(vector), len(vector) * _BITS, additional, len(additional), 128)

@@ -166,8 +166,11 @@ _FUNCTIONS: "tuple[tuple[str, tuple[type, ...] | None], ...]" = (
         "C_GenerateKeyPair",
         (c_ulong, _MECHANISM_P, _ATTRIBUTES, c_ulong, _ATTRIBUTES, c_ulong, _ULONG_P, _ULONG_P),
     ),
-    ("C_WrapKey", None),
-    ("C_UnwrapKey", None),
+    ("C_WrapKey", (c_ulong, _MECHANISM_P, c_ulong, c_ulong, c_void_p, _ULONG_P)),
+    (
+        "C_UnwrapKey",
+        (c_ulong, _MECHANISM_P, c_ulong, c_char_p, c_ulong, _ATTRIBUTES, c_ulong, _ULONG_P),
+    ),
     ("C_DeriveKey", (c_ulong, _MECHANISM_P, c_ulong, _ATTRIBUTES, c_ulong, _ULONG_P)),
 )
 
@@ -211,6 +214,8 @@ class Functions:
     C_Encrypt: "CFunction"
     C_DecryptInit: "CFunction"
     C_Decrypt: "CFunction"
+    C_WrapKey: "CFunction"
+    C_UnwrapKey: "CFunction"
     C_DeriveKey: "CFunction"
 
     def __init__(self, library: ctypes.CDLL, functions: FunctionList) -> None:

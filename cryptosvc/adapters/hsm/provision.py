@@ -132,18 +132,18 @@ class Provisioner:
                     f"the token has an object {label!r} with id {object_id.hex()} already; adopt it or take another id",
                     rule="hsm/object-exists",
                 )
-            wanted = _wanted(label, object_id, template)
+            asked = wanted(label, object_id, template)
             if template.algorithm is Algorithm.EC_P256:
                 public, private = functions.generate_pair(
-                    self._session, Ckm.EC_KEY_PAIR_GEN, _wanted_public(label, object_id, template), wanted
+                    self._session, Ckm.EC_KEY_PAIR_GEN, wanted_public(label, object_id, template), asked
                 )
                 made = [private, public]
             else:
                 length = (Cka.VALUE_LEN, number(HMAC_KEY_OCTETS))
-                made = [functions.generate(self._session, Ckm.GENERIC_SECRET_KEY_GEN, [*wanted, length])]
-            differences = self._differences(made[0], wanted)
+                made = [functions.generate(self._session, Ckm.GENERIC_SECRET_KEY_GEN, [*asked, length])]
+            differences = self._differences(made[0], asked)
             if template.algorithm is Algorithm.EC_P256:
-                differences += self._differences(made[1], _wanted_public(label, object_id, template))
+                differences += self._differences(made[1], wanted_public(label, object_id, template))
             if differences:
                 for handle in made:
                     functions.C_DestroyObject(self._session, handle)
@@ -182,7 +182,7 @@ class Provisioner:
             parameters = functions.attribute(self._session, handle, Cka.EC_PARAMS) if elliptic else None
             if parameters is not None and parameters != P256_PARAMETERS:
                 raise Corrupt(f"key {label!r} is not on curve P-256", rule="hsm/curve")
-            return Adopted(point, self._differences(handle, _wanted(label, object_id, template)))
+            return Adopted(point, self._differences(handle, wanted(label, object_id, template)))
 
     def public_point(self, label: str, object_id: bytes) -> bytes:
         """Uncompressed point of the public key with this label and id; Unavailable, Corrupt as `objects.public_point`."""
@@ -262,7 +262,7 @@ class Provisioner:
         return self._session != 0
 
 
-def _wanted(label: str, object_id: bytes, template: Template) -> list[TemplateItem]:
+def wanted(label: str, object_id: bytes, template: Template) -> list[TemplateItem]:
     """Every attribute of the private or secret object."""
     elliptic = template.algorithm is Algorithm.EC_P256
     usages = _PRIVATE_USAGES if elliptic else tuple(Usage)
@@ -282,7 +282,7 @@ def _wanted(label: str, object_id: bytes, template: Template) -> list[TemplateIt
     ]
 
 
-def _wanted_public(label: str, object_id: bytes, template: Template) -> list[TemplateItem]:
+def wanted_public(label: str, object_id: bytes, template: Template) -> list[TemplateItem]:
     """Every attribute of the public half: it verifies what the private half signs, and nothing else."""
     return [
         (Cka.CLASS, number(Cko.PUBLIC_KEY)),

@@ -6,6 +6,7 @@ not touched.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -156,8 +157,10 @@ def _facts(
 
 
 def _differences(token: Provisioner, key: KeyRecord) -> Sequence[str]:
+    # a key that came from another system leaves again only where that was approved: its record says
+    template = replace(ceiling(key.key_class).template, transferable=key.transferable)
     try:
-        found = token.adopt(key.label, key.object_id, ceiling(key.key_class).template)
+        found = token.adopt(key.label, key.object_id, template)
     except Unavailable as error:
         if error.rule in _NOT_WHOLE:
             return [error.message]
