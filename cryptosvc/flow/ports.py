@@ -1,4 +1,4 @@
-"""What a use case needs from the world: eight ports, each cut to what its callers need. One more needs an ADR.
+"""What a use case needs from the world: ten ports, each cut to what its callers need. One more needs an ADR.
 
 Every adapter has a fake in tests/fakes and both run the same suite in tests/contract.
 Coroutines may wait on a disk or a module; plain functions answer from memory.
@@ -11,6 +11,8 @@ from typing import Protocol
 from cryptosvc.core.acts.base import Made
 from cryptosvc.core.case import Facts, ModuleFacts, PolicyAnswer
 from cryptosvc.core.check import Checked
+from cryptosvc.core.device_keys import DeviceKey, DeviceKeyName, SealedKeyRecord
+from cryptosvc.core.device_records import DeviceStoreRecord, DeviceWorkRecord
 from cryptosvc.core.errors import Refusal
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import KeyId, ModuleName, SystemName, UnixNanoseconds
@@ -32,6 +34,44 @@ class KeyView:
 
     generation: int
     keys: Mapping[KeyId, KeyRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceKeyView:
+    """Device keys as of one registry generation, by the name they were asked by; what is not there is not in it."""
+
+    generation: int
+    keys: Mapping[DeviceKeyName, SealedKeyRecord]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceKeyChange:
+    """One step of a work on device keys, all of it or nothing.
+
+    Args:
+        put: rows that are new or take the place of the same version of the same key; each as sealed by `Sealing`.
+        removed: versions that go; the version is named.
+        work: the work's record, one version on.
+
+    """
+
+    put: Sequence[DeviceKey]
+    removed: Sequence[DeviceKeyName]
+    work: DeviceWorkRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A key as it came with an import, under the file's own key.
+
+    Args:
+        row: what the row is to say; its blob and tag are empty.
+        wrapped: RFC 5649 under the file key, 24 octets.
+
+    """
+
+    row: DeviceKey
+    wrapped: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,3 +275,57 @@ class Ledger(Protocol):
 
     async def keep_checkpoint(self, note: bytes) -> None:
         """Store a signed checkpoint; Conflict where a larger one is there."""
+
+
+class DeviceKeys(Protocol):
+    """Device keys in the store, wrapped; each row verified against the log before it is believed.
+
+    A key that is found goes into a case like any key record, and a claim rests on the generation it was read at: what
+    changed the store meanwhile makes the claim Stale, so no worker uses a key after its removal was committed.
+    """
+
+    async def device_keys(self, names: Collection[DeviceKeyName]) -> DeviceKeyView:
+        """Find these keys. Corrupt: a row, or the absence of one, is not what the log proves."""
+
+    async def versions(self, device_kind: DeviceKeyName) -> Sequence[DeviceKey]:
+        """Every version of one key, oldest first; Corrupt as `device_keys`."""
+
+    async def wrapped_under(self, wrapping: KeyId, at_most: int) -> Sequence[DeviceKey]:
+        """Some rows that are wrapped under an epoch's key, each verified; none where there are none left."""
+
+    async def store_record(self) -> DeviceStoreRecord | None:
+        """The record over all rows; None before the first work."""
+
+    async def change(self, change: DeviceKeyChange) -> Sequence[Receipt]:
+        """Make one step durable: rows, tree, store's record and work's record in one transaction, two leaves.
+
+        Raises:
+            Conflict: the work has moved (`registry/version`), a version is there already (`device-key/exists`).
+            Corrupt: what is about to be built on is not what the log proves.
+            Unavailable: as `Ledger.record`.
+
+        """
+
+
+class Sealing(Protocol):
+    """Wraps device keys in their module; no key leaves it in the clear. Items fail one by one."""
+
+    async def arrive(
+        self,
+        transport: KeyRecord,
+        file_key: bytes,
+        keys: Sequence[Arrived],
+        wrapping: KeyRecord,
+        binding: KeyRecord,
+    ) -> Sequence[DeviceKey | Refusal]:
+        """Wrap keys of an import anew, from the file's key to the epoch's, and check each against its check value."""
+
+    async def generate(
+        self, rows: Sequence[DeviceKey], wrapping: KeyRecord, binding: KeyRecord
+    ) -> Sequence[DeviceKey]:
+        """Make a new key for each row, whose blob, check value and tag are empty."""
+
+    async def re_wrap(
+        self, keys: Sequence[SealedKeyRecord], wrapping: KeyRecord, binding: KeyRecord
+    ) -> Sequence[DeviceKey | Refusal]:
+        """Move keys to another epoch. Corrupt per item: the row's tag is not its own, or the check value differs."""
