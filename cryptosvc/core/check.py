@@ -1,17 +1,19 @@
 """Look at what the module produced, with other code, before it leaves.
 
-A signature is verified in software under the key's registered public point over the very bytes that were judged.
+A signature is verified in software under the key's registered public point over the very bytes that were judged, by
+AWS-LC: SoftHSM computes with OpenSSL, and a fault of the one should not be vouched for by the same code.
 What does not verify is never released: the claim ends as Corrupt and the service stops using that key.
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
+from awscrt.crypto import EC
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cryptosvc.core.content import forms
 from cryptosvc.core.content.gbcs.agreement import TAG_OCTETS
@@ -21,7 +23,6 @@ from cryptosvc.core.record import Claim, Produced
 from cryptosvc.core.values import quickly
 
 P256_COORDINATE_OCTETS = 32
-_ECDSA_OF_SHA256 = ec.ECDSA(Prehashed(hashes.SHA256()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +83,11 @@ def verify_p256(public_point: bytes, signature: bytes, signed_bytes: bytes) -> N
     if len(signature) == 2 * P256_COORDINATE_OCTETS:
         r = int.from_bytes(signature[:P256_COORDINATE_OCTETS])
         s = int.from_bytes(signature[P256_COORDINATE_OCTETS:])
-        try:
-            _public_key(public_point).verify(
-                encode_dss_signature(r, s), hashlib.sha256(signed_bytes).digest(), _ECDSA_OF_SHA256
-            )
-        except (InvalidSignature, ValueError):  # ValueError: what is registered is not a point
-            pass
-        else:
-            return
+        with suppress(ValueError):  # what is registered is not a point
+            if _public_key(public_point).verify(
+                hashlib.sha256(signed_bytes).digest(), encode_dss_signature(r, s)
+            ):
+                return
     raise Corrupt(
         "the module returned a signature that does not verify; the key is not used again until an operator has looked",
         rule="check/signature",
@@ -97,5 +95,7 @@ def verify_p256(public_point: bytes, signature: bytes, signed_bytes: bytes) -> N
 
 
 @lru_cache(maxsize=4096)
-def _public_key(public_point: bytes) -> ec.EllipticCurvePublicKey:
-    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_point)
+def _public_key(public_point: bytes) -> EC:
+    """Load a point, 65 octets; ValueError where it is not on the curve, which pyca finds."""
+    point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_point)
+    return EC.new_key_from_der_data(point.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
