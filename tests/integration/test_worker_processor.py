@@ -1,4 +1,4 @@
-"""Where a worker runs: on one processor where workers are as many as processors, anywhere where they are fewer."""
+"""Where a worker runs: on one processor, each thread in its turn, where workers are as many as processors; else anywhere."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ PROGRAM = """
 import os, sys, threading
 from cryptosvc.wiring.process import settle_on_processor
 settle_on_processor(int(sys.argv[1]), int(sys.argv[2]))
-thread = threading.Thread(target=lambda: print(*sorted(os.sched_getaffinity(0))))
+thread = threading.Thread(target=lambda: print(os.sched_getscheduler(0), *sorted(os.sched_getaffinity(0))))
 thread.start()
 thread.join()
 """
 
 
-def processors_of(index: int, workers: int) -> list[int]:
-    """Processors that a thread of a worker started afterwards may run on."""
+def place_of(index: int, workers: int) -> list[int]:
+    """Scheduling policy of a thread that a worker starts afterwards, and the processors it may run on."""
     command = [sys.executable, "-c", PROGRAM, str(index), str(workers)]
     said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
     return [int(word) for word in said.stdout.split()]
@@ -28,9 +28,9 @@ def processors_of(index: int, workers: int) -> list[int]:
 @pytest.mark.parametrize("workers", [0, MANY, MANY + 3])
 @pytest.mark.parametrize("index", [0, MANY - 1, MANY])
 def test_a_worker_keeps_to_one_processor(index, workers):
-    assert processors_of(index, workers) == [PROCESSORS[index % MANY]]
+    assert place_of(index, workers) == [os.SCHED_BATCH, PROCESSORS[index % MANY]]
 
 
 @pytest.mark.skipif(MANY == 1, reason="there cannot be fewer workers than one processor")
 def test_where_workers_are_fewer_than_processors_they_run_anywhere():
-    assert processors_of(0, MANY - 1) == PROCESSORS
+    assert place_of(0, MANY - 1) == [os.SCHED_OTHER, *PROCESSORS]
