@@ -15,6 +15,14 @@ from cryptosvc.core.asset import IDENTITY, ModuleRecord
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.custodian import CustodianRecord, CustodianRole, CustodianState, Privilege
 from cryptosvc.core.custody import Rules
+from cryptosvc.core.device_records import (
+    DeviceSourceRecord,
+    DeviceStoreRecord,
+    DeviceWorkRecord,
+    SourceState,
+    WorkKind,
+    WorkState,
+)
 from cryptosvc.core.life import DAY, Asset, UnixSeconds
 from cryptosvc.core.names import Environment, ModuleName, SystemName
 from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
@@ -137,6 +145,24 @@ MODULE = ModuleRecord(
     asset=Asset(label="token", classification="secret", responsible="Ada"),
     identity=tuple((name, "as reported") for name in sorted(IDENTITY)),
     assurance="none",
+)
+
+
+DEVICE_STORE = DeviceStoreRecord(version=1, system=SYSTEM, root=bytes(32), keys=2, wrapped=(("epoch-1", 2),))
+DEVICE_SOURCE = DeviceSourceRecord(
+    source_id="maker", version=1, state=SourceState.REGISTERED, system=SYSTEM, key=b"\x30\x00"
+)
+DEVICE_WORK = DeviceWorkRecord(
+    work_id="import-1",
+    version=1,
+    state=WorkState.APPROVED,
+    system=SYSTEM,
+    kind=WorkKind.IMPORT,
+    subject="ab" * 32,
+    source="maker",
+    keys=2,
+    on_bad_line="report",
+    facts=(("transport", "transport-1"),),
 )
 
 

@@ -25,6 +25,9 @@ _RECORD_KINDS = {
     "custodian-record": "custodian",
     "proposal-record": "proposal",
     "module-record": "module",
+    "device-store-record": "device-store",
+    "device-source-record": "device-source",
+    "device-work-record": "device-work",
 }
 _LEADS = {
     ("pre-activation", "activate"): "active",
@@ -245,7 +248,7 @@ def _said(entry: Mapping[str, Any], values: Mapping[str, str]) -> None:
         "record_version": document["version"],
         "record_digest": hashlib.sha256(values["document"].encode()).hexdigest(),
     }
-    if kind != "module-record":
+    if kind not in ("module-record", "device-store-record"):
         said["state"] = document["state"]
     if kind == "key-record":
         said |= {name: document[name] for name in ("key_class", "origin")}

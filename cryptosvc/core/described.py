@@ -6,9 +6,18 @@ The service writes them, and whoever verifies the log makes them again from the 
 from cryptosvc.core import lifecycle
 from cryptosvc.core.asset import ModuleRecord
 from cryptosvc.core.canonical import JsonValue, digest
-from cryptosvc.core.proposal import ProposalRecord
+from cryptosvc.core.device_records import DeviceStoreRecord
 from cryptosvc.core.registry import KeyRecord, Record, record_document, record_id, record_kind
 
+OPEN_IDS = {
+    "key-record": "key",
+    "proposal-record": "proposal",
+    "module-record": "module",
+    "device-store-record": "device-store",
+    "device-source-record": "device-source",
+    "device-work-record": "device-work",
+}
+"""Kinds of record whose id stands open in the leaf, and under which name; ids of people are withheld."""
 PERSONAL_KINDS = frozenset({"caller-record", "custodian-record"})
 """Kinds of record whose id is withheld."""
 
@@ -29,8 +38,8 @@ def described(record: Record) -> dict[str, JsonValue]:
         ]
         if record.life.usage_limit is not None:
             found["usage_limit"] = record.life.usage_limit
-    elif isinstance(record, ProposalRecord | ModuleRecord):
-        found[record_kind(record).removesuffix("-record")] = record_id(record)
-    if not isinstance(record, ModuleRecord):
+    elif record_kind(record) in OPEN_IDS:
+        found[OPEN_IDS[record_kind(record)]] = record_id(record)
+    if not isinstance(record, ModuleRecord | DeviceStoreRecord):
         found["state"] = record.state.value
     return found

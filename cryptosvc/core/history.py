@@ -11,7 +11,7 @@ import orjson
 
 from cryptosvc.core import lifecycle
 from cryptosvc.core.canonical import JsonValue, canonical
-from cryptosvc.core.described import described
+from cryptosvc.core.described import OPEN_IDS, described
 from cryptosvc.core.errors import Corrupt, Internal, Malformed
 from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
 from cryptosvc.core.lifecycle import Due
@@ -20,9 +20,6 @@ from cryptosvc.core.registry import KeyState, Record, record_from_document, reco
 
 Name = tuple[str, str]
 """Kind and id of a record."""
-
-_OPEN_IDS = {"key-record": "key", "proposal-record": "proposal", "module-record": "module"}
-"""Kinds of record whose id stands open in the leaf, and under which name; ids of people are withheld."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +95,7 @@ def change_of(
         Malformed: `export/redacted`.
 
     """
-    name = _OPEN_IDS.get(kind)
+    name = OPEN_IDS.get(kind)
     found = beside.get(kind.removesuffix("-record")) if name is None else entry.get(name)
     if found is None:
         raise Malformed(

@@ -13,6 +13,18 @@ from types import MappingProxyType
 from cryptosvc.core.asset import ModuleRecord, module_document, module_from_document
 from cryptosvc.core.canonical import JsonValue, digest
 from cryptosvc.core.custodian import CustodianRecord, custodian_document, custodian_from_document
+from cryptosvc.core.device_records import (
+    DEVICE_STORE,
+    DeviceSourceRecord,
+    DeviceStoreRecord,
+    DeviceWorkRecord,
+    source_document,
+    source_from_document,
+    store_document,
+    store_from_document,
+    work_document,
+    work_from_document,
+)
 from cryptosvc.core.documents import mapping, mappings, number, octets, text, texts, truth
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.life import (
@@ -158,7 +170,16 @@ class CallerRecord:
     supply_sensitive_checker_key: bytes = b""
 
 
-Record = KeyRecord | CallerRecord | CustodianRecord | ProposalRecord | ModuleRecord
+Record = (
+    KeyRecord
+    | CallerRecord
+    | CustodianRecord
+    | ProposalRecord
+    | ModuleRecord
+    | DeviceStoreRecord
+    | DeviceSourceRecord
+    | DeviceWorkRecord
+)
 """Everything the registry holds, proven in one way."""
 
 
@@ -169,6 +190,9 @@ _KINDS: Mapping[type, str] = MappingProxyType(
         CustodianRecord: "custodian-record",
         ProposalRecord: "proposal-record",
         ModuleRecord: "module-record",
+        DeviceStoreRecord: "device-store-record",
+        DeviceSourceRecord: "device-source-record",
+        DeviceWorkRecord: "device-work-record",
     }
 )
 RECORD_KINDS = frozenset(_KINDS.values())
@@ -193,6 +217,12 @@ def record_id(record: Record) -> str:
             return record.proposal_id
         case ModuleRecord():
             return record.module
+        case DeviceStoreRecord():
+            return DEVICE_STORE
+        case DeviceSourceRecord():
+            return record.source_id
+        case DeviceWorkRecord():
+            return record.work_id
 
 
 def record_document(record: Record) -> dict[str, JsonValue]:
@@ -208,6 +238,12 @@ def record_document(record: Record) -> dict[str, JsonValue]:
             return proposal_document(record)
         case ModuleRecord():
             return module_document(record)
+        case DeviceStoreRecord():
+            return store_document(record)
+        case DeviceSourceRecord():
+            return source_document(record)
+        case DeviceWorkRecord():
+            return work_document(record)
 
 
 def record_from_document(kind: str, document: Mapping[str, JsonValue]) -> Record:
@@ -218,6 +254,9 @@ def record_from_document(kind: str, document: Mapping[str, JsonValue]) -> Record
         "custodian-record": custodian_from_document,
         "proposal-record": proposal_from_document,
         "module-record": module_from_document,
+        "device-store-record": store_from_document,
+        "device-source-record": source_from_document,
+        "device-work-record": work_from_document,
     }
     if kind not in readers:
         raise Malformed("there is no such kind of record", rule="registry/kind")

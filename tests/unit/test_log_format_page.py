@@ -22,7 +22,7 @@ from cryptosvc.core.record import Claim, Failed, Leaf, Observed, Refused, Scope
 from cryptosvc.core.registry import RECORD_KINDS
 from tests.claims import caller_record
 from tests.corridor import ALLOWED, SUPPLIER_KEY, Corridor, duis_request, pre_command_request
-from tests.governance import CUSTODIAN, MODULE, PROPOSAL
+from tests.governance import CUSTODIAN, DEVICE_SOURCE, DEVICE_STORE, DEVICE_WORK, MODULE, PROPOSAL
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = (REPOSITORY / "docs/log-format.md").read_text()
@@ -103,6 +103,7 @@ async def every_leaf() -> list[Leaf]:
         key = corridor.keys.records[SUPPLIER_KEY]
         limited = replace(key, life=replace(key.life, usage_limit=7))
         registered = (key, limited, caller_record(), CUSTODIAN, PROPOSAL, MODULE)
+        registered += (DEVICE_STORE, DEVICE_SOURCE, DEVICE_WORK)
         found += [record.registered_leaf(one, SCOPE, AT, "synchronised", SALT) for one in registered]
     found.append(founding.genesis_leaf("a/log", SCOPE, AT, "synchronised"))
     signed = founding.Founding(b"{}", "ab" * 32, shortcut=False)
