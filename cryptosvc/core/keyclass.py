@@ -22,6 +22,8 @@ class Algorithm(StrEnum):
 
     EC_P256 = "ec-p256"
     HMAC_SHA256 = "hmac-sha256"
+    AES_256 = "aes-256"
+    RSA_3072 = "rsa-3072"
 
 
 class Usage(StrEnum):
@@ -225,7 +227,28 @@ _ROWS = (
     ),
 )
 
-KEY_CLASSES: Mapping[str, KeyClass] = MappingProxyType({row.name: row for row in _ROWS})
+_STORAGE_ROWS = tuple(
+    KeyClass(
+        name=name,
+        ceiling=MappingProxyType({}),
+        roles=frozenset(),
+        template=Template(algorithm, frozenset(usages), transferable=False),
+        clause=clause,
+        verified_before_release=False,
+        assurance_level=3,
+        crypto_period_days=years * _YEAR,
+        quorum=2,
+    )
+    for name, algorithm, usages, clause, years in (
+        # AES keys of the device store: wrap and unwrap, nothing else. A new one begins an epoch (docs/adr/0013).
+        ("storage-wrapping", Algorithm.AES_256, (Usage.WRAP, Usage.UNWRAP), "G5.13(b)", 2),
+        ("storage-binding", Algorithm.HMAC_SHA256, (Usage.SIGN, Usage.VERIFY), "G5.13(b)", 10),
+        # Unwraps the file key of an import of device keys.
+        ("device-transport", Algorithm.RSA_3072, (Usage.UNWRAP,), "G5.13(b)", 5),
+    )
+)
+
+KEY_CLASSES: Mapping[str, KeyClass] = MappingProxyType({row.name: row for row in (*_ROWS, *_STORAGE_ROWS)})
 
 AUTHORITY_CLASSES = frozenset(
     row.name for row in _ROWS if row.roles & {RemotePartyRole.ROOT, RemotePartyRole.ISSUING_AUTHORITY}

@@ -11,7 +11,7 @@ from cryptosvc.adapters.hsm.constants import Cka, Ckk, Ckm, Cko
 from cryptosvc.adapters.hsm.cryptoki import FALSE, TRUE, number
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.mechanisms import Capability, check
-from cryptosvc.adapters.hsm.provision import P256_PARAMETERS, Provisioner
+from cryptosvc.adapters.hsm.provision import P256_PARAMETERS, RSA_BITS, Provisioner
 from cryptosvc.core.errors import Conflict, Corrupt, Unavailable
 from cryptosvc.core.keyclass import KEY_CLASSES, Algorithm, Usage, ceiling
 from cryptosvc.core.record import Produced
@@ -50,19 +50,24 @@ def test_a_key_of_each_class_has_every_attribute_of_its_template_and_no_other_po
     point = provisioner.generate(label, object_id, template)
     elliptic = template.algorithm is Algorithm.EC_P256
     assert len(point) == (65 if elliptic else 0)
-    made = attributes(provisioner, label, object_id, Cko.PRIVATE_KEY if elliptic else Cko.SECRET_KEY)
+    pair = elliptic or template.algorithm is Algorithm.RSA_3072
+    made = attributes(provisioner, label, object_id, Cko.PRIVATE_KEY if pair else Cko.SECRET_KEY)
     assert made["SENSITIVE"] == made["TOKEN"] == made["PRIVATE"] == TRUE
     assert made["MODIFIABLE"] == FALSE
     assert made["EXTRACTABLE"] == made["WRAP_WITH_TRUSTED"] == (TRUE if template.transferable else FALSE)
     powers = ("SIGN", "VERIFY", "ENCRYPT", "DECRYPT", "WRAP", "UNWRAP", "DERIVE", "SIGN_RECOVER")
     may = {power.lower() for power in powers if made[power] == TRUE}
     assert may == {usage.value for usage in template.usages}
-    if elliptic:
+    if pair:
         public = attributes(provisioner, label, object_id, Cko.PUBLIC_KEY)
         # the public half of a key that derives does nothing at all: what it would verify is never made
-        verifies = {"VERIFY"} if Usage.SIGN in template.usages else set()
-        assert {power for power in (*powers, "VERIFY_RECOVER") if public[power] == TRUE} == verifies
+        undoes = {"VERIFY"} if Usage.SIGN in template.usages else set()
+        undoes |= {"WRAP"} if Usage.UNWRAP in template.usages else set()
+        assert {power for power in (*powers, "VERIFY_RECOVER") if public[power] == TRUE} == undoes
+    if elliptic:
         assert provisioner.public_point(label, object_id) == point
+    elif pair:
+        assert len(public["MODULUS"]) * 8 == RSA_BITS
     adopted = provisioner.adopt(label, object_id, template)
     assert (adopted.public_point, adopted.differences) == (point, ())
 

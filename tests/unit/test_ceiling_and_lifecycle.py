@@ -20,6 +20,9 @@ MAY_SIGN = {
     "audit-signing": {ContentKind.LOG_CHECKPOINT},
     "service-signing": {ContentKind.SERVICE_STATEMENT},
     "log-authentication": set(),
+    "storage-wrapping": set(),
+    "storage-binding": set(),
+    "device-transport": set(),
 }
 CLAUSE = {
     "root-oca": "G2.60",
@@ -27,6 +30,9 @@ CLAUSE = {
     "command-signing": "G2.56",
     "xml-signing": "G3.29",
     "key-agreement": "G2.44(b)",
+    "storage-wrapping": "G5.13(b)",
+    "storage-binding": "G5.13(b)",
+    "device-transport": "G5.13(b)",
 }
 MAY_AUTHENTICATE = {"key-agreement": {ContentKind.GBCS_COMMAND}}
 """What gets a MAC of a class, G2.44(b)."""
@@ -69,6 +75,10 @@ def test_no_row_lets_an_object_do_two_things(name):
         assert usages == {Usage.DERIVE}
     elif ceiling(name).template.algorithm is Algorithm.EC_P256:
         assert usages == {Usage.SIGN}
+    elif name == "storage-wrapping":
+        assert usages == {Usage.WRAP, Usage.UNWRAP}
+    elif name == "device-transport":
+        assert usages == {Usage.UNWRAP}
     else:
         assert usages == {Usage.SIGN, Usage.VERIFY}
 

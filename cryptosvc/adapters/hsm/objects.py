@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from cryptosvc.adapters.hsm.constants import Cka, Ckk, Cko
 from cryptosvc.adapters.hsm.cryptoki import TRUE, Functions, TemplateItem, number
 from cryptosvc.core.errors import Corrupt, Unavailable
+from cryptosvc.core.keyclass import Algorithm, ceiling
 from cryptosvc.core.registry import KeyRecord
 
 POINT_OCTETS = 65
 _POINT_PREFIX = b"\x04\x41"
 """DER OCTET STRING of 65 octets, in which CKA_EC_POINT holds the uncompressed point."""
 _MOST_OBJECTS = 100_000
+_WITHOUT_POINT = {
+    Algorithm.EC_P256: (Cko.PRIVATE_KEY, Ckk.EC),
+    Algorithm.HMAC_SHA256: (Cko.SECRET_KEY, Ckk.GENERIC_SECRET),
+    Algorithm.AES_256: (Cko.SECRET_KEY, Ckk.AES),
+    Algorithm.RSA_3072: (Cko.PRIVATE_KEY, Ckk.RSA),
+}
+"""Class and type of the object of a key whose record has no public point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +43,11 @@ class Locator:
 
     @classmethod
     def of(cls, key: KeyRecord) -> "Locator":
-        """The private key of a record with a public point, the secret key of one without."""
+        """The private key of a record with a public point; of one without, what its class says."""
         if key.public_point:
             return cls(Cko.PRIVATE_KEY, Ckk.EC, key.label, key.object_id, key.public_point)
-        return cls(Cko.SECRET_KEY, Ckk.GENERIC_SECRET, key.label, key.object_id, b"")
+        object_class, key_type = _WITHOUT_POINT[ceiling(key.key_class).template.algorithm]
+        return cls(object_class, key_type, key.label, key.object_id, b"")
 
     def template(self) -> list[TemplateItem]:
         """Attributes the object must have, all of them."""

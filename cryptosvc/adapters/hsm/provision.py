@@ -33,7 +33,46 @@ from cryptosvc.core.names import ModuleName
 
 P256_PARAMETERS = bytes.fromhex("06082a8648ce3d030107")
 """CKA_EC_PARAMS: the OID 1.2.840.10045.3.1.7 of prime256v1 in DER."""
-HMAC_KEY_OCTETS = 32
+SECRET_KEY_OCTETS = 32
+"""Of an HMAC key and of an AES-256 key."""
+RSA_BITS = 3072
+RSA_EXPONENT = b"\x01\x00\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How PKCS#11 spells an algorithm.
+
+    Args:
+        key_type: CKA_KEY_TYPE.
+        mechanism: that generates it.
+        pair: it has a private and a public half.
+        parameters: further attributes of the public half.
+        length: how long it is to be; not read back.
+
+    """
+
+    key_type: Ckk
+    mechanism: Ckm
+    pair: bool = False
+    parameters: tuple[TemplateItem, ...] = ()
+    length: tuple[TemplateItem, ...] = ((Cka.VALUE_LEN, number(SECRET_KEY_OCTETS)),)
+
+
+SHAPES = {
+    Algorithm.EC_P256: Shape(
+        Ckk.EC, Ckm.EC_KEY_PAIR_GEN, pair=True, parameters=((Cka.EC_PARAMS, P256_PARAMETERS),), length=()
+    ),
+    Algorithm.HMAC_SHA256: Shape(Ckk.GENERIC_SECRET, Ckm.GENERIC_SECRET_KEY_GEN),
+    Algorithm.AES_256: Shape(Ckk.AES, Ckm.AES_KEY_GEN),
+    Algorithm.RSA_3072: Shape(
+        Ckk.RSA,
+        Ckm.RSA_PKCS_KEY_PAIR_GEN,
+        pair=True,
+        parameters=((Cka.PUBLIC_EXPONENT, RSA_EXPONENT),),
+        length=((Cka.MODULUS_BITS, number(RSA_BITS)),),  # which NSS forgets afterwards
+    ),
+}
 
 _PRIVATE_USAGES = (Usage.SIGN, Usage.DECRYPT, Usage.UNWRAP, Usage.DERIVE)
 """Usages a private key object can have in PKCS#11; the others belong to its public half or to secret keys."""
@@ -133,16 +172,19 @@ class Provisioner:
                     rule="hsm/object-exists",
                 )
             asked = wanted(label, object_id, template)
-            if template.algorithm is Algorithm.EC_P256:
+            shape = SHAPES[template.algorithm]
+            if shape.pair:
                 public, private = functions.generate_pair(
-                    self._session, Ckm.EC_KEY_PAIR_GEN, wanted_public(label, object_id, template), asked
+                    self._session,
+                    shape.mechanism,
+                    [*wanted_public(label, object_id, template), *shape.length],
+                    asked,
                 )
                 made = [private, public]
             else:
-                length = (Cka.VALUE_LEN, number(HMAC_KEY_OCTETS))
-                made = [functions.generate(self._session, Ckm.GENERIC_SECRET_KEY_GEN, [*asked, length])]
+                made = [functions.generate(self._session, shape.mechanism, [*asked, *shape.length])]
             differences = self._differences(made[0], asked)
-            if template.algorithm is Algorithm.EC_P256:
+            if shape.pair:
                 differences += self._differences(made[1], wanted_public(label, object_id, template))
             if differences:
                 for handle in made:
@@ -171,9 +213,10 @@ class Provisioner:
             functions = self._library.functions
             elliptic = template.algorithm is Algorithm.EC_P256
             point = objects.public_point(functions, self._session, label, object_id) if elliptic else b""
+            shape = SHAPES[template.algorithm]
             locator = objects.Locator(
-                Cko.PRIVATE_KEY if elliptic else Cko.SECRET_KEY,
-                Ckk.EC if elliptic else Ckk.GENERIC_SECRET,
+                Cko.PRIVATE_KEY if shape.pair else Cko.SECRET_KEY,
+                shape.key_type,
                 label,
                 object_id,
                 point,
@@ -264,11 +307,11 @@ class Provisioner:
 
 def wanted(label: str, object_id: bytes, template: Template) -> list[TemplateItem]:
     """Every attribute of the private or secret object."""
-    elliptic = template.algorithm is Algorithm.EC_P256
-    usages = _PRIVATE_USAGES if elliptic else tuple(Usage)
+    shape = SHAPES[template.algorithm]
+    usages = _PRIVATE_USAGES if shape.pair else tuple(Usage)
     return [
-        (Cka.CLASS, number(Cko.PRIVATE_KEY if elliptic else Cko.SECRET_KEY)),
-        (Cka.KEY_TYPE, number(Ckk.EC if elliptic else Ckk.GENERIC_SECRET)),
+        (Cka.CLASS, number(Cko.PRIVATE_KEY if shape.pair else Cko.SECRET_KEY)),
+        (Cka.KEY_TYPE, number(shape.key_type)),
         (Cka.TOKEN, TRUE),
         (Cka.PRIVATE, TRUE),
         (Cka.MODIFIABLE, FALSE),
@@ -278,25 +321,26 @@ def wanted(label: str, object_id: bytes, template: Template) -> list[TemplateIte
         (Cka.EXTRACTABLE, boolean(value=template.transferable)),
         (Cka.WRAP_WITH_TRUSTED, boolean(value=template.transferable)),
         *((_CKA[usage], boolean(value=usage in template.usages)) for usage in usages),
-        *(((Cka.SIGN_RECOVER, FALSE),) if elliptic else ()),
+        *(((Cka.SIGN_RECOVER, FALSE),) if shape.pair else ()),
     ]
 
 
 def wanted_public(label: str, object_id: bytes, template: Template) -> list[TemplateItem]:
-    """Every attribute of the public half: it verifies what the private half signs, and nothing else."""
+    """Every attribute of the public half: it undoes what the private half does, and does nothing else."""
+    shape = SHAPES[template.algorithm]
     return [
         (Cka.CLASS, number(Cko.PUBLIC_KEY)),
-        (Cka.KEY_TYPE, number(Ckk.EC)),
+        (Cka.KEY_TYPE, number(shape.key_type)),
         (Cka.TOKEN, TRUE),
         (Cka.PRIVATE, FALSE),
         (Cka.MODIFIABLE, FALSE),
         (Cka.LABEL, label.encode()),
         (Cka.ID, object_id),
-        (Cka.EC_PARAMS, P256_PARAMETERS),
+        *shape.parameters,
         (Cka.VERIFY, boolean(value=Usage.SIGN in template.usages)),
         (Cka.VERIFY_RECOVER, FALSE),
         (Cka.ENCRYPT, FALSE),
-        (Cka.WRAP, FALSE),
+        (Cka.WRAP, boolean(value=Usage.UNWRAP in template.usages)),
         (Cka.DERIVE, FALSE),
     ]
 
