@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import structlog
+import uvloop
 from prometheus_client import REGISTRY
 
 import cryptosvc
@@ -67,7 +68,8 @@ def run(config: Path, index: int, listen: str, ready: Path | None) -> None:
     journal.set_up(part="worker", worker=name)
     settings = read_settings(config)
     process.settle_on_processor(index, settings.server.workers)
-    asyncio.run(_work(settings, name, listen, ready))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_work(settings, name, listen, ready))
 
 
 async def _work(settings: Settings, name: str, listen: str, ready: Path | None) -> None:
