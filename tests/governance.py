@@ -148,7 +148,9 @@ MODULE = ModuleRecord(
 )
 
 
-DEVICE_STORE = DeviceStoreRecord(version=1, system=SYSTEM, root=bytes(32), keys=2, wrapped=(("epoch-1", 2),))
+DEVICE_STORE = DeviceStoreRecord(
+    version=1, system=SYSTEM, root=bytes(32), keys=2, needed=(("binding-1", 2), ("epoch-1", 2))
+)
 DEVICE_SOURCE = DeviceSourceRecord(
     source_id="maker", version=1, state=SourceState.REGISTERED, system=SYSTEM, key=b"\x30\x00"
 )

@@ -28,7 +28,7 @@ class DeviceStoreRecord:
         system: that owns the deployment.
         root: of the tree over all rows, 32 octets.
         keys: number of rows.
-        wrapped: storage-wrapping key → number of rows wrapped under it, never 0; sorted.
+        needed: storage-wrapping or storage-binding key → number of rows that need it, never 0; sorted.
 
     """
 
@@ -36,7 +36,7 @@ class DeviceStoreRecord:
     system: SystemName
     root: bytes
     keys: int
-    wrapped: tuple[tuple[str, int], ...]
+    needed: tuple[tuple[str, int], ...]
 
 
 class SourceState(StrEnum):
@@ -125,20 +125,20 @@ def store_document(record: DeviceStoreRecord) -> dict[str, JsonValue]:
         "system": record.system,
         "root": record.root.hex(),
         "keys": record.keys,
-        "wrapped": dict(record.wrapped),
+        "needed": dict(record.needed),
     }
 
 
 def store_from_document(document: Mapping[str, JsonValue]) -> DeviceStoreRecord:
     """Read it. Malformed: not what `store_document` prints."""
     try:
-        wrapped = mapping(document, "wrapped")
+        needed = mapping(document, "needed")
         found = DeviceStoreRecord(
             version=number(document, "version"),
             system=SystemName(text(document, "system")),
             root=octets(document, "root"),
             keys=number(document, "keys"),
-            wrapped=tuple(sorted((name, number(wrapped, name)) for name in wrapped)),
+            needed=tuple(sorted((name, number(needed, name)) for name in needed)),
         )
         if store_document(found) == document and len(found.root) == ROOT_OCTETS:
             return found

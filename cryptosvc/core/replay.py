@@ -4,8 +4,8 @@ What the service did with `core/acts` is done once more, by the same pure functi
 nothing has to be believed: a state that nobody approved, a quorum that was not there, a signature that is not the
 custodian's, a record that came out otherwise than the statement says, each is found and named (G2.27, G5.13(b)).
 
-Why a record changed is in its leaf: a proposal, a rule of the schedule, the signed genesis, or the shortcut of
-environment test. There is no fifth.
+Why a record changed is in its leaf: a proposal, a rule of the schedule, the signed genesis, the shortcut of environment
+test, or, for what says how many device keys there are, a work that a proposal approved. There is no sixth.
 """
 
 import re
@@ -19,6 +19,7 @@ from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.custodian import CustodianRecord, CustodianRole, CustodianState
 from cryptosvc.core.custody import Rules, one_person
+from cryptosvc.core.device_work import Steps
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Malformed
 from cryptosvc.core.life import Event, UnixSeconds
 from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
@@ -58,7 +59,7 @@ class Change:
         at: when, by the leaf's own time, whole seconds.
         kind: of the record.
         document: the record's document as kept beside the leaf.
-        reason: `proposal`, `rule`, `genesis` or `init`.
+        reason: `proposal`, `rule`, `genesis`, `init` or `device-work`.
         reference: proposal id, rule, digest of the genesis file, or empty.
         approvals: key ids whose approval counted, as the leaf says.
 
@@ -93,6 +94,7 @@ class Replay:
     """Done proposals whose records have yet to follow."""
     _awaited: dict[str, set[_Name]] = field(default_factory=dict)
     _approvals: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _steps: Steps = field(default_factory=Steps)
     _kept: dict[str, dict[_Name, Record | None]] = field(default_factory=dict)
     """Per proposal being replayed: the records it has changed, as they were before it."""
 
@@ -112,6 +114,8 @@ class Replay:
             self._scheduled(change, record)
         elif change.reason == "proposal":
             self._proposed(change, record)
+        elif change.reason == "device-work":
+            self._worked(change, record)
         else:
             raise _refused(change, "nothing says why", "no-reason")
         self.records[_name(record)] = record
@@ -142,6 +146,13 @@ class Replay:
         if named is not None and isinstance(record, KeyRecord):
             named = {**named, "public_point": change.document["public_point"]}
         return named == change.document and record.version == 1 and _name(record) not in self.records
+
+    def _worked(self, change: Change, record: Record) -> None:
+        work = self.records.get(("device-work-record", change.reference))
+        try:
+            self._steps.require(change.reference, work, self.records.get(_name(record)), record)
+        except Corrupt as error:
+            raise _refused(change, error.message, "device-work") from None
 
     def require_nothing_awaited(self) -> None:
         """Corrupt where a proposal was carried out and a record it changes did not follow."""

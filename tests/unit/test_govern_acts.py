@@ -173,7 +173,8 @@ async def test_every_act_of_the_table_is_walked_here():
         *("key.deactivate", "key.compromise", "key.destroy", "caller.register", "caller.change"),
         *("caller.revoke", "custodian.register", "custodian.change", "custodian.remove", "module.register"),
     }
-    assert walked == set(ACTS)
+    # those on device keys are walked in tests/unit/test_device_works.py
+    assert walked == {name for name in ACTS if not name.startswith("device-")}
 
 
 async def test_an_order_says_what_key_it_is_for_and_nothing_else():

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cryptosvc.core.acts import certificates, keys
 from cryptosvc.core.acts.base import Act, Kind, Parameter, Sentence, text_of
+from cryptosvc.core.device_records import DEVICE_STORE
 from cryptosvc.core.life import Event
 from cryptosvc.core.statement import Statement
 
@@ -35,6 +36,10 @@ _NEW = (
 
 def _successor(statement: Statement) -> tuple[tuple[str, str], ...]:
     return (("key-record", text_of(statement, "by")),)
+
+
+def _device_store(_: Statement) -> tuple[tuple[str, str], ...]:
+    return (("device-store-record", DEVICE_STORE),)
 
 
 KEY_ACTS = (
@@ -177,6 +182,7 @@ KEY_ACTS = (
         clause=_CLAUSE,
         event=Event.DESTROY,
         after=keys.destroy,
+        looks_at=_device_store,
         touches_module=True,
         parameters=(),
         sentence=Sentence("Destroy key {subject} in its module, verifiably and for good."),

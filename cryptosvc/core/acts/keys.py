@@ -10,7 +10,8 @@ from cryptosvc.core import lifecycle
 from cryptosvc.core.acts import certificates
 from cryptosvc.core.acts.base import Turn, date_of, require_classified, text_of
 from cryptosvc.core.canonical import JsonValue
-from cryptosvc.core.errors import Forbidden, Malformed
+from cryptosvc.core.device_records import DEVICE_STORE, DeviceStoreRecord
+from cryptosvc.core.errors import Forbidden, Malformed, WrongState
 from cryptosvc.core.keyclass import KeyClass, ceiling
 from cryptosvc.core.life import DAY, Asset, Event, UnixSeconds
 from cryptosvc.core.names import Eui64, KeyId, ModuleName, RemotePartyRole
@@ -254,6 +255,16 @@ def compromise(turn: Turn) -> tuple[Record, ...]:
 
 
 def destroy(turn: Turn) -> tuple[Record, ...]:
-    """Its objects are gone, as the module said when it was asked again."""
+    """Its objects are gone, as the module said when it was asked again. A key that device keys need stays."""
     turn.given()
+    store = turn.records.get(("device-store-record", DEVICE_STORE))
+    needed = dict(store.needed) if isinstance(store, DeviceStoreRecord) else {}
+    if count := needed.get(turn.statement.subject):
+        raise WrongState(
+            f"{count} device keys are still wrapped or bound by {turn.statement.subject} and would be lost with it; "
+            "wrap them anew first (device-work.re-wrap)",
+            rule="device-key/epoch-in-use",
+            clause=_CLAUSE,
+            field="subject",
+        )
     return (_key(turn, Event.DESTROY),)
