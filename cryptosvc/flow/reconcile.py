@@ -13,7 +13,7 @@ from cryptosvc.core import reconcile
 from cryptosvc.core.acts.base import Act, Made, Turn
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.asset import ModuleRecord
-from cryptosvc.core.errors import Refusal
+from cryptosvc.core.errors import Conflict, Refusal
 from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
 from cryptosvc.core.names import KeyId, ModuleName
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
@@ -24,6 +24,8 @@ from cryptosvc.flow.ports import Clock, Ledger, Records, Vault
 
 SETTLED_SECONDS = 120
 """An act younger than this may still be under way in another process; it is left alone."""
+_TRIES = 8
+"""How often an ending is decided anew where the registry moved meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,21 @@ class Reconciler:
         ]
 
     async def _end(self, found: ProposalRecord) -> Ending:
+        """What is decided rests on every record that was read: it stands if none of the registry moved."""
+        for _ in range(_TRIES):
+            generation = await self._records.generation()
+            now = await self._records.record("proposal-record", found.proposal_id)
+            if not isinstance(now, ProposalRecord) or now.state is not ProposalState.EXECUTING:
+                state = now.state if isinstance(now, ProposalRecord) else found.state
+                return Ending(found.proposal_id, state, "it was ended meanwhile, by whoever began it")
+            try:
+                return await self._ended(now, generation)
+            except Conflict as conflict:
+                if conflict.rule != "registry/moved":
+                    raise
+        return Ending(found.proposal_id, found.state, "the registry changes too fast; run it again")
+
+    async def _ended(self, found: ProposalRecord, generation: int) -> Ending:
         if not await self._settled(found):
             return Ending(found.proposal_id, found.state, "it began a moment ago and may still be under way")
         statement = found.statement
@@ -110,9 +127,12 @@ class Reconciler:
         try:
             (foreseen,) = act.after(turn(Made()))
         except Refusal as refusal:
+            await self._require_stands(generation)
             await self._undo(act, subject)
-            return await self._fail(found, refusal.rule, f"it cannot be ended any more: {refusal.message}")
+            why = f"it cannot be ended any more: {refusal.message}"
+            return await self._fail(found, refusal.rule, why, generation)
         assert isinstance(foreseen, KeyRecord)
+        await self._require_stands(generation)
         if act.event is Event.DESTROY:
             assert isinstance(subject, KeyRecord)
             made: Made | None = await self._vault.destroy(subject)
@@ -120,7 +140,7 @@ class Reconciler:
             made = await self._made(foreseen)
         if made is None:
             why = "the module has no such object, so nothing was done"
-            return await self._fail(found, "reconcile/not-done", why)
+            return await self._fail(found, "reconcile/not-done", why, generation)
         done = replace(
             found,
             version=found.version + 1,
@@ -132,12 +152,18 @@ class Reconciler:
         try:
             after = act.after(replace(turn(made), at=done.ended_on))
         except Refusal as refusal:  # only what the module said of an object that was there can do that
-            return await self._fail(found, refusal.rule, refusal.message)
+            return await self._fail(found, refusal.rule, refusal.message, generation)
         approvals = tuple(sorted(one.key_id for one in found.endorsements[1:]))
-        await self._records.change([done, *after], Because("proposal", found.proposal_id, approvals))
+        because = Because("proposal", found.proposal_id, approvals)
+        await self._records.change([done, *after], because, at_generation=generation)
         return Ending(found.proposal_id, done.state, "the module has done it; the record follows")
 
-    async def _fail(self, found: ProposalRecord, rule: str, why: str) -> Ending:
+    async def _require_stands(self, generation: int) -> None:
+        """Nothing is destroyed on a module by what the registry said before it moved."""
+        if await self._records.generation() != generation:
+            raise Conflict("the registry changed while this was decided; ask again", rule="registry/moved")
+
+    async def _fail(self, found: ProposalRecord, rule: str, why: str, generation: int) -> Ending:
         failed = replace(
             found,
             version=found.version + 1,
@@ -145,7 +171,8 @@ class Reconciler:
             ended_on=self._now(),
             outcome=(("rule", rule),),
         )
-        await self._records.change([failed], Because("proposal", found.proposal_id))
+        because = Because("proposal", found.proposal_id)
+        await self._records.change([failed], because, at_generation=generation)
         return Ending(found.proposal_id, failed.state, why)
 
     async def _undo(self, act: Act, subject: Record | None) -> None:

@@ -6,12 +6,14 @@ Covers SEC G2.56, G2.60, G2.61, G3.29 (a key serves the purposes of one class) a
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from cryptosvc.core.acts.base import Made
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.errors import Forbidden, OutcomeUnknown
 from cryptosvc.core.names import ModuleName
 from cryptosvc.core.proposal import ProposalState
-from cryptosvc.core.registry import KeyState
+from cryptosvc.core.registry import KeyRecord, KeyState
 from cryptosvc.flow.reconcile import SETTLED_SECONDS, Ending, Reconciler
 from tests.govern_stand import HANDS_IN, ORDER, Stand
 
@@ -127,4 +129,58 @@ async def test_a_destruction_left_of_a_key_found_compromised_since_is_proposed_a
     assert ending.state is ProposalState.FAILED
     await stand.carry("key.destroy", "key-1")
     assert stand.key("key-1").state is KeyState.DESTROYED
+    assert stand.replay().records == stand.ledger.records
+
+
+async def test_an_ending_is_decided_anew_where_the_registry_moved_while_the_module_was_asked(stand: Stand):
+    """Reconcile ends the registration of an object of which another worker registers a copy at that very moment."""
+    vault = stand.vault
+    vault.held["soft", "one", b"\x01"] = vault.held["soft", "two", b"\x02"] = ec.generate_private_key(
+        ec.SECP256R1()
+    )
+    await left(stand, "key.register", "key-1", done=False, **ORDER, object_label="one", object_id="01")
+    other = await stand.approved("key.register", "key-2", **ORDER, object_label="two", object_id="02")
+    adopt = vault.adopt
+    asked: list[str] = []
+
+    async def while_another_worker(found: KeyRecord) -> Made:
+        asked.append(found.key_id)
+        made = await adopt(found)
+        if asked == ["key-1"]:
+            await stand.governor.execute(HANDS_IN, other)
+        return made
+
+    vault.adopt = while_another_worker  # type: ignore[method-assign]  # the module, at a bad moment
+    (ending,) = await finished(stand)
+    assert (ending.state, dict(stand.proposal(ending.proposal_id).outcome)) == (
+        ProposalState.FAILED,
+        {"rule": "key/registered-already"},
+    )
+    assert asked == ["key-1", "key-2", "key-1"]
+    assert ("key-record", "key-1") not in stand.ledger.records
+    assert stand.key("key-2").state is KeyState.PRE_ACTIVATION
+    assert stand.replay().records == stand.ledger.records
+
+
+async def test_what_somebody_else_ended_meanwhile_is_left_as_it_is(stand: Stand):
+    """Two reconcile the same act at once: one ends it, the other finds it ended."""
+    await stand.carry("key.order", "key-1", **ORDER)
+    await left(stand, "key.generate", "key-1")
+    stand.later(SETTLED_SECONDS)
+    module = ModuleName("soft")
+    first, second = (
+        Reconciler(stand.keys, stand.vault, stand.ledger, stand.clock, [module], frozenset()) for _ in "12"
+    )
+    adopt = stand.vault.adopt
+    ended: list[Ending] = []
+
+    async def while_the_other_does(found: KeyRecord) -> Made:
+        stand.vault.adopt = adopt  # type: ignore[method-assign]  # once
+        ended.extend(await second.finish())
+        return await adopt(found)
+
+    stand.vault.adopt = while_the_other_does  # type: ignore[method-assign]  # the module, at a bad moment
+    (ending,) = await first.finish()
+    assert [one.state for one in ended] == [ProposalState.DONE]
+    assert (ending.state, "meanwhile" in ending.why) == (ProposalState.DONE, True)
     assert stand.replay().records == stand.ledger.records
