@@ -68,6 +68,8 @@ class Governance:
         ecos_service_live: the ECoS Service Live Date (G2.58).
         foreign_issuers: hex SHA-256 of OCA Certificates of other systems that certificates may come from.
         longest_seconds: how long a statement may be open at most.
+        clock_tolerance_seconds: how far ahead of this clock a statement may begin: whoever proposes writes the time of
+            another machine. Nothing is longer for it: its end is this clock's.
 
     """
 
@@ -76,6 +78,7 @@ class Governance:
     ecos_service_live: UnixSeconds | None
     longest_seconds: int
     foreign_issuers: frozenset[str] = frozenset()
+    clock_tolerance_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +135,12 @@ def require_current(act: Act, statement: Statement, scene: Scene, at: UnixSecond
         raise _refused("was signed under other policies than are in force; propose it again", "policies")
     if at >= statement.expires_at:
         raise _refused("has expired; propose it again", "expired")
-    if at < statement.proposed_at:
-        raise _refused("begins later; compare the clocks", "not-yet")
+    tolerance = scene.governance.clock_tolerance_seconds
+    if at + tolerance < statement.proposed_at:
+        ahead = statement.proposed_at - at
+        raise _refused(
+            f"begins {ahead} seconds from now, and {tolerance} are tolerated; compare the clocks", "not-yet"
+        )
     if statement.expires_at - statement.proposed_at > scene.governance.longest_seconds:
         raise Malformed(
             f"a statement is open for at most {scene.governance.longest_seconds} seconds",

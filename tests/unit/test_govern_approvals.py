@@ -19,7 +19,7 @@ from cryptosvc.core.registry import KeyState
 from cryptosvc.core.statement import Statement
 from cryptosvc.flow.govern import Governor
 from tests.govern_stand import HANDS_IN, ORDER, STRANGER, Stand
-from tests.governance import NOW, Person, Room, person
+from tests.governance import GOVERNANCE, NOW, Person, Room, person
 
 
 async def ordering(here: Stand) -> Statement:
@@ -210,6 +210,32 @@ async def test_a_statement_that_is_not_for_here_and_now_is_not_proposed(changes,
         await here.governor.propose(HANDS_IN, statements.emit(statement), envelope)
     assert refused.value.rule == rule
     assert not [name for name in here.ledger.records if name[0] == "proposal-record"]
+
+
+@pytest.mark.parametrize(("ahead", "refused"), [(30, False), (31, True)])
+async def test_a_statement_may_begin_as_far_ahead_as_two_clocks_may_be_apart(ahead, refused):
+    """Whoever proposes has another clock; its end is by the clock of the service, to the second."""
+    here = await Stand(governance=replace(GOVERNANCE, clock_tolerance_seconds=30)).begin()
+    begins = replace(
+        here.statement("key.order", "key-1", **ORDER), proposed_at=NOW + ahead, expires_at=NOW + DAY
+    )
+    if refused:
+        with pytest.raises(Forbidden, match=r"31 seconds from now, and 30 are tolerated") as found:
+            await here.propose(begins)
+        assert found.value.rule == "statement/not-yet"
+        return
+    await here.propose(begins)
+    for name in ("ben", "cat"):
+        await here.approve(begins, name)
+    await here.governor.execute(HANDS_IN, statements.proposal_id(begins))
+    assert here.key("key-1").state is KeyState.ORDERED
+    assert here.replay().records == here.ledger.records
+    late = replace(begins, subject="key-2", nonce="ff" * 16, expires_at=NOW + 40)
+    await here.propose(late)
+    here.later(40)
+    with pytest.raises(Forbidden) as found:
+        await here.approve(late, "ben")
+    assert found.value.rule == "statement/expired"
 
 
 async def test_a_statement_is_proposed_once_and_carried_out_once():

@@ -34,6 +34,7 @@ def test_the_shipped_file_says_the_defaults():
     found = read_governance(SHIPPED.encode())
     assert found.custody == Rules()
     assert found.longest_seconds == 14 * DAY
+    assert found.clock_tolerance_seconds == read_governance(LEAST.encode()).clock_tolerance_seconds == 30
     assert found.ecos_service_live is None
     assert found.rows[2] == QuorumRow("key.*", "root-oca", 3, frozenset({"key-custodian"}))
 
@@ -49,9 +50,10 @@ engagement_gap_days = 30
 security_check = false
 """
     found = read_governance(
-        f"longest_open_days = 7\necos_service_live = 2023-06-30\n{custody}{ROWS}".encode()
+        f"longest_open_days = 7\nclock_tolerance_seconds = 300\necos_service_live = 2023-06-30\n{custody}{ROWS}".encode()
     )
     assert found.ecos_service_live == int(datetime(2023, 6, 30, tzinfo=UTC).timestamp())
+    assert found.clock_tolerance_seconds == 300
     assert found.custody == Rules(
         separated=frozenset({("a", "b")}),
         relevant=frozenset({("csp", "dsp")}),
@@ -79,6 +81,8 @@ security_check = false
         ('act = "key.suspend"', 'act = "*"', "quorum.1", "needs 3 at least"),
         ("= 7", "= 0", "longest_open_days", "a number from 1 to 31"),
         ("= 7", "= 32", "longest_open_days", "a number from 1 to 31"),
+        ("= 7", "= 7\nclock_tolerance_seconds = 301", "clock_tolerance_seconds", "a number from 0 to 300"),
+        ("= 7", "= 7\nclock_tolerance_seconds = -1", "clock_tolerance_seconds", "a number from 0 to 300"),
         ("longest_open_days = 7", "", "longest_open_days", "a number from 1 to 31"),
         ("= 7", '= 7\necos_service_live = "2023-06-30"', "ecos_service_live", "is a date"),
         ("= 7", "= 7\necos_service_live = 2023-06-30T00:00:00Z", "ecos_service_live", "is a date"),

@@ -25,8 +25,21 @@ GOVERNANCE_FILE = "governance.toml"
 LONGEST_OPEN_DAYS = 31
 CLEARANCE_DAYS = 366
 """A clearance is reviewed annually (G4.1(b), G4.4(b))."""
+CLOCK_SECONDS = 30
+CLOCK_SECONDS_AT_MOST = 300
+"""How far two clocks may be apart: "some small leeway, usually no more than a few minutes" (RFC 7519 4.1.5, of `nbf`,
+which is the same question); the Code names no number (G2.47)."""
 
-_FIELDS = frozenset({"longest_open_days", "ecos_service_live", "foreign_issuers", "custody", "quorum"})
+_FIELDS = frozenset(
+    {
+        "longest_open_days",
+        "clock_tolerance_seconds",
+        "ecos_service_live",
+        "foreign_issuers",
+        "custody",
+        "quorum",
+    }
+)
 _ROW_FIELDS = frozenset({"act", "class", "people", "roles"})
 _CUSTODY_FIELDS = frozenset(
     {
@@ -67,6 +80,12 @@ def read_governance(octets: bytes) -> Governance:
         longest_seconds=DAY
         * _number(document.get("longest_open_days"), "longest_open_days", 1, LONGEST_OPEN_DAYS),
         foreign_issuers=_digests(document.get("foreign_issuers", [])),
+        clock_tolerance_seconds=_number(
+            document.get("clock_tolerance_seconds", CLOCK_SECONDS),
+            "clock_tolerance_seconds",
+            0,
+            CLOCK_SECONDS_AT_MOST,
+        ),
     )
 
 
