@@ -15,7 +15,7 @@ from cryptosvc.core.record import Because, Leaf, Scope
 from cryptosvc.core.registry import Grant, KeyRecord, Record, record_document, record_id, record_kind
 from cryptosvc.core.replay import Change, Replay, replayed
 from cryptosvc.core.statement import Statement
-from cryptosvc.flow.govern import Ended, Governor
+from cryptosvc.flow.govern import Ended, Governor, Mover
 from cryptosvc.flow.registers import Registers
 from cryptosvc.flow.setting import Setting
 from tests.claims import caller_record
@@ -57,10 +57,10 @@ class Stand:
         self.governor = self.another()
         self.registers = Registers(self.keys, self.ledger, self.clock, self.setting)
 
-    def another(self, **changes: str) -> Governor:
+    def another(self, movers: Mapping[str, Mover] | None = None, **changes: str) -> Governor:
         """One more worker on the same store, its setting changed."""
         setting = replace(self.setting, **changes)  # type: ignore[arg-type]  # a test's keywords
-        return Governor(self.keys, self.vault, self.ledger, self.clock, setting)
+        return Governor(self.keys, self.vault, self.ledger, self.clock, setting, movers or {})
 
     async def begin(self) -> "Stand":
         """Write the genesis records."""

@@ -28,6 +28,7 @@ _RECORD_KINDS = {
     "device-store-record": "device-store",
     "device-source-record": "device-source",
     "device-work-record": "device-work",
+    "transfer-record": "transfer",
 }
 _LEADS = {
     ("pre-activation", "activate"): "active",

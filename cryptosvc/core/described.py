@@ -16,6 +16,7 @@ OPEN_IDS = {
     "device-store-record": "device-store",
     "device-source-record": "device-source",
     "device-work-record": "device-work",
+    "transfer-record": "transfer",
 }
 """Kinds of record whose id stands open in the leaf, and under which name; ids of people are withheld."""
 PERSONAL_KINDS = frozenset({"caller-record", "custodian-record"})

@@ -38,6 +38,14 @@ class Event(StrEnum):
     DEACTIVATE = "deactivate"
     COMPROMISE = "compromise"
     DESTROY = "destroy"
+    EXPORT = "export"
+    IMPORT = "import"
+    RETURN = "return"
+    RELINQUISH = "relinquish"
+
+
+OF_TRANSFERS = frozenset({Event.EXPORT, Event.IMPORT, Event.RETURN, Event.RELINQUISH})
+"""Events that happen to every key of a transfer at once, by an act on the transfer and by no act on the key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

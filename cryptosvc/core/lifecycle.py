@@ -45,7 +45,7 @@ class Transition:
 def _rows() -> dict[tuple[KeyState | None, Event], Transition]:
     ordered, before, active = KeyState.ORDERED, KeyState.PRE_ACTIVATION, KeyState.ACTIVE
     suspended, over, compromised = KeyState.SUSPENDED, KeyState.DEACTIVATED, KeyState.COMPROMISED
-    destroyed = KeyState.DESTROYED
+    destroyed, moving = KeyState.DESTROYED, KeyState.IN_TRANSFER
     table: dict[tuple[KeyState | None, Event], Transition] = {}
 
     def row(states: tuple[KeyState | None, ...], event: Event, to: KeyState | None, source: str) -> None:
@@ -72,6 +72,12 @@ def _rows() -> dict[tuple[KeyState | None, Event], Transition]:
     # found out later: what is destroyed stays destroyed, and its record says since when it was not to be trusted
     row((compromised, destroyed), Event.COMPROMISE, None, "SP 800-57 7.5, 7.6")
     row((ordered, before, over, compromised), Event.DESTROY, destroyed, "SP 800-57 7.6; G5.13(b)")
+    # a key moves to another system: it stops here before its package is signed, and starts there when it is imported
+    row((active,), Event.EXPORT, moving, "G2.22G")
+    row((None,), Event.IMPORT, active, "G2.22G, G2.22H")
+    row((moving,), Event.RETURN, suspended, "G2.22I(b)(i)")
+    row((moving,), Event.RELINQUISH, over, "G2.22I(b)(i); SP 800-57 7.4")
+    row((moving,), Event.COMPROMISE, compromised, "SP 800-57 7.5")
     return table
 
 
@@ -101,6 +107,7 @@ USES: Mapping[KeyState, Mapping[Use, str]] = MappingProxyType(
             Use.OWN_REQUEST: "SP 800-57 7.2",
         },
         KeyState.SUSPENDED: {Use.PROCESS: "SP 800-57 7.3"},
+        KeyState.IN_TRANSFER: {},
         KeyState.DEACTIVATED: {Use.PROCESS: "SP 800-57 7.4"},
         KeyState.COMPROMISED: {},
         KeyState.DESTROYED: {},

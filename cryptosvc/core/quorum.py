@@ -116,7 +116,9 @@ def needed(act: Act, statement: Statement, subject: Record | None, governance: G
 
 def least_people(act: Act, key_class: str) -> int:
     """How many must approve whatever policy says; `key_class` is empty for an act that is not on a key."""
-    return 1 if act.event in EMERGENCY or not key_class else KEY_CLASSES[key_class].quorum
+    if act.event in EMERGENCY or not key_class:
+        return act.least_people
+    return KEY_CLASSES[key_class].quorum
 
 
 def require_current(act: Act, statement: Statement, scene: Scene, at: UnixSeconds) -> None:

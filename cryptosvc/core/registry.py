@@ -46,28 +46,35 @@ from cryptosvc.core.names import (
     UserRole,
 )
 from cryptosvc.core.proposal import ProposalRecord, proposal_document, proposal_from_document
+from cryptosvc.core.transfer.record import TransferRecord, transfer_document, transfer_from_document
 
 
 class KeyState(StrEnum):
     """Key states. Source: NIST SP 800-57 Part 1 Rev 5, section 7.
 
-    ORDERED stands before them: the record exists and no object does yet (G5.13(b), "ordered").
+    ORDERED stands before them: the record exists and no object does yet (G5.13(b), "ordered"). IN_TRANSFER stands beside
+    them: the key was exported to another system and does nothing here (G2.22G).
     """
 
     ORDERED = "ordered"
     PRE_ACTIVATION = "pre-activation"
     ACTIVE = "active"
     SUSPENDED = "suspended"
+    IN_TRANSFER = "in-transfer"
     DEACTIVATED = "deactivated"
     COMPROMISED = "compromised"
     DESTROYED = "destroyed"
 
 
 class Origin(StrEnum):
-    """Where the key material was made. An adopted key says so for ever; policy keeps it out of `live`."""
+    """Where the key material was made. An adopted key says so for ever; policy keeps it out of `live`.
+
+    TRANSFERRED: another system exported it to this one (G2.22G).
+    """
 
     GENERATED = "generated"
     ADOPTED = "adopted"
+    TRANSFERRED = "transferred"
 
 
 class CallerState(StrEnum):
@@ -179,6 +186,7 @@ Record = (
     | DeviceStoreRecord
     | DeviceSourceRecord
     | DeviceWorkRecord
+    | TransferRecord
 )
 """Everything the registry holds, proven in one way."""
 
@@ -193,6 +201,7 @@ _KINDS: Mapping[type, str] = MappingProxyType(
         DeviceStoreRecord: "device-store-record",
         DeviceSourceRecord: "device-source-record",
         DeviceWorkRecord: "device-work-record",
+        TransferRecord: "transfer-record",
     }
 )
 RECORD_KINDS = frozenset(_KINDS.values())
@@ -223,6 +232,8 @@ def record_id(record: Record) -> str:
             return record.source_id
         case DeviceWorkRecord():
             return record.work_id
+        case TransferRecord():
+            return record.transfer_id
 
 
 def record_document(record: Record) -> dict[str, JsonValue]:
@@ -244,6 +255,8 @@ def record_document(record: Record) -> dict[str, JsonValue]:
             return source_document(record)
         case DeviceWorkRecord():
             return work_document(record)
+        case TransferRecord():
+            return transfer_document(record)
 
 
 def record_from_document(kind: str, document: Mapping[str, JsonValue]) -> Record:
@@ -257,6 +270,7 @@ def record_from_document(kind: str, document: Mapping[str, JsonValue]) -> Record
         "device-store-record": store_from_document,
         "device-source-record": source_from_document,
         "device-work-record": work_from_document,
+        "transfer-record": transfer_from_document,
     }
     if kind not in readers:
         raise Malformed("there is no such kind of record", rule="registry/kind")

@@ -8,9 +8,9 @@ two workers that approve, withdraw and carry out at once come out in one order.
 """
 
 import hashlib
-import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeVar
 
 from cryptosvc.core import quorum
@@ -18,23 +18,22 @@ from cryptosvc.core import statement as statements
 from cryptosvc.core.acts.base import Act, Made, Turn
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.case import Principal
-from cryptosvc.core.custodian import CustodianRecord
-from cryptosvc.core.custody import one_person
-from cryptosvc.core.errors import Conflict, Forbidden, Malformed, OutcomeUnknown, Refusal
+from cryptosvc.core.errors import Conflict, Malformed, OutcomeUnknown, Refusal, Unavailable, WrongState
 from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
-from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
+from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.quorum import Scene
 from cryptosvc.core.record import Because, Receipt
 from cryptosvc.core.registry import KeyRecord, Record, record_id, record_kind
 from cryptosvc.core.statement import STATEMENT_TYPE, Statement
+from cryptosvc.flow import proposals
 from cryptosvc.flow.ports import Clock, Ledger, Records, Vault
 from cryptosvc.flow.setting import Setting, recorded, require_room, scene
 
 _Answer = TypeVar("_Answer")
-_SIGNATURES_AT_MOST = 32
+Mover = Callable[[Statement, Mapping[tuple[str, str], Record]], Awaitable[Made]]
+"""Has a module do an act: given the statement and the records it looks at, what the module gave."""
 _TRIES = 8
 """How often an act is judged anew where the registry moved meanwhile."""
-_HEX_64 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +59,37 @@ class _Judged:
     proposal: ProposalRecord
     act: Act
     records: Mapping[tuple[str, str], Record]
-    subject: Record
+    subject: Record | None
     needs: quorum.Needed
     because: Because
     at: UnixSeconds
 
 
 class Governor:
-    """Carries governed acts from proposal to record."""
+    """Carries governed acts from proposal to record.
+
+    Args:
+        records, vault, ledger, clock, setting: what it stands on.
+        movers: act → what the module has to do for it, for acts on transfers; the service has none, since they are
+            carried out on its machine. What a mover does may be asked for again after it was interrupted.
+
+    """
 
     def __init__(
-        self, records: Records, vault: Vault, ledger: Ledger, clock: Clock, setting: Setting
+        self,
+        records: Records,
+        vault: Vault,
+        ledger: Ledger,
+        clock: Clock,
+        setting: Setting,
+        movers: Mapping[str, Mover] = MappingProxyType({}),
     ) -> None:
         self._records = records
         self._vault = vault
         self._ledger = ledger
         self._clock = clock
         self._setting = setting
+        self._movers = movers
 
     async def propose(self, principal: Principal, octets: bytes, envelope: bytes) -> ProposalRecord:
         """Open a proposal.
@@ -97,7 +110,7 @@ class Governor:
     async def approve(self, principal: Principal, proposal_id: str, envelope: bytes) -> ProposalRecord:
         """Add one custodian's approval; Malformed, Forbidden, Conflict as `quorum.endorse` and `require_open`."""
         return await self._recorded(
-            principal, "approve", lambda: self._approve(proposal_id, envelope), _naming(proposal_id)
+            principal, "approve", lambda: self._approve(proposal_id, envelope), proposals.naming(proposal_id)
         )
 
     async def withdraw(
@@ -105,7 +118,10 @@ class Governor:
     ) -> ProposalRecord:
         """Withdraw an open proposal; Malformed, Forbidden, Conflict as `quorum.withdrawn`."""
         return await self._recorded(
-            principal, "withdraw", lambda: self._withdraw(proposal_id, envelope, reason), _naming(proposal_id)
+            principal,
+            "withdraw",
+            lambda: self._withdraw(proposal_id, envelope, reason),
+            proposals.naming(proposal_id),
         )
 
     async def execute(self, principal: Principal, proposal_id: str) -> Ended:
@@ -117,8 +133,19 @@ class Governor:
 
         """
         return await self._recorded(
-            principal, "execute", lambda: self._execute(proposal_id), _naming(proposal_id)
+            principal, "execute", lambda: self._execute(proposal_id), proposals.naming(proposal_id)
         )
+
+    async def resume(self, principal: Principal, proposal_id: str) -> Ended:
+        """Finish an act on a transfer that was begun, and that nobody is carrying out any more.
+
+        Raises:
+            Conflict: it is not under way.
+            OutcomeUnknown: as `execute`.
+
+        """
+        about = proposals.naming(proposal_id)
+        return await self._recorded(principal, "resume", lambda: self._resume(proposal_id), about)
 
     async def proposal(self, principal: Principal, proposal_id: str) -> ProposalRecord:
         """One proposal; Malformed where there is none. Auditors read too."""
@@ -126,7 +153,7 @@ class Governor:
         async def read() -> ProposalRecord:
             return await self._proposal(proposal_id)
 
-        about = _naming(proposal_id)
+        about = proposals.naming(proposal_id)
         return await recorded(
             self._ledger, self._clock, principal, "read-proposal", read, about, reading=True
         )
@@ -150,7 +177,7 @@ class Governor:
         opened = quorum.proposed(statement, envelope, act, scene, at)
         records = await self._about(act, statement)
         quorum.needed(act, statement, records.get((act.kind, statement.subject)), scene.governance)
-        act.after(self._turn(statement, at, records, _rehearsed(act)))
+        act.after(self._turn(statement, at, records, proposals.rehearsed(act)))
         if await self._records.record("proposal-record", opened.proposal_id) is not None:
             raise Conflict("this very statement was proposed before", rule="proposal/repeated")
         await require_room(self._records, statement)
@@ -164,7 +191,7 @@ class Governor:
         scene, at = await self._scene(), self._now()
         quorum.require_current(act_named(statement.act), statement, scene, at)
         mine = quorum.endorse(statement, envelope, STATEMENT_TYPE, statements.emit(statement), scene, at)
-        _require_new(found, mine, scene)
+        proposals.require_new(found, mine, scene)
         return await self._moved(found, endorsements=(*found.endorsements, mine))
 
     async def _withdraw(self, proposal_id: str, envelope: bytes, reason: str) -> ProposalRecord:
@@ -184,23 +211,45 @@ class Governor:
         for _ in range(_TRIES):
             generation = await self._records.generation()
             judged = await self._judged(proposal_id)
+            self._require_here(judged.act)
             try:
                 if not judged.act.touches_module:
                     return await self._end(judged, None, generation)
                 judged = await self._begun(judged, generation)
                 break
             except Conflict as conflict:
-                _require_moved(conflict)
+                proposals.require_moved(conflict)
         else:
-            raise _too_busy()
-        made = await self._made(judged.proposal, judged.act, judged.subject)
+            raise proposals.too_busy()
+        return await self._finish(judged)
+
+    async def _resume(self, proposal_id: str) -> Ended:
+        found = await self._proposal(proposal_id)
+        act = act_named(found.statement.act)
+        if found.state is not ProposalState.EXECUTING or act.name not in self._movers:
+            raise Conflict(
+                "this act is not under way, or not one on a transfer", rule="proposal/not-executing"
+            )
+        records = await self._about(act, found.statement)
+        subject = records.get((act.kind, found.statement.subject))
+        scene, at = await self._scene(), self._now()
+        needs = quorum.needed(act, found.statement, subject, scene.governance)
+        approvals = tuple(sorted(one.key_id for one in found.endorsements[1:]))
+        because = Because("proposal", proposal_id, approvals)
+        return await self._finish(_Judged(found, act, records, subject, needs, because, at))
+
+    async def _finish(self, judged: "_Judged") -> Ended:
+        """Have the module do it, and record it."""
+        made = await self._made(judged)
         for _ in range(_TRIES):
             generation = await self._records.generation()
             now = replace(judged, records=await self._about(judged.act, judged.proposal.statement))
             try:
                 return await self._end(now, made, generation)
-            except Conflict as conflict:
-                _require_moved(conflict)
+            except Refusal as refusal:
+                if not proposals.has_moved(refusal):
+                    await self._failed(judged, refusal)
+                    raise
         raise OutcomeUnknown(
             "the module has done it, and the registry was too busy to say so; `cryptosvc reconcile --finish` does",
             rule="proposal/not-recorded",
@@ -218,8 +267,8 @@ class Governor:
         # 2 judge
         counted = quorum.require_quorum(found, act, subject, scene, at)
         needs = quorum.needed(act, statement, subject, scene.governance)
-        approvals = tuple(sorted(one.key_id for one in _counted(found, counted)))
-        foreseen = act.after(self._turn(statement, at, records, _rehearsed(act)))
+        approvals = tuple(sorted(one.key_id for one in proposals.counted_endorsements(found, counted)))
+        foreseen = act.after(self._turn(statement, at, records, proposals.rehearsed(act)))
         return _Judged(
             found,
             act,
@@ -236,7 +285,7 @@ class Governor:
             judged.proposal,
             version=judged.proposal.version + 1,
             state=ProposalState.EXECUTING,
-            outcome=_outcome(None, judged.needs),
+            outcome=proposals.outcome(None, judged.needs),
         )
         because = Because("proposal", begun.proposal_id)
         await self._records.change([begun], because, at_generation=generation)
@@ -250,30 +299,48 @@ class Governor:
             version=found.version + 1,
             state=ProposalState.DONE,
             ended_on=judged.at,
-            outcome=_outcome(made, judged.needs),
+            outcome=proposals.outcome(made, judged.needs),
         )
         after = judged.act.after(self._turn(found.statement, judged.at, judged.records, made))
         receipts = await self._records.change([done, *after], judged.because, at_generation=generation)
         return Ended(done, after, tuple(receipts))
 
-    async def _made(self, found: ProposalRecord, act: Act, subject: Record) -> Made:
+    def _require_here(self, act: Act) -> None:
+        """Acts on transfers that a module has a part in are carried out on the machine, by `cryptosvc transfer`."""
+        if act.touches_module and act.kind != "key-record" and act.name not in self._movers:
+            raise WrongState(
+                f"{act.name} is carried out on the machine of the service: `cryptosvc transfer carry-out`",
+                rule="transfer/on-the-machine",
+                clause=act.clause,
+            )
+
+    async def _made(self, judged: "_Judged") -> Made:
         """Have the module do it. Where it is known that nothing was done, the proposal has failed."""
-        assert isinstance(subject, KeyRecord)
+        found, act, subject = judged.proposal, judged.act, judged.subject
         doing = {
             Event.GENERATE: self._vault.generate,
             Event.REGISTER: self._vault.adopt,
             Event.DESTROY: self._vault.destroy,
         }
         try:
+            if act.name in self._movers:
+                return await self._movers[act.name](found.statement, judged.records)
+            assert isinstance(subject, KeyRecord)
             return await doing[act.event](subject) if act.event in doing else Made()
         except Refusal as refusal:
-            await self._moved(
-                found,
-                state=ProposalState.FAILED,
-                ended_on=self._now(),
-                outcome=(("rule", refusal.rule),),
-            )
+            if act.name not in self._movers:
+                await self._moved(found, **self._failure(refusal))
+            await self._failed(judged, refusal)
             raise
+
+    async def _failed(self, judged: "_Judged", refusal: Refusal) -> None:
+        """An act on a transfer has failed, save where it is only interrupted: what is out of reach now is resumed later."""
+        if judged.act.name in self._movers and not isinstance(refusal, Unavailable):
+            await self._moved(judged.proposal, **self._failure(refusal))
+
+    def _failure(self, refusal: Refusal) -> Mapping[str, object]:
+        rule = (("rule", refusal.rule),)
+        return {"state": ProposalState.FAILED, "ended_on": self._now(), "outcome": rule}
 
     async def _moved(self, found: ProposalRecord, **changes: object) -> ProposalRecord:
         changed = replace(found, version=found.version + 1, **changes)  # type: ignore[arg-type]  # fields of the record, by name
@@ -329,58 +396,3 @@ class Governor:
         about: Mapping[str, str],
     ) -> _Answer:
         return await recorded(self._ledger, self._clock, principal, operation, work, about)
-
-
-def _naming(proposal_id: str) -> Mapping[str, str]:
-    """The proposal as a fact of the record; what is no proposal id is nobody's text to put there."""
-    return {"proposal": proposal_id} if _HEX_64.fullmatch(proposal_id) else {}
-
-
-def _rehearsed(act: Act) -> Made | None:
-    """Nothing the module gave yet: enough to learn whether the act would be refused."""
-    return Made() if act.touches_module else None
-
-
-def _require_new(found: ProposalRecord, mine: Endorsement, scene: Scene) -> None:
-    """Each person once, and never whoever proposed it."""
-    signer = scene.custodians[mine.custodian_id]
-    first = scene.custodians.get(found.statement.proposed_by)
-    if first is not None and one_person(signer.person) == one_person(first.person):
-        raise Forbidden(
-            "nobody approves what they proposed themselves, under whatever id or certificate",
-            rule="quorum/self-approval",
-            clause="G4.8",
-        )
-    before = {
-        one_person(scene.custodians[one.custodian_id].person)
-        for one in found.endorsements[1:]
-        if one.custodian_id in scene.custodians
-    }
-    if one_person(signer.person) in before:
-        raise Conflict("this person has approved it already; each counts once", rule="quorum/approved-before")
-    if len(found.endorsements) >= _SIGNATURES_AT_MOST:
-        raise Conflict(
-            f"a proposal has at most {_SIGNATURES_AT_MOST} signatures", rule="quorum/too-many-signatures"
-        )
-
-
-def _counted(found: ProposalRecord, counted: Sequence[CustodianRecord]) -> list[Endorsement]:
-    ids = {one.custodian_id for one in counted}
-    return [one for one in found.endorsements[1:] if one.custodian_id in ids]
-
-
-def _outcome(made: Made | None, needs: quorum.Needed) -> tuple[tuple[str, str], ...]:
-    facts = {} if made is None else dict(made.facts)
-    facts["needed_people"] = str(needs.people)
-    facts["needed_roles"] = ",".join(sorted(needs.roles))
-    return tuple(sorted(facts.items()))
-
-
-def _require_moved(conflict: Conflict) -> None:
-    """Raise a conflict again, unless it says that the registry moved."""
-    if conflict.rule != "registry/moved":
-        raise conflict
-
-
-def _too_busy() -> Conflict:
-    return Conflict("the registry changes too fast for this act; ask again", rule="registry/moved")

@@ -116,6 +116,12 @@ class Reconciler:
             return Ending(found.proposal_id, found.state, "it began a moment ago and may still be under way")
         statement = found.statement
         act = act_named(statement.act)
+        if act.kind == "transfer-record":
+            return Ending(
+                found.proposal_id,
+                found.state,
+                "an act on a transfer is ended by `cryptosvc transfer carry-out`",
+            )
         subject = await self._records.record(act.kind, statement.subject)
         records = {} if subject is None else {(act.kind, statement.subject): subject}
         for one in await self._records.of_kind(act.looks_at_every) if act.looks_at_every else ():

@@ -145,7 +145,7 @@ def test_no_remedy_is_invented_where_more_than_two_facts_are_wrong(policy: Cedar
 
 
 def test_the_table_has_every_cell_once_and_permits_exactly_the_ceiling_to_the_dcc(rows) -> None:
-    assert len(rows) == 11 * 10 * 7 * 2 * 10
+    assert len(rows) == 11 * 10 * 8 * 2 * 10
     assert len({row.facts for row in rows}) == len(rows)
     for row in rows:
         assert row.under_ceiling == allowed_at_most(row.facts)

@@ -20,6 +20,7 @@ from cryptosvc.core.names import Operation, UnixNanoseconds
 from cryptosvc.core.opening import opened
 from cryptosvc.core.record import Claim, Failed, Leaf, Observed, Refused, Scope
 from cryptosvc.core.registry import RECORD_KINDS
+from tests import transfers
 from tests.claims import caller_record
 from tests.corridor import ALLOWED, SUPPLIER_KEY, Corridor, duis_request, pre_command_request
 from tests.governance import CUSTODIAN, DEVICE_SOURCE, DEVICE_STORE, DEVICE_WORK, MODULE, PROPOSAL
@@ -103,7 +104,7 @@ async def every_leaf() -> list[Leaf]:
         key = corridor.keys.records[SUPPLIER_KEY]
         limited = replace(key, life=replace(key.life, usage_limit=7))
         registered = (key, limited, caller_record(), CUSTODIAN, PROPOSAL, MODULE)
-        registered += (DEVICE_STORE, DEVICE_SOURCE, DEVICE_WORK)
+        registered += (DEVICE_STORE, DEVICE_SOURCE, DEVICE_WORK, await transfers.specimen())
         found += [record.registered_leaf(one, SCOPE, AT, "synchronised", SALT) for one in registered]
     found.append(founding.genesis_leaf("a/log", SCOPE, AT, "synchronised"))
     signed = founding.Founding(b"{}", "ab" * 32, shortcut=False)

@@ -120,7 +120,7 @@ def _require_sound(rows: Sequence[QuorumRow]) -> None:
     """Walk every act and class to the row that decides it: it asks enough people, and every row decides something."""
     deciding: set[int] = set()
     for act in ACTS.values():
-        for key_class in (_PEOPLE,) if act.event is None else KEY_CLASSES:
+        for key_class in KEY_CLASSES if act.kind == "key-record" else (_PEOPLE,):
             number, row = next(
                 (
                     (number, row)

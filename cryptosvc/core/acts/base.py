@@ -121,6 +121,7 @@ class Act:
         touches_module: whether a module has to do something.
         looks_at: (kind, id) of further records the act looks at or changes.
         looks_at_every: kind of record of which it looks at every one; empty where it does not.
+        least_people: people who approve it whatever policy says, where it is not on a key of one class.
 
     """
 
@@ -133,6 +134,7 @@ class Act:
     touches_module: bool = False
     looks_at: Callable[[Statement], tuple[tuple[str, str], ...]] = lambda _: ()
     looks_at_every: str = ""
+    least_people: int = 1
 
     @property
     def kind(self) -> str:
@@ -183,7 +185,7 @@ def require_parameters(act: Act, statement: Statement) -> None:
 
 def key_class_of(act: Act, statement: Statement, subject: Record | None) -> str:
     """Key class that the quorum depends on: the subject's, or the one that is asked for; empty for other records."""
-    if act.event is None:
+    if act.kind != "key-record":
         return ""
     named = statement.parameters.get("class")
     found = getattr(subject, "key_class", named)

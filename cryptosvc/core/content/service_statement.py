@@ -21,7 +21,17 @@ from cryptosvc.core.registry import KeyRecord
 
 PAYLOAD_TYPE = "application/vnd.cryptosvc.service-statement.v1+json"
 LARGEST_OCTETS = 512 * 1024
-TYPES = frozenset({"destruction-certificate", "ceremony-seal"})
+TYPES = frozenset(
+    {
+        "destruction-certificate",
+        "ceremony-seal",
+        "transfer-offer",
+        "transfer-package",
+        "transfer-receipt",
+        "transfer-not-imported",
+        "transfer-disposition",
+    }
+)
 """Kinds of statement there are."""
 _NEEDED = ("type", "subject", "system", "environment", "origin", "v")
 VERSION = 1

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from cryptosvc.core.errors import Corrupt
+from cryptosvc.core.errors import Forbidden
 from cryptosvc.core.keyclass import Usage, ceiling
 
 CHALLENGE_OCTETS = 32
@@ -67,7 +67,7 @@ def require_proven(proof: Proof, transfer_id: str, key_class: str, public_point:
     """Require that the answer is one that only the private half of `public_point` (65 octets) gives.
 
     Raises:
-        Corrupt: `transfer/not-proven`.
+        Forbidden: `transfer/not-proven`.
 
     """
     public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_point)
@@ -77,7 +77,7 @@ def require_proven(proof: Proof, transfer_id: str, key_class: str, public_point:
     else:
         holds = _signed(proof, transfer_id, public)
     if not holds or len(proof.challenge) != CHALLENGE_OCTETS:
-        raise Corrupt(
+        raise Forbidden(
             f"key {proof.key_id} did not prove that it is the one that was sent: what it answered does not verify under "
             "the public key of the package",
             rule="transfer/not-proven",
