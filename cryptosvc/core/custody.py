@@ -1,10 +1,13 @@
 """Who may be a custodian, and who may approve now: the rules on people, each by its clause.
 
-Source: Smart Energy Code G2.22A to G2.22B(d), G2.23, G2.24, G3.12, G3.13, G4.1 to G4.8.
+The rules are the same for the DCC and for a User; what asks for them is not, and a refusal names the clause that binds
+the deployment it stands in.
+
+Source: Smart Energy Code G2.22A to G2.22B(d), G2.23, G2.24, G3.12, G3.13, G4.1 to G4.8, G5.22.
 """
 
 from calendar import monthrange
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from unicodedata import normalize
@@ -27,6 +30,24 @@ from cryptosvc.core.names import SystemName
 
 SIX_MONTHS = 6
 _FOR_EVER = UnixSeconds(2**62)
+_OF_USERS: Mapping[str, str] = {
+    "G2.22B(d)": "G5.22(c)",
+    "G2.24": "G3.13",
+    "G4.4(b)": "G4.1(b)",
+    "G4.6": "G4.3",
+    "G4.7": "G5.22(b)",
+    "G4.8": "G5.22(c)",
+    "G4.8(a)": "G5.22(c)",
+    "G5.6": "G5.21",
+    "G5.13(b)": "G5.24(b)",
+}
+"""Clause that binds the DCC → the one that asks the same of a User, or that a User meets with it.
+
+G3.13, G4.1, G4.3, G5.21 and G5.24 are the Users' own wording. Neither Security Check (G4.7) nor separation of persons (G4.8, G2.22B(d))
+is asked of a User by name: a User who configures them does so under the access control of its Information Security
+Management System, which grants and removes authorisations (G5.22(b)) and keeps one individual's activities from
+becoming a means of Compromise (G5.22(c)).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +61,7 @@ class Rules:
         clearance_days: a clearance is reviewed at least so often (G4.1(b), G4.4(b)).
         engagement_gap_days: time between engagements on DCC and User systems (G2.24(b), G3.13(b)).
         security_check: whether a Security Check is required to approve (G4.7): for the DCC's systems.
+        party: whose systems the deployment's are; its clauses are cited.
 
     """
 
@@ -49,6 +71,11 @@ class Rules:
     clearance_days: int = 365
     engagement_gap_days: int = 183
     security_check: bool = True
+    party: Side = Side.DCC
+
+    def clause(self, of_dcc: str) -> str:
+        """The clause to cite here, for one that binds the DCC."""
+        return _OF_USERS.get(of_dcc, of_dcc) if self.party is Side.USER else of_dcc
 
 
 def require_may_be_registered(
@@ -64,8 +91,8 @@ def require_may_be_registered(
 
     """
     known = list(others)
-    _require_distinct(record, known)
-    _require_key(record)
+    _require_distinct(record, known, rules)
+    _require_key(record, rules)
     # whoever was removed and comes again under another id brings what they were with them
     past = [one for one in known if _same_person(one, record) and one.custodian_id != record.custodian_id]
     whole = replace(
@@ -90,10 +117,10 @@ def require_checked(record: CustodianRecord, rules: Rules, at: UnixSeconds) -> N
         and privileged
         and (record.security_check_on is None or record.security_check_on > at)
     ):
-        raise _may_not("has not passed a Security Check", "security-check", "G4.7")
+        raise _may_not("has not passed a Security Check", "security-check", rules.clause("G4.7"))
 
 
-def require_change(before: CustodianRecord, after: CustodianRecord, at: UnixSeconds) -> None:
+def require_change(before: CustodianRecord, after: CustodianRecord, at: UnixSeconds, rules: Rules) -> None:
     """Require that a change keeps history: the person stays, and no privilege or engagement is dropped or shortened.
 
     What is not over ends at the moment of the change at the earliest: a cooling-off period cannot be begun in the past.
@@ -106,14 +133,16 @@ def require_change(before: CustodianRecord, after: CustodianRecord, at: UnixSeco
         raise Forbidden(
             "a custodian that was removed stays so; register another id",
             rule="custody/removed",
-            clause="G4.7",
+            clause=rules.clause("G4.7"),
         )
     if before.person != after.person:
         raise Forbidden(
-            "a custodian record stays with one person; register another", rule="custody/person", clause="G4.7"
+            "a custodian record stays with one person; register another",
+            rule="custody/person",
+            clause=rules.clause("G4.7"),
         )
-    _require_grown(before.privileges, after.privileges, at)
-    _require_grown(before.engagements, after.engagements, at)
+    _require_grown(before.privileges, after.privileges, at, rules)
+    _require_grown(before.engagements, after.engagements, at, rules)
 
 
 def ended(record: CustodianRecord, at: UnixSeconds) -> CustodianRecord:
@@ -136,17 +165,19 @@ def require_may_approve(record: CustodianRecord, system: str, rules: Rules, at: 
 
     """
     if record.state is not CustodianState.REGISTERED:
-        raise _may_not("is no registered custodian any more", "removed", "G4.7")
+        raise _may_not("is no registered custodian any more", "removed", rules.clause("G4.7"))
     if not any(one.system == system and _lasts(one, at) for one in record.privileges):
-        raise _may_not(f"is not a Privileged Person for {system} at this time", "not-privileged", "G4.7")
+        what = f"is not a Privileged Person for {system} at this time"
+        raise _may_not(what, "not-privileged", rules.clause("G4.7"))
     if rules.security_check and (record.security_check_on is None or record.security_check_on > at):
-        raise _may_not("has not passed a Security Check", "security-check", "G4.7")
+        raise _may_not("has not passed a Security Check", "security-check", rules.clause("G4.7"))
     screened = record.screened_on is not None and record.screened_on <= at
     if not screened or not _screening_accepted(record, rules):
-        raise _may_not("has not been screened to an accepted standard", "screening", "G4.6")
+        raise _may_not("has not been screened to an accepted standard", "screening", rules.clause("G4.6"))
     reviewed = record.clearance_reviewed_on
     if not record.clearance or reviewed is None or not 0 <= at - reviewed <= rules.clearance_days * DAY:
-        raise _may_not("has no security clearance that was reviewed within the year", "clearance", "G4.4(b)")
+        what = "has no security clearance that was reviewed within the year"
+        raise _may_not(what, "clearance", rules.clause("G4.4(b)"))
     _require_apart(record, rules)
     _require_engagements(record, rules)
 
@@ -166,7 +197,7 @@ def _screening_accepted(record: CustodianRecord, rules: Rules) -> bool:
     return bool(record.screening_standard)
 
 
-def _require_key(record: CustodianRecord) -> None:
+def _require_key(record: CustodianRecord, rules: Rules) -> None:
     """One key has one encoding, so that nobody is two signers by writing the same key in two ways."""
     try:
         key = load_der_public_key(record.key)
@@ -180,7 +211,7 @@ def _require_key(record: CustodianRecord) -> None:
         raise Forbidden(
             "a custodian signs with a P-256 key, registered as SubjectPublicKeyInfo with the uncompressed point",
             rule="custody/key",
-            clause="G4.7",
+            clause=rules.clause("G4.7"),
         )
     if not record.certificate:
         return
@@ -193,23 +224,25 @@ def _require_key(record: CustodianRecord) -> None:
         raise Forbidden(
             "the custodian's certificate is over another key than the one that is registered",
             rule="custody/certificate",
-            clause="G4.7",
+            clause=rules.clause("G4.7"),
         )
 
 
-def _require_distinct(record: CustodianRecord, others: Iterable[CustodianRecord]) -> None:
+def _require_distinct(record: CustodianRecord, others: Iterable[CustodianRecord], rules: Rules) -> None:
     for other in others:
         if other.custodian_id == record.custodian_id:
             continue
         if other.key == record.key or (record.certificate and other.certificate == record.certificate):
             raise Conflict(
-                "another custodian has this key or certificate", rule="custody/key-twice", clause="G4.7"
+                "another custodian has this key or certificate",
+                rule="custody/key-twice",
+                clause=rules.clause("G4.7"),
             )
         if _same_person(other, record) and other.state is CustodianState.REGISTERED:
             raise Conflict(
                 f"this person is registered already, as {other.custodian_id}; each person has one record",
                 rule="custody/person-twice",
-                clause="G4.7",
+                clause=rules.clause("G4.7"),
             )
 
 
@@ -225,14 +258,14 @@ def _require_apart(record: CustodianRecord, rules: Rules) -> None:
                 raise Forbidden(
                     f"nobody is a Privileged Person for {pair[0]} and for {pair[1]} within six months of each other",
                     rule="custody/six-months",
-                    clause="G2.22B(d)",
+                    clause=rules.clause("G2.22B(d)"),
                 )
             if pair in rules.separated and pair not in controlled and _overlap(first, second):
                 raise Forbidden(
                     f"{pair[0]} and {pair[1]} are Separated: nobody is privileged on both, unless additional "
                     "controls are established and named in the record (G4.8(b))",
                     rule="custody/separated-systems",
-                    clause="G4.8(a)",
+                    clause=rules.clause("G4.8(a)"),
                 )
 
 
@@ -244,12 +277,15 @@ def _require_engagements(record: CustodianRecord, rules: Rules) -> None:
                 raise Forbidden(
                     f"nobody is engaged on DCC and on User systems within {rules.engagement_gap_days} days of each other",
                     rule="custody/engagement",
-                    clause="G2.24",
+                    clause=rules.clause("G2.24"),
                 )
 
 
 def _require_grown(
-    before: Sequence[Privilege | Engagement], after: Sequence[Privilege | Engagement], at: UnixSeconds
+    before: Sequence[Privilege | Engagement],
+    after: Sequence[Privilege | Engagement],
+    at: UnixSeconds,
+    rules: Rules,
 ) -> None:
     """What was there is there still, in its place; what is not over may get another end, and new ones may follow."""
     for number, old in enumerate(before):
@@ -258,7 +294,7 @@ def _require_grown(
             raise Forbidden(
                 "a custodian's history only grows: past privileges and engagements keep their dates",
                 rule="custody/history",
-                clause="G2.22B(d)",
+                clause=rules.clause("G2.22B(d)"),
             )
 
 

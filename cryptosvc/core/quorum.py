@@ -110,7 +110,7 @@ def needed(act: Act, statement: Statement, subject: Record | None, governance: G
     raise Forbidden(
         f"no row of the governance policy says who approves {act.name} for {key_class or 'people'}, so nobody can",
         rule="quorum/no-rule",
-        clause=act.clause,
+        clause=governance.custody.clause(act.clause),
     )
 
 
@@ -130,18 +130,23 @@ def require_current(act: Act, statement: Statement, scene: Scene, at: UnixSecond
 
     """
     require_parameters(act, statement)
+    clause = scene.governance.custody.clause("G5.13(b)")
     here = (scene.system, scene.environment, scene.origin)
     if (statement.system, statement.environment.value, statement.origin) != here:
-        raise _refused("is for another system, environment or log", "other-deployment")
+        raise _refused("is for another system, environment or log", "other-deployment", clause)
     if statement.policy_digest != scene.policy_digest:
-        raise _refused("was signed under other policies than are in force; propose it again", "policies")
+        raise _refused(
+            "was signed under other policies than are in force; propose it again", "policies", clause
+        )
     if at >= statement.expires_at:
-        raise _refused("has expired; propose it again", "expired")
+        raise _refused("has expired; propose it again", "expired", clause)
     tolerance = scene.governance.clock_tolerance_seconds
     if at + tolerance < statement.proposed_at:
         ahead = statement.proposed_at - at
         raise _refused(
-            f"begins {ahead} seconds from now, and {tolerance} are tolerated; compare the clocks", "not-yet"
+            f"begins {ahead} seconds from now, and {tolerance} are tolerated; compare the clocks",
+            "not-yet",
+            clause,
         )
     if statement.expires_at - statement.proposed_at > scene.governance.longest_seconds:
         raise Malformed(
@@ -275,7 +280,7 @@ def require_quorum(
             f"{len(counted)} of {needs.people} approvals by {', '.join(sorted(needs.roles))}; the proposer's own does "
             "not count, and each person counts once",
             rule="quorum/incomplete",
-            clause=act.clause,
+            clause=scene.governance.custody.clause(act.clause),
         )
     return counted
 
@@ -300,5 +305,5 @@ def withdrawn(
     return mine
 
 
-def _refused(what: str, rule: str) -> Forbidden:
-    return Forbidden(f"the statement {what}", rule=f"statement/{rule}", clause="G5.13(b)")
+def _refused(what: str, rule: str, clause: str) -> Forbidden:
+    return Forbidden(f"the statement {what}", rule=f"statement/{rule}", clause=clause)

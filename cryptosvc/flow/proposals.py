@@ -33,7 +33,7 @@ def require_new(found: ProposalRecord, mine: Endorsement, scene: Scene) -> None:
         raise Forbidden(
             "nobody approves what they proposed themselves, under whatever id or certificate",
             rule="quorum/self-approval",
-            clause="G4.8",
+            clause=scene.governance.custody.clause("G4.8"),
         )
     before = {
         one_person(scene.custodians[one.custodian_id].person)

@@ -234,7 +234,7 @@ def test_no_accepted_change_takes_away_what_somebody_was(
     ]
     after = replace(before, privileges=(*edited, *data.draw(SHORT)))
     try:
-        custody.require_change(before, after, NOW)
+        custody.require_change(before, after, NOW, Rules())
     except Refusal:
         return
     for day in range(-10, 0):
@@ -255,7 +255,7 @@ def test_any_record_is_accepted_or_refused_by_rule(
         lambda: custody.require_may_be_registered(signing, (other,), rules),
         lambda: custody.require_may_be_registered(replace(signing, certificate=b""), (), rules),
         lambda: custody.require_may_approve(signing, SYSTEM, rules, at),
-        lambda: custody.require_change(other, signing, at),
+        lambda: custody.require_change(other, signing, at, rules),
         lambda: custody.require_checked(signing, rules, at),
     ):
         try:
@@ -270,7 +270,7 @@ def test_any_record_is_accepted_or_refused_by_rule(
 def test_leaving_is_a_change_that_the_rules_accept(record: CustodianRecord, at: UnixSeconds):
     here = replace(record, state=CustodianState.REGISTERED)
     left = custody.ended(here, at)
-    custody.require_change(here, left, at)
+    custody.require_change(here, left, at, Rules())
     assert all(one.until is not None and one.until <= at for one in left.privileges)
     assert all(one.until is not None and one.until <= at for one in left.engagements)
     assert custody.ended(left, at) == left

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from cryptosvc.core import custody
+from cryptosvc.core.acts.table import ACTS
 from cryptosvc.core.custodian import (
     AdditionalControl,
     CustodianRecord,
@@ -149,7 +150,7 @@ def test_who_was_removed_comes_again_with_what_they_were():
 
 def changed(after: CustodianRecord, before: CustodianRecord = ADA) -> str:
     try:
-        custody.require_change(before, after, NOW)
+        custody.require_change(before, after, NOW, DEFAULT)
     except Forbidden as refusal:
         return refusal.rule
     return ""
@@ -346,3 +347,36 @@ def test_a_certificate_of_no_known_version_is_refused_by_rule():
     odd = good[:version] + b"\x07" + good[version + 1 :]
     for wrong in (odd, good[:-1], good + b"\x00", b"\x30\x00", b"no certificate"):
         assert registered(replace(key.record, certificate=wrong)) == "custody/certificate"
+
+
+AT_A_USER = Rules(party=Side.USER, relevant=frozenset({PAIR}))
+UNTIL_NOW = Privilege(OTHER, UnixSeconds(1), NOW)
+ENGAGED = (Engagement(Side.DCC, UnixSeconds(1), None), Engagement(Side.USER, UnixSeconds(1), None))
+
+
+@pytest.mark.parametrize(
+    ("refused", "rule", "of_dcc", "of_user"),
+    [
+        (replace(ADA, state=CustodianState.REMOVED), "removed", "G4.7", "G5.22(b)"),
+        (replace(ADA, privileges=()), "not-privileged", "G4.7", "G5.22(b)"),
+        (replace(ADA, security_check_on=None), "security-check", "G4.7", "G5.22(b)"),
+        (replace(ADA, screened_on=None), "screening", "G4.6", "G4.3"),
+        (replace(ADA, clearance=""), "clearance", "G4.4(b)", "G4.1(b)"),
+        (replace(ADA, engagements=ENGAGED), "engagement", "G2.24", "G3.13"),
+        (replace(ADA, privileges=(*ADA.privileges, UNTIL_NOW)), "six-months", "G2.22B(d)", "G5.22(c)"),
+    ],
+)
+def test_a_refusal_names_the_clause_that_binds_the_party(refused, rule, of_dcc, of_user):
+    """The rules are the same; G4.4 to G4.8, G2.22B and G2.24 bind the DCC, G4.1 to G4.3, G3.13 and G5.22 a User."""
+    for rules, clause in ((replace(AT_A_USER, party=Side.DCC), of_dcc), (AT_A_USER, of_user)):
+        with pytest.raises(Forbidden) as found:
+            custody.require_may_approve(refused, SYSTEM, rules, NOW)
+        assert (found.value.rule, found.value.clause) == (f"custody/{rule}", clause)
+
+
+def test_no_act_on_people_keys_or_assets_is_refused_to_a_user_under_a_clause_on_the_dcc_alone():
+    of_dcc = {"G4.7", "G5.6", "G5.13(b)"}
+    clauses = {act.clause for act in ACTS.values()}
+    assert of_dcc <= clauses
+    assert of_dcc.isdisjoint(map(AT_A_USER.clause, clauses))
+    assert {Rules().clause(one) for one in clauses} == clauses

@@ -7,6 +7,7 @@ import pytest
 
 from cryptosvc.adapters.policy.governance import GOVERNANCE_FILE, read_governance
 from cryptosvc.adapters.policy.source import parse_source
+from cryptosvc.core.custodian import Side
 from cryptosvc.core.custody import Rules
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.life import DAY
@@ -48,6 +49,7 @@ screening_standards = ["BS 7858:2019"]
 clearance_days = 180
 engagement_gap_days = 30
 security_check = false
+party = "user"
 """
     found = read_governance(
         f"longest_open_days = 7\nclock_tolerance_seconds = 300\necos_service_live = 2023-06-30\n{custody}{ROWS}".encode()
@@ -61,6 +63,7 @@ security_check = false
         clearance_days=180,
         engagement_gap_days=30,
         security_check=False,
+        party=Side.USER,
     )
     assert len(found.rows) == 2
 
@@ -98,6 +101,7 @@ security_check = false
             "at least one standard",
         ),
         ("= 7", '= 7\n[custody]\nsecurity_check = "no"', "custody.security_check", "true or false"),
+        ("= 7", '= 7\n[custody]\nparty = "User"', "custody.party", '"dcc" or "user"'),
         (ROWS, "", "quorum", "is a list of rows"),
     ],
 )

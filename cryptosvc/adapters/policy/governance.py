@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 
 from cryptosvc.core.acts.table import ACTS
-from cryptosvc.core.custodian import CustodianRole
+from cryptosvc.core.custodian import CustodianRole, Side
 from cryptosvc.core.custody import Rules
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.keyclass import KEY_CLASSES
@@ -49,6 +49,7 @@ _CUSTODY_FIELDS = frozenset(
         "clearance_days",
         "engagement_gap_days",
         "security_check",
+        "party",
     }
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -164,7 +165,14 @@ def _custody(found: object) -> Rules:
             10_000,
         ),
         security_check=_truth(found.get("security_check", usual.security_check), "custody.security_check"),
+        party=_party(found.get("party", usual.party.value)),
     )
+
+
+def _party(found: object) -> Side:
+    if found not in {side.value for side in Side}:
+        raise _field("custody.party", 'is "dcc" or "user": whose systems this deployment\'s are')
+    return Side(str(found))
 
 
 def _pairs(found: object, name: str) -> frozenset[tuple[str, str]]:

@@ -59,7 +59,7 @@ def _require_new_or_known(turn: Turn, before: Record | None, what: str) -> None:
         raise WrongState(
             f"{what} {turn.statement.subject} {stands}; propose {what}.{'register' if before is None else 'change'}",
             rule="statement/act",
-            clause="G2.20" if what == "caller" else "G4.7",
+            clause="G2.20" if what == "caller" else turn.custody.clause("G4.7"),
         )
 
 
@@ -104,7 +104,7 @@ def _custodian(turn: Turn) -> tuple[Record, ...]:
             "this act registers or changes; another act removes", rule="statement/record", field="record"
         )
     if isinstance(before, CustodianRecord):
-        custody.require_change(before, record, turn.at)
+        custody.require_change(before, record, turn.at, turn.custody)
     custody.require_checked(record, turn.custody, turn.at)
     custody.require_may_be_registered(record, _others(turn), turn.custody)
     return (record,)
@@ -114,7 +114,9 @@ def _remove(turn: Turn) -> tuple[Record, ...]:
     before = turn.subject("custodian-record")
     if not isinstance(before, CustodianRecord) or before.state is CustodianState.REMOVED:
         raise WrongState(
-            f"{turn.statement.subject} is no registered custodian", rule="custodian/removed", clause="G4.7"
+            f"{turn.statement.subject} is no registered custodian",
+            rule="custodian/removed",
+            clause=turn.custody.clause("G4.7"),
         )
     left = custody.ended(before, turn.at)
     return (replace(left, version=before.version + 1, state=CustodianState.REMOVED),)
