@@ -41,6 +41,8 @@ WRAPPED_OCTETS = 24
 """A key of 16 octets under RFC 5649."""
 TAG_OCTETS = 32
 _ID_OCTETS = 16
+DEVICE_SLOT_OCTETS = 10
+_KIND_SLOT_OCTETS = 6
 _EUI64_TEXT = 23
 _KIND = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -99,8 +101,13 @@ class DeviceKeyName:
 
     @property
     def slot(self) -> bytes:
-        """Sixteen octets that stand for device and kind, whatever the version."""
-        return hashlib.sha256(f"{self.device}\0{self.kind}".encode()).digest()[:_ID_OCTETS]
+        """Sixteen octets that stand for device and kind, whatever the version; the first ten for the device alone."""
+        return device_slot(self.device) + hashlib.sha256(self.kind.encode()).digest()[:_KIND_SLOT_OCTETS]
+
+
+def device_slot(device: Eui64) -> bytes:
+    """Ten octets that stand for a Device."""
+    return hashlib.sha256(b"slot\x00" + device.octets).digest()[:DEVICE_SLOT_OCTETS]
 
 
 def is_device_key(key_id: str) -> bool:

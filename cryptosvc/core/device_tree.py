@@ -8,7 +8,7 @@ keys of a Device are in one bucket. A member is slot (16 octets), version (4) an
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from cryptosvc.core.device_keys import DeviceKey, DeviceKeyName
+from cryptosvc.core.device_keys import DeviceKey, DeviceKeyName, device_slot
 from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.names import Eui64
 from cryptosvc.core.registry_tree import (
@@ -72,10 +72,10 @@ def require_bucket(bucket: int, octets: bytes, nodes: Mapping[NodeName, bytes], 
         raise edited()
 
 
-def require_rows(device_keys: Iterable[DeviceKey], members: Members, slots: Iterable[bytes]) -> None:
-    """Require that the rows of these slots are exactly those of the bucket, octet for octet; Corrupt otherwise."""
-    wanted = set(slots)
-    committed = {key: digest for key, digest in members.items() if key[:_SLOT] in wanted}
+def require_rows(device: Eui64, device_keys: Iterable[DeviceKey], members: Members) -> None:
+    """Require that the rows of a Device are exactly those of its bucket, octet for octet; Corrupt otherwise."""
+    wanted = device_slot(device)
+    committed = {key: digest for key, digest in members.items() if key.startswith(wanted)}
     if {key_of(row.name): row.digest for row in device_keys} != committed:
         raise edited()
 

@@ -15,7 +15,7 @@ from cryptosvc.core.device_keys import DeviceKey, DeviceKeyName, SealedKeyRecord
 from cryptosvc.core.device_records import DeviceStoreRecord, DeviceWorkRecord
 from cryptosvc.core.errors import Refusal
 from cryptosvc.core.judge import Authorised
-from cryptosvc.core.names import KeyId, ModuleName, SystemName, UnixNanoseconds
+from cryptosvc.core.names import Eui64, KeyId, ModuleName, SystemName, UnixNanoseconds
 from cryptosvc.core.record import INIT, Because, Claim, Failed, Observed, Produced, Receipt, Refused
 from cryptosvc.core.registry import CallerRecord, KeyRecord, Record
 
@@ -44,7 +44,7 @@ class DeviceKeyView:
     keys: Mapping[DeviceKeyName, SealedKeyRecord]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class DeviceKeyChange:
     """One step of a work on device keys, all of it or nothing.
 
@@ -52,12 +52,14 @@ class DeviceKeyChange:
         put: rows that are new or take the place of the same version of the same key; each as sealed by `Sealing`.
         removed: versions that go; the version is named.
         work: the work's record, one version on.
+        at_generation: of the registry at which it was decided; it is made only if nothing has changed since.
 
     """
 
     put: Sequence[DeviceKey]
     removed: Sequence[DeviceKeyName]
     work: DeviceWorkRecord
+    at_generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,11 +289,11 @@ class DeviceKeys(Protocol):
     async def device_keys(self, names: Collection[DeviceKeyName]) -> DeviceKeyView:
         """Find these keys. Corrupt: a row, or the absence of one, is not what the log proves."""
 
-    async def versions(self, device_kind: DeviceKeyName) -> Sequence[DeviceKey]:
-        """Every version of one key, oldest first; Corrupt as `device_keys`."""
+    async def of_devices(self, devices: Collection[Eui64]) -> tuple[int, Mapping[Eui64, Sequence[DeviceKey]]]:
+        """Every version of every key of these Devices, and the generation they were read at; Corrupt as `device_keys`."""
 
-    async def wrapped_under(self, wrapping: KeyId, at_most: int) -> Sequence[DeviceKey]:
-        """Some rows that are wrapped under an epoch's key, each verified; none where there are none left."""
+    async def page(self, after: Eui64 | None, at_most: int) -> tuple[int, Sequence[SealedKeyRecord]]:
+        """The rows of the Devices next beyond one, in their order; none at the end. Each as `device_keys` finds it."""
 
     async def store_record(self) -> DeviceStoreRecord | None:
         """The record over all rows; None before the first work."""
@@ -300,7 +302,7 @@ class DeviceKeys(Protocol):
         """Make one step durable: rows, tree, store's record and work's record in one transaction, two leaves.
 
         Raises:
-            Conflict: the work has moved (`registry/version`), a version is there already (`device-key/exists`).
+            Conflict: the work has moved (`registry/version`), or anything else has (`registry/moved`).
             Corrupt: what is about to be built on is not what the log proves.
             Unavailable: as `Ledger.record`.
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from cryptosvc.core import device_tree
-from cryptosvc.core.device_keys import DeviceKeyName
 from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.names import Eui64
 from cryptosvc.core.registry_tree import EMPTY, NodeName, with_bucket
@@ -64,11 +63,12 @@ def test_rows_are_exactly_those_of_their_slots() -> None:
     other = replace(ROW, kind="authentication")
     members = {device_tree.key_of(row.name): row.digest for row in (ROW, other)}
     assert device_tree.members_of(device_tree.emit(members)) == members
-    device_tree.require_rows([ROW], members, [ROW.name.slot])
-    device_tree.require_rows([], members, [DeviceKeyName(Eui64(bytes(8)), "encryption").slot])
-    for rows in ([], [other], [ROW, other], [replace(ROW, blob=b"\x01" * 24)], [replace(ROW, version=3)]):
+    device_tree.require_rows(ROW.device, [ROW, other], members)
+    device_tree.require_rows(Eui64(bytes(8)), [], members)
+    wrong = (replace(ROW, blob=b"\x01" * 24), replace(ROW, version=3))
+    for rows in ([], [ROW], [other], [ROW, other, wrong[1]], [wrong[0], other], [wrong[1], other]):
         with pytest.raises(Corrupt):
-            device_tree.require_rows(rows, members, [ROW.name.slot])
+            device_tree.require_rows(ROW.device, rows, members)
     for broken in (
         device_tree.emit(members)[:-1],
         device_tree.emit(members)[52:] + device_tree.emit(members)[:52],

@@ -165,13 +165,17 @@ class StoredRegistry:
             starts.append(head.size)
             root = head.registry_root
             for leaf_index, one in enumerate(changed, head.size):
-                root = _put(session, root, one, leaf_index)
+                root = put(session, root, one, leaf_index)
             registry = Registry(head.generation + 1, root)
             return writer.appender.append(session, leaves, hashes, registry=registry)
 
         await self._ledger.job(lambda: self._ledger.change(write))
         self._read_at = float("-inf")
         return writer.receipts(starts[-1], hashes)
+
+    def look_again(self) -> None:
+        """The registry changed by other means than `change`: read its generation when next asked."""
+        self._read_at = float("-inf")
 
     def _is_old(self) -> bool:
         return (
@@ -233,7 +237,7 @@ def _caller(session: Session, head: Head, certificate_sha256: bytes) -> CallerRe
     return found
 
 
-def _put(session: Session, root: bytes, changed: Record, leaf_index: int) -> bytes:
+def put(session: Session, root: bytes, changed: Record, leaf_index: int) -> bytes:
     """Store one record and return the registry's new root."""
     kind, wanted = record_kind(changed), record_id(changed)
     row = records.row_of(changed, leaf_index)

@@ -136,3 +136,39 @@ checkpoint = Table(
     _key("size"),
     Column("note", LargeBinary, nullable=False),
 )
+
+device_key = Table(
+    "device_key",
+    metadata,
+    Column("device", LargeBinary, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("version", _Number, primary_key=True, autoincrement=False),
+    Column("state", String, nullable=False),
+    Column("system", String, nullable=False),
+    Column("manufacturer", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("firmware", String, nullable=False),
+    Column("wrapping", String, nullable=False),
+    Column("binding", String, nullable=False),
+    Column("check_value", LargeBinary, nullable=False),
+    Column("blob", LargeBinary, nullable=False),
+    Column("work", String, nullable=False),
+    Column("tag", LargeBinary, nullable=False),
+    comment="keys of SMETS1 Devices, each wrapped by a module (core/device_keys.py)",
+)
+
+device_bucket = Table(
+    "device_bucket",
+    metadata,
+    _key("bucket"),
+    Column("members", LargeBinary, nullable=False),
+    comment="what the tree over device keys holds of each row (core/device_tree.py)",
+)
+
+device_node = Table(
+    "device_node",
+    metadata,
+    _key("node_id"),
+    Column("children", LargeBinary, nullable=False),
+    comment="nodes of the tree over device keys; node_id is level << 32 | index",
+)
