@@ -13,8 +13,9 @@ from typing import Any
 
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.pins import PinFile
-from cryptosvc.adapters.hsm.transfer_token import TransferToken, Wrapped
+from cryptosvc.adapters.hsm.transfer_token import TransferToken
 from cryptosvc.core.errors import CryptosvcError, Unavailable
+from cryptosvc.core.handover.cargo import Wrapped
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.transfer.mechanism import OaepHash
 

@@ -10,8 +10,8 @@ modules: docs/adr/0012-transfer-wrapping.md.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
@@ -20,8 +20,9 @@ from cryptosvc.adapters.hsm import agreeing, objects, pins, provision, wrapping
 from cryptosvc.adapters.hsm.constants import CKU_SO, CKU_USER, Cka, Ckk, Ckm, Cko, Ckr
 from cryptosvc.adapters.hsm.cryptoki import FALSE, CryptokiError, TemplateItem, require
 from cryptosvc.adapters.hsm.pins import PinSource
-from cryptosvc.adapters.hsm.provision import P256_PARAMETERS, Difference, Provisioner
+from cryptosvc.adapters.hsm.provision import P256_PARAMETERS, Provisioner
 from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed, WrongState
+from cryptosvc.core.handover.cargo import Arrival, Arrived, Wrapped
 from cryptosvc.core.keyclass import Algorithm, Template, Usage, ceiling
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.transfer.mechanism import CLAUSE, OaepHash, Trust
@@ -43,38 +44,6 @@ _HALVES = 2
 """Objects of a pair that is whole: private and public."""
 _ASKED_ALONE = frozenset((Cka.MODULUS_BITS,))
 """Given at generation, kept by some modules only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wrapped:
-    """What an export made.
-
-    Args:
-        carrier: the carrier under the transport key.
-        blobs: key id → the key under the carrier.
-        trust: what the module was measured to hold the keys to.
-
-    """
-
-    carrier: bytes
-    blobs: Mapping[str, bytes]
-    trust: Trust
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A key that arrives: its record as it is to be, and its blob."""
-
-    key: KeyRecord
-    blob: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A key that arrived: what it answered, and how its object differs from what was asked."""
-
-    proof: Proof
-    differences: tuple[Difference, ...]
 
 
 class TransferToken(Provisioner):
@@ -340,7 +309,7 @@ class TransferToken(Provisioner):
                 answer = wrapping.sign_digest(functions, session, handle, digest)
             template = _template_of(key)
             wrong = self._differences(handle, provision.wanted(key.label, key.object_id, template))
-            return Arrived(Proof(key.key_id, challenge, answer), wrong)
+            return Arrived(Proof(key.key_id, challenge, answer), tuple(map(str, wrong)))
 
 
 def _template_of(key: KeyRecord) -> Template:

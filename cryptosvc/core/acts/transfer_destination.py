@@ -162,17 +162,24 @@ def _arrived(turn: Turn, sent: KeyRecord, offered: Offer, plan: Plan) -> KeyReco
         raise steps.refused(f"keys of class {row.name} do not move", "not-transferable", "G2.22G")
     require_classified(sent.asset)
     return replace(
-        sent,
+        placed(sent, offered, plan),
         version=1,
         state=lifecycle.after(None, Event.IMPORT),
         system=turn.statement.system,
         environment=turn.statement.environment,
+        origin=Origin.TRANSFERRED,
+        life=sent.life.passed(Event.IMPORT, turn.at),
+    )
+
+
+def placed(sent: KeyRecord, offered: Offer, plan: Plan) -> KeyRecord:
+    """A key that was sent, where its object is here: module, label and id, and whether it may leave again."""
+    return replace(
+        sent,
         module=ModuleName(offered.module),
         label=str(sent.key_id),
         object_id=object_id(sent.key_id),
-        origin=Origin.TRANSFERRED,
         transferable=plan.may_move_on,
-        life=sent.life.passed(Event.IMPORT, turn.at),
     )
 
 

@@ -1,0 +1,367 @@
+"""Transfer: what a module does for each step, and the statements that this deployment's service signs of it.
+
+A step is a governed act (`flow/govern.py`); where a module has a part in it, a mover here does that part, on the machine
+of the service. Each may be asked for again after it was interrupted:
+
+    offer     a transport key that nobody was told of is destroyed, and made anew
+    export    the carrier went with the process that made it; all is wrapped again, and nothing of it was signed yet
+    import    what is there already is not unwrapped again; each key proves itself again
+    dispose   what is gone is gone
+
+The service signs an offer, a package, a receipt, a notice only once the step is in its log. So a package is signed after
+its keys stopped being usable here, and a receipt after the transport key is destroyed.
+
+Source: Smart Energy Code G2.22F to G2.22I.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from cryptosvc.core import dsse
+from cryptosvc.core.acts.base import Made, text_of
+from cryptosvc.core.acts.keys import object_id
+from cryptosvc.core.acts.transfer_destination import label_of, placed, proof_of
+from cryptosvc.core.canonical import JsonValue, canonical, digest
+from cryptosvc.core.case import Principal, Request
+from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed, Refusal, Unavailable, WrongState
+from cryptosvc.core.handover import checks, notices
+from cryptosvc.core.handover.cargo import Arrival, Arrived, Transport, Wrapped
+from cryptosvc.core.names import ContentForm, Environment, KeyId, ModuleName, RequestId
+from cryptosvc.core.proposal import ProposalRecord, ProposalState
+from cryptosvc.core.registry import KeyRecord, Record
+from cryptosvc.core.statement import Statement
+from cryptosvc.core.transfer import papers
+from cryptosvc.core.transfer.mechanism import OaepHash, Trust
+from cryptosvc.core.transfer.proof import require_proven
+from cryptosvc.core.transfer.record import TransferRecord
+from cryptosvc.core.transfer.states import Step, TransferState
+from cryptosvc.flow.govern import Mover
+from cryptosvc.flow.ports import Clock, Records, Vault
+from cryptosvc.flow.sign import Signed, Signer
+
+CARRIER = "carrier"
+_Records = Mapping[tuple[str, str], Record]
+
+
+class Carriage(Protocol):
+    """Modules, as far as keys move between them. Unavailable: out of reach now; other refusals: known not done."""
+
+    async def transport(self, module: ModuleName, label: str, object_id: bytes) -> Transport:
+        """Make a transport key, in the place of one of this name that is there."""
+
+    async def wrap(self, keys: Sequence[KeyRecord], transport: bytes, oaep_hash: OaepHash) -> Wrapped:
+        """Wrap keys of one module under another system's transport key, in a process of its own."""
+
+    async def receive(
+        self,
+        place: tuple[ModuleName, str, bytes],
+        carrier: bytes,
+        oaep_hash: OaepHash,
+        arrivals: Sequence[Arrival],
+        transfer_id: str,
+    ) -> Sequence[Arrived]:
+        """Unwrap keys with the transport key at a place (module, label, id) and have each prove itself."""
+
+    async def discard(self, module: ModuleName, label: str, object_id: bytes) -> int:
+        """Destroy every object with this label and id; asked again afterwards, how many are left."""
+
+
+class Crate(Protocol):
+    """The blobs of a package, beside its manifest."""
+
+    def put(self, name: str, octets: bytes) -> None:
+        """Keep a blob, in the place of one of this name; it is on disk when this returns."""
+
+    def take(self, name: str) -> bytes:
+        """A blob. Malformed: it is missing."""
+
+
+class Movers:
+    """What the modules do for the steps of transfers."""
+
+    def __init__(self, carriage: Carriage, crate: Crate, vault: Vault, environment: Environment) -> None:
+        self._carriage = carriage
+        self._crate = crate
+        self._vault = vault
+        self._environment = environment
+
+    def by_act(self) -> Mapping[str, Mover]:
+        """Act → its mover, as the governor takes them."""
+        return {
+            "transfer.offer": self.offer,
+            "transfer.export": self.export,
+            "transfer.import": self.receive,
+            "transfer.dispose": self.dispose,
+            "transfer.decline": self.decline,
+        }
+
+    async def offer(self, statement: Statement, _: _Records) -> Made:
+        """Make the transport key."""
+        label = label_of(statement.subject)
+        module = ModuleName(text_of(statement, "module"))
+        made = await self._carriage.transport(module, label, object_id(label))
+        hashes = ",".join(one.value for one in made.oaep_hashes)
+        return _made({**made.facts, "transport": made.public.hex(), "oaep_hashes": hashes})
+
+    async def export(self, statement: Statement, records: _Records) -> Made:
+        """Wrap the keys; the blobs are in the crate before anything says that they were exported."""
+        found = _transfer(statement, records)
+        plan = found.plan
+        if plan is None:
+            raise WrongState("this transfer has no plan", rule="transfer/step", clause="G2.22I")
+        keys = [_key(records, one.key_id) for one in plan.keys]
+        wrapped = await self._carriage.wrap(keys, found.offer.transport, plan.mechanism.oaep_hash)
+        facts = {
+            "trust": wrapped.trust.value,
+            "oaep_hash": plan.mechanism.oaep_hash.value,
+            "carrier": _sha256(wrapped.carrier),
+        }
+        self._crate.put(CARRIER, wrapped.carrier)
+        for name, blob in wrapped.blobs.items():
+            self._crate.put(f"key-{name}", blob)
+            facts[f"blob:{name}"] = _sha256(blob)
+        return _made(facts)
+
+    async def receive(self, statement: Statement, records: _Records) -> Made:
+        """Unwrap the keys, have each prove itself, then destroy the transport key."""
+        found = _transfer(statement, records)
+        envelope = bytes.fromhex(text_of(statement, "package"))
+        source_key = bytes.fromhex(text_of(statement, "source_key"))
+        document = checks.read_statement(envelope, source_key, papers.PACKAGE)
+        package = notices.package_from_document(document)
+        arrivals = [
+            Arrival(placed(one.record, found.offer, package.plan), self._blob(f"key-{one.record.key_id}", one.blob))
+            for one in package.keys
+        ]
+        carrier = self._blob(CARRIER, package.carrier)
+        label = label_of(found.transfer_id)
+        place = (ModuleName(found.offer.module), label, object_id(label))
+        try:
+            arrived = await self._carriage.receive(
+                place, carrier, package.plan.mechanism.oaep_hash, arrivals, found.transfer_id
+            )
+            facts = self._proven(arrivals, arrived, found.transfer_id)
+        except Unavailable:
+            raise
+        except Refusal:
+            # nothing of it stays: half a package is none
+            for one in arrivals:
+                await self._carriage.discard(one.key.module, one.key.label, one.key.object_id)
+            raise
+        facts["transport_left"] = str(await self._carriage.discard(*place))
+        return _made(facts)
+
+    async def dispose(self, statement: Statement, records: _Records) -> Made:
+        """Destroy the source's copies, on every module; where they are to be deactivated no module has a part in it."""
+        found = _transfer(statement, records)
+        plan = found.plan
+        if plan is None or plan.disposition != papers.DESTROY:
+            return _made({"disposition": papers.DEACTIVATE})
+        facts = {"disposition": papers.DESTROY, "objects_left": "0"}
+        for one in plan.keys:
+            gone = dict((await self._vault.destroy(_key(records, one.key_id))).facts)
+            facts[f"destroyed:{one.key_id}"] = gone.get("objects_destroyed", "0")
+            if gone.get("objects_left") != "0":
+                raise Corrupt(
+                    f"a module still has objects of key {one.key_id}",
+                    rule="transfer/not-destroyed",
+                    clause="G2.22I",
+                )
+        return _made(facts)
+
+    async def decline(self, statement: Statement, records: _Records) -> Made:
+        """Destroy the transport key: nothing is opened with it any more."""
+        found = _transfer(statement, records)
+        label = label_of(found.transfer_id)
+        left = await self._carriage.discard(ModuleName(found.offer.module), label, object_id(label))
+        return _made({"transport_left": str(left)})
+
+    def _blob(self, name: str, wanted: str) -> bytes:
+        octets = self._crate.take(name)
+        if _sha256(octets) != wanted:
+            raise Malformed(
+                f"the blob of {name} is not the one that its manifest names; ask for the package again",
+                rule="transfer/blob",
+                clause="G2.22I",
+            )
+        return octets
+
+    def _proven(
+        self, arrivals: Sequence[Arrival], arrived: Sequence[Arrived], transfer_id: str
+    ) -> dict[str, str]:
+        """Verify every proof; in `live` every attribute is as it was asked, in `test` the record says which is not."""
+        facts: dict[str, str] = {}
+        for arrival, one in zip(arrivals, arrived, strict=True):
+            key = arrival.key
+            require_proven(one.proof, transfer_id, key.key_class, key.public_point)
+            facts[f"proof:{key.key_id}"] = f"{one.proof.challenge.hex()}:{one.proof.answer.hex()}"
+            if one.differences and self._environment is Environment.LIVE:
+                raise Forbidden(
+                    f"the module holds key {key.key_id} otherwise than asked: {'; '.join(one.differences)}",
+                    rule="hsm/template",
+                    clause="G2.22G",
+                )
+            if one.differences:
+                facts[f"differs:{key.key_id}"] = "; ".join(one.differences)
+        return facts
+
+
+class Spokesman:
+    """Signs this deployment's statements of a transfer, as the service's own principal, through the corridor."""
+
+    def __init__(
+        self, records: Records, signer: Signer, clock: Clock, service: Principal, service_key: KeyId
+    ) -> None:
+        self._records = records
+        self._signer = signer
+        self._clock = clock
+        self._service = service
+        self._service_key = service_key
+
+    async def say(self, transfer_id: str) -> tuple[str, bytes]:
+        """The statement that follows from where a transfer stands here: its type, and the DSSE envelope.
+
+        Raises:
+            WrongState: nothing is to be said in this state.
+            Malformed: there is no such transfer.
+            CryptosvcError: why it could not be signed.
+
+        """
+        found = await self._records.record("transfer-record", transfer_id)
+        if not isinstance(found, TransferRecord):
+            raise Malformed(f"there is no transfer {transfer_id}", rule="transfer/unknown", clause="G2.22I")
+        document = await self._document(found)
+        request = Request(
+            request_id=RequestId(f"transfer-{found.version}-{self._clock.now().at}"),
+            key_id=self._service_key,
+            form=ContentForm.SERVICE_STATEMENT,
+            payload=canonical(document),
+        )
+        (answer,) = await self._signer.sign(self._service, [request])
+        if not isinstance(answer, Signed):
+            raise answer.error
+        return str(document["type"]), answer.checked.artefact
+
+    async def _document(self, found: TransferRecord) -> dict[str, JsonValue]:
+        match found.state:
+            case TransferState.OFFERED:
+                return papers.offer_document(found.offer)
+            case TransferState.EXPORTED:
+                return notices.package_document(await self._package(found))
+            case TransferState.IMPORTED:
+                return notices.receipt_document(_receipt(found))
+            case TransferState.DECLINED:
+                return notices.not_imported_document(_not_imported(found))
+            case TransferState.DISPOSED:
+                return notices.disposed_document(_disposed(found))
+            case (
+                TransferState.PROPOSED
+                | TransferState.APPROVED
+                | TransferState.RECEIPTED
+                | TransferState.ABORTED
+                | TransferState.ROLLED_BACK
+            ):
+                raise WrongState(
+                    f"a transfer that is {found.state} has nothing to say to the other side",
+                    rule="transfer/step",
+                    clause="G2.22I",
+                )
+
+    async def _package(self, found: TransferRecord) -> notices.Package:
+        plan, facts = found.plan, dict(found.facts)
+        at = found.when(Step.EXPORT)
+        if plan is None or at is None:
+            raise Corrupt("an exported transfer has a plan and a date", rule="transfer/record")
+        keys = []
+        for one in plan.keys:
+            record = await self._records.record("key-record", one.key_id)
+            if not isinstance(record, KeyRecord):
+                raise Corrupt(f"the record of key {one.key_id} is missing", rule="transfer/record")
+            keys.append(notices.PackedKey(record=record, blob=facts[f"blob:{one.key_id}"]))
+        return notices.Package(
+            plan=plan,
+            approval=await self._approval(found.transfer_id),
+            keys=tuple(keys),
+            carrier=facts[CARRIER],
+            trust=Trust(facts["trust"]),
+            exported_at=at,
+        )
+
+    async def _approval(self, transfer_id: str) -> str:
+        """The SMKI PMA's envelope, from the statement that the export was carried out under."""
+        for one in await self._records.of_kind("proposal-record"):
+            if not isinstance(one, ProposalRecord) or one.state is not ProposalState.DONE:
+                continue
+            if (one.statement.act, one.statement.subject) == ("transfer.export", transfer_id):
+                octets = bytes.fromhex(text_of(one.statement, "approval"))
+                dsse.parse(octets)
+                return octets.decode()
+        raise Conflict("the export of this transfer is not in the registry", rule="transfer/record")
+
+
+def package_digest(document: Mapping[str, JsonValue]) -> str:
+    """How a receipt names a package."""
+    return digest(document).hex()
+
+
+def _receipt(found: TransferRecord) -> notices.Receipt:
+    at, plan = found.when(Step.IMPORT), found.plan
+    if at is None or plan is None:
+        raise Corrupt("an imported transfer has a plan and a date", rule="transfer/record")
+    facts = dict(found.facts)
+    return notices.Receipt(
+        transfer_id=found.transfer_id,
+        party=found.offer.party,
+        package=found.package,
+        proofs=tuple(proof_of(facts, one.key_id) for one in plan.keys),
+        imported_at=at,
+    )
+
+
+def _not_imported(found: TransferRecord) -> notices.NotImported:
+    at = found.when(Step.DECLINE)
+    if at is None:
+        raise Corrupt("a declined transfer has a date", rule="transfer/record")
+    return notices.NotImported(
+        transfer_id=found.transfer_id,
+        party=found.offer.party,
+        offer=checks.offer_digest(found.offer),
+        declined_at=at,
+    )
+
+
+def _disposed(found: TransferRecord) -> notices.Disposed:
+    at, plan = found.when(Step.DISPOSE), found.plan
+    if at is None or plan is None:
+        raise Corrupt("a transfer that is disposed has a plan and a date", rule="transfer/record")
+    return notices.Disposed(
+        transfer_id=found.transfer_id,
+        party=plan.source,
+        package=found.package,
+        disposition=plan.disposition,
+        keys=tuple(one.key_id for one in plan.keys),
+        disposed_at=at,
+    )
+
+
+def _transfer(statement: Statement, records: _Records) -> TransferRecord:
+    found = records.get(("transfer-record", statement.subject))
+    if not isinstance(found, TransferRecord):
+        raise Malformed(f"there is no transfer {statement.subject}", rule="transfer/unknown", clause="G2.22I")
+    return found
+
+
+def _key(records: _Records, key_id: str) -> KeyRecord:
+    found = records.get(("key-record", key_id))
+    if not isinstance(found, KeyRecord):
+        raise Malformed(f"there is no key {key_id}", rule="transfer/key", clause="G2.22I")
+    return found
+
+
+def _made(facts: Mapping[str, str]) -> Made:
+    return Made(b"", tuple(sorted(facts.items())))
+
+
+def _sha256(octets: bytes) -> str:
+    return hashlib.sha256(octets).hexdigest()
