@@ -25,7 +25,7 @@ from typing import Self
 
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.documents import number, octets, text
-from cryptosvc.core.errors import Malformed
+from cryptosvc.core.errors import Malformed, WrongState
 from cryptosvc.core.keyclass import KEY_CLASSES, KeyClass
 from cryptosvc.core.names import Environment, Eui64, KeyId, SystemName
 from cryptosvc.core.registry import KeyRecord, KeyState, Origin
@@ -263,6 +263,22 @@ def sealed_record(row: DeviceKey, key_id: KeyId, wrapping: KeyRecord, binding: K
         wrapping=wrapping,
         binding=binding,
     )
+
+
+_OPENS = frozenset({KeyState.ACTIVE, KeyState.DEACTIVATED})
+"""SP 800-57 Part 1, 7.4: a key that is no longer to protect anything may still undo what it protected."""
+
+
+def require_opens(key: SealedKeyRecord) -> None:
+    """Require that the storage keys of a device key may be used to open it; WrongState where one may not."""
+    for one in (key.wrapping, key.binding):
+        if one.state not in _OPENS:
+            raise WrongState(
+                f"the storage key {one.key_id} is {one.state}, so the device keys under it cannot be used",
+                rule="device-key/epoch-state",
+                clause="G5.13(b)",
+                field="key_id",
+            )
 
 
 def class_of_kind(kind: str) -> KeyClass:

@@ -49,6 +49,7 @@ class ModuleConfig:
         environment: test or live.
         init_args: pReserved of C_Initialize, for libraries that take one (NSS); empty otherwise.
         call_seconds: a call that takes longer is given up; its outcome is unknown.
+        open_device_keys: device keys that are objects at a time, at most, in one process.
 
     """
 
@@ -66,6 +67,7 @@ class ModuleConfig:
     environment: Environment
     init_args: str = ""
     call_seconds: float = 10.0
+    open_device_keys: int = 4096
 
     def facts(self) -> ModuleFacts:
         """What policy sees of the module once it was found to be what this says."""

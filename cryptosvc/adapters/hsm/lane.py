@@ -13,8 +13,10 @@ from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.constants import Ckr
 from cryptosvc.adapters.hsm.cryptoki import CryptokiError
 from cryptosvc.adapters.hsm.library import Library
+from cryptosvc.adapters.hsm.opened_keys import OpenedKeys
 from cryptosvc.adapters.hsm.token import OpenToken, open_session
 from cryptosvc.adapters.hsm.work import Work
+from cryptosvc.core.device_keys import SealedKeyRecord
 from cryptosvc.core.errors import Busy, CryptosvcError, Internal, Unavailable
 from cryptosvc.core.registry import KeyRecord
 
@@ -55,6 +57,9 @@ class Lane:
         self._session = 0
         self._session_argument = ctypes.c_ulong()  # converted once, not for every call
         self._handles: dict[str, tuple[KeyRecord, int]] = {}
+        self._opened_keys = OpenedKeys(
+            self._functions, max(1, pool.config.open_device_keys // pool.config.sessions)
+        )
         self._derivation: Derivation | None = None
         self._derivers: set[int] = set()
         self._result = ctypes.create_string_buffer(_LONGEST_RESULT)
@@ -171,6 +176,8 @@ class Lane:
 
     def _find(self, key: KeyRecord) -> int:
         """Handle of a record's object, from the cache where label, id and point are those it was found for."""
+        if isinstance(key, SealedKeyRecord):
+            return self._opened_keys.handle(key)
         known = self._handles.get(key.key_id)
         wanted = objects.Locator.of(key)
         if known is not None and objects.Locator.of(known[0]) == wanted:
@@ -184,17 +191,21 @@ class Lane:
         """Handles are of one session and of objects as they lay there."""
         self._handles.clear()
         self._derivers.clear()
+        self._opened_keys.forget()
 
     def _open(self, token: OpenToken) -> None:
+        self._opened_keys.gone()
         self._forget()
         self._derivation = None
         self._token, self._session = token, 0
         self._session = open_session(self._functions, token.slot)
         self._session_argument.value = self._session
+        self._opened_keys.begin(self._session, token.mechanisms)
 
     def _close(self) -> None:
         """Close the session, where the library is still the one it was opened in. `started` is set by the caller."""
         session, self._session = self._session, 0
+        self._opened_keys.gone()
         self._forget()
         if session and self._token is not None and self._token.generation == self.pool.library.live:
             self._functions.C_CloseSession(session)
