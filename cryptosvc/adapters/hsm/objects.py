@@ -14,7 +14,7 @@ _POINT_PREFIX = b"\x04\x41"
 """DER OCTET STRING of 65 octets, in which CKA_EC_POINT holds the uncompressed point."""
 _MOST_OBJECTS = 100_000
 _WITHOUT_POINT = {
-    Algorithm.EC_P256: (Cko.PRIVATE_KEY, Ckk.EC),
+    Algorithm.EC_P256: (Cko.SECRET_KEY, Ckk.GENERIC_SECRET),  # it has no object yet
     Algorithm.HMAC_SHA256: (Cko.SECRET_KEY, Ckk.GENERIC_SECRET),
     Algorithm.AES_256: (Cko.SECRET_KEY, Ckk.AES),
     Algorithm.RSA_3072: (Cko.PRIVATE_KEY, Ckk.RSA),
