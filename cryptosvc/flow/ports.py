@@ -16,6 +16,7 @@ from cryptosvc.core.device_records import DeviceStoreRecord, DeviceWorkRecord
 from cryptosvc.core.errors import Refusal
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import Eui64, KeyId, ModuleName, SystemName, UnixNanoseconds
+from cryptosvc.core.query import Cursor, Query
 from cryptosvc.core.record import INIT, Because, Claim, Failed, Observed, Produced, Receipt, Refused
 from cryptosvc.core.registry import CallerRecord, KeyRecord, Record
 
@@ -98,6 +99,22 @@ class StoredEntry:
 
 
 @dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of an answer.
+
+    Args:
+        entries: in the order of the answer.
+        cursor: where to go on; None where this was the last.
+        size: how many entries the log had when the answer began; the answer is over those.
+
+    """
+
+    entries: tuple[StoredEntry, ...]
+    cursor: Cursor | None
+    size: int
+
+
 class TreeHead:
     """Size and root of the log at one commit, authenticated by the module-held key.
 
@@ -283,6 +300,26 @@ class DeviceKeys(Protocol):
     """Device keys in the store, wrapped; each row verified against the log before it is believed.
 
     A key that is found goes into a case like any key record, and a claim rests on the generation it was read at: what
+class Search(Protocol):
+    """Finds entries of the log by what they say (ADR 0014)."""
+
+    async def page(self, query: Query, cursor: Cursor | None, at_most: int) -> Page:
+        """Find the next entries of an answer, each proven to be in the log and to commit to what is beside it.
+
+        A page may hold fewer than `at_most`, or none, and still not be the last: what one page looks at is bounded.
+
+        Args:
+            query: what to find.
+            cursor: of the page before; None begins an answer over the log as it is now.
+            at_most: entries, at least 1.
+
+        Raises:
+            Malformed: the cursor is of a longer log.
+            Unavailable, Corrupt: as `Ledger.entry`.
+
+        """
+
+
     changed the store meanwhile makes the claim Stale, so no worker uses a key after its removal was committed.
     """
 

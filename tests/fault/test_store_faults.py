@@ -221,7 +221,7 @@ async def test_a_store_without_tables_or_genesis_says_what_to_do(tmp_path: Path)
     with pytest.raises(Unavailable, match="cryptosvc init") as caught:
         await open_stand(url, tmp_path)
     assert caught.value.rule == "store/schema"
-    assert missing_migrations(url) == ["0001", "0002", "0003"]
+    assert missing_migrations(url) == ["0001", "0002", "0003", "0004"]
     migrate(url)
     migrate(url)
     assert missing_migrations(url) == []

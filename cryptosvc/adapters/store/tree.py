@@ -39,7 +39,7 @@ class StoredTree:
         """Hash of a complete subtree (`core/merkle.py`)."""
         level, rest = divmod(height, TILE_BITS)
         first = index << rest
-        tile = self._tile(level + 1, first >> TILE_BITS)
+        tile = self.tile(level + 1, first >> TILE_BITS)
         start = first & (TILE - 1)
         hashes = tile[start : start + (1 << rest)]
         if len(hashes) != 1 << rest:
@@ -50,7 +50,8 @@ class StoredTree:
         """Use these hashes instead of the stored ones, to check the entries they were computed from."""
         self._tiles[(level, index)] = hashes
 
-    def _tile(self, level: int, index: int) -> list[bytes]:
+    def tile(self, level: int, index: int) -> list[bytes]:
+        """Hashes of a tile, as many as there are."""
         found = self._tiles.get((level, index))
         if found is None:
             stored = self._session.tile(level, index)
@@ -66,7 +67,7 @@ class StoredTree:
         complete = min(TILE, (newest >> (TILE_BITS * (level - 1))) - start)
         roots = self._session.tile_roots(level - 1, start, start + TILE)
         return [
-            roots[number] if number in roots else root_of(self._tile(level - 1, number))
+            roots[number] if number in roots else root_of(self.tile(level - 1, number))
             for number in range(start, start + max(complete, 0))
         ]
 
@@ -133,6 +134,18 @@ def verify_tile(session: Session, head: Head, index: int) -> list[bytes]:
     tree = StoredTree(session)
     tree.put(1, index, hashes)
     _require(hashes[0], start, head, tree)
+    return hashes
+
+
+def proven_hashes(head: Head, index: int, tree: StoredTree) -> list[bytes]:
+    """Leaf hashes of level 1 tile `index` as stored, each proven to be in the log of this head.
+
+    As in `verify_tile` one audit path is enough: it is made from all the others. Corrupt as `verified_leaf`.
+    """
+    hashes = tree.tile(1, index)
+    if not hashes:
+        raise _missing(index << TILE_BITS)
+    _require(hashes[0], index << TILE_BITS, head, tree)
     return hashes
 
 

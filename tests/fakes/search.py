@@ -1,0 +1,39 @@
+"""Search over the fake ledger: every entry looked at, in order."""
+
+from dataclasses import dataclass
+
+import orjson
+
+from cryptosvc.core.errors import Malformed
+from cryptosvc.core.evidence import values_beside
+from cryptosvc.core.query import Cursor, Query
+from cryptosvc.core.said import moment, said
+from cryptosvc.flow.ports import Page, StoredEntry
+from tests.fakes.ledger import FakeLedger
+
+
+@dataclass
+class FakeSearch:
+    """Finds by reading everything."""
+
+    ledger: FakeLedger
+
+    async def page(self, query: Query, cursor: Cursor | None, at_most: int) -> Page:
+        size = len(self.ledger.leaves)
+        cursor = cursor or Cursor.first(query, size)
+        if cursor.size > size:
+            raise Malformed("this cursor is of a log longer than this one", rule="query/cursor")
+        forwards = query.oldest_first
+        every = range(cursor.at, cursor.size) if forwards else range(cursor.at - 1, -1, -1)
+        found: list[StoredEntry] = []
+        at = cursor.at
+        for index in every:
+            leaf = self.ledger.leaves[index]
+            entry = orjson.loads(leaf.entry)
+            if query.answered_by(said(entry, values_beside(index, entry, leaf.withheld)), moment(entry)):
+                found.append(StoredEntry(index, leaf.entry, leaf.withheld))
+            at = index + 1 if forwards else index
+            if len(found) == at_most:
+                break
+        after = Cursor(cursor.digest, cursor.size, at)
+        return Page(tuple(found), None if after.done(oldest_first=forwards) else after, cursor.size)
