@@ -65,7 +65,7 @@ class Scene:
         attributes: key id → differences of its object from its class's template, a sentence each.
         modules: every module record, by name.
         identities: configured module → what it reports.
-        proposals: every proposal.
+        proposals: those that are not over.
         own: (module, label) of objects that belong to the service itself: owner marks and the head's key.
 
     """

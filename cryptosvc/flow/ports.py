@@ -16,6 +16,7 @@ from cryptosvc.core.device_records import DeviceStoreRecord, DeviceWorkRecord
 from cryptosvc.core.errors import Refusal
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import Eui64, KeyId, ModuleName, SystemName, UnixNanoseconds
+from cryptosvc.core.proposal import ProposalRecord
 from cryptosvc.core.query import Cursor, Query
 from cryptosvc.core.record import INIT, Because, Claim, Failed, Observed, Produced, Receipt, Refused
 from cryptosvc.core.registry import CallerRecord, KeyRecord, Record
@@ -191,6 +192,9 @@ class Records(Protocol):
 
     async def of_kind(self, kind: str) -> Sequence[Record]:
         """Every record of a kind, sorted by id. Corrupt: one is not what the log proves."""
+
+    async def standing_proposals(self) -> Sequence[ProposalRecord]:
+        """Every proposal that is open or being carried out, sorted by id. Corrupt: one is not what the log proves."""
 
     async def changed_after(self, leaf_index: int, at_most: int) -> Sequence[tuple[Record, int]]:
         """Records whose newest version is in a leaf after this one, and that leaf, in the order of the log.

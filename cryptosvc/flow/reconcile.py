@@ -89,12 +89,8 @@ class Reconciler:
 
     async def finish(self) -> list[Ending]:
         """End every act that was begun and left: done where the module has done it, failed where it has not."""
-        found = await self._records.of_kind("proposal-record")
-        return [
-            await self._end(one)
-            for one in found
-            if isinstance(one, ProposalRecord) and one.state is ProposalState.EXECUTING
-        ]
+        found = await self._records.standing_proposals()
+        return [await self._end(one) for one in found if one.state is ProposalState.EXECUTING]
 
     async def _end(self, found: ProposalRecord) -> Ending:
         """What is decided rests on every record that was read: it stands if none of the registry moved."""
@@ -238,11 +234,7 @@ class Reconciler:
             attributes=attributes,
             modules=modules,
             identities={str(module): await self._vault.identity(module) for module in self._modules},
-            proposals=[
-                one
-                for one in await self._records.of_kind("proposal-record")
-                if isinstance(one, ProposalRecord)
-            ],
+            proposals=await self._records.standing_proposals(),
             own=self._own,
         )
 

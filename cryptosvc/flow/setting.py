@@ -12,7 +12,7 @@ from cryptosvc.core.case import Principal
 from cryptosvc.core.custodian import CustodianRecord, CustodianState
 from cryptosvc.core.errors import Busy, Forbidden, Refusal
 from cryptosvc.core.names import Operation
-from cryptosvc.core.proposal import ProposalRecord, ProposalState
+from cryptosvc.core.proposal import ProposalState
 from cryptosvc.core.quorum import Governance, Scene
 from cryptosvc.core.record import Observed, Refused
 from cryptosvc.core.statement import Statement
@@ -103,8 +103,8 @@ def _require_may_govern(principal: Principal) -> None:
 
 async def require_room(records: Records, statement: Statement) -> None:
     """Raise Busy where too many proposals are open, of this proposer or of all: they are read whole and often."""
-    found = await records.of_kind("proposal-record")
-    standing = [one for one in found if isinstance(one, ProposalRecord) and one.state is ProposalState.OPEN]
+    found = await records.standing_proposals()
+    standing = [one for one in found if one.state is ProposalState.OPEN]
     mine = [one for one in standing if one.statement.proposed_by == statement.proposed_by]
     if len(mine) >= OPEN_OF_ONE or len(standing) >= OPEN_AT_ONCE:
         raise Busy(

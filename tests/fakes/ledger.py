@@ -19,6 +19,7 @@ from cryptosvc.core.founding import genesis_leaf
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.merkle import consistency_proof, inclusion_proof, leaf_hash, root_of
 from cryptosvc.core.names import KeyId, SystemName, UnixNanoseconds
+from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.record import (
     INIT,
     Because,
@@ -263,6 +264,11 @@ class FakeKeys:
     async def of_kind(self, kind: str) -> Sequence[Record]:
         """Every record of a kind, sorted by id."""
         return [one for name, one in sorted(self.ledger.records.items()) if name[0] == kind]
+
+    async def standing_proposals(self) -> Sequence[ProposalRecord]:
+        """Proposals that are not over."""
+        found = [one for _, one in sorted(self.ledger.records.items()) if isinstance(one, ProposalRecord)]
+        return [one for one in found if one.state in (ProposalState.OPEN, ProposalState.EXECUTING)]
 
     async def changed_after(self, leaf_index: int, at_most: int) -> Sequence[tuple[Record, int]]:
         """Records by the leaf of their newest version."""

@@ -65,7 +65,9 @@ def row_of(record: Record, leaf_index: int) -> RecordRow:
 
 
 def commitment(row: RecordRow) -> Commitment:
-    """What the registry tree holds of a row."""
+    """What the registry tree holds of a row; Corrupt where a column has another type, which SQLite lets anybody store."""
+    if {type(row.document), type(row.version), type(row.leaf_index)} != {bytes, int}:
+        raise _edited(row.record_id)
     return Commitment(
         row.kind, row.record_id, row.version, hashlib.sha256(row.document).digest(), row.leaf_index
     )
@@ -91,6 +93,14 @@ def rolled_back(wanted: str) -> Corrupt:
     )
 
 
+def edited_registry() -> Corrupt:
+    """Some record of the registry, or a node above it, is not what the head vouches for."""
+    return Corrupt(
+        "the registry's records are not those the log's head vouches for: the database was edited",
+        rule="registry/record-rolled-back",
+    )
+
+
 def _as_logged(session: Session, head: Head, kind: str, wanted: str, row: RecordRow) -> Record:
     if (row.kind, row.record_id) != (kind, wanted):
         raise _edited(wanted)
@@ -110,10 +120,7 @@ def _as_logged(session: Session, head: Head, kind: str, wanted: str, row: Record
 def _all_rows(session: Session, head: Head) -> Sequence[RecordRow]:
     rows = session.records()
     if root_of([commitment(row) for row in rows]) != head.registry_root:
-        raise Corrupt(
-            "the registry's records are not those the log's head vouches for: the database was edited",
-            rule="registry/record-rolled-back",
-        )
+        raise edited_registry()
     return rows
 
 

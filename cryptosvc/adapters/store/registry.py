@@ -13,11 +13,14 @@ from cryptosvc.adapters.store import records
 from cryptosvc.adapters.store.appending import Extension, Registry
 from cryptosvc.adapters.store.heads import Head
 from cryptosvc.adapters.store.ledger import Ledger
+from cryptosvc.adapters.store.remembered import FEW, RegistryMemory
 from cryptosvc.adapters.store.session import Session
 from cryptosvc.core.errors import Conflict, Corrupt, Forbidden
 from cryptosvc.core.evidence import RecordBeside
+from cryptosvc.core.keyclass import AUTHORITY_CLASSES
 from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.names import Environment, KeyId, SystemName
+from cryptosvc.core.proposal import ProposalRecord
 from cryptosvc.core.record import INIT, Because, Receipt
 from cryptosvc.core.registry import CallerRecord, KeyRecord, Record, record_document, record_id, record_kind
 from cryptosvc.core.registry_tree import bucket_hash, path, root_above, with_bucket
@@ -44,6 +47,7 @@ class StoredRegistry:
         self._keys: dict[KeyId, KeyRecord | None] = {}
         self._callers: dict[bytes, CallerRecord | None] = {}
         self._of_classes: dict[frozenset[str], KeyView] = {}
+        self._memory = RegistryMemory()
 
     async def keys(self, key_ids: Collection[KeyId]) -> KeyView:
         """See `flow/ports.py`."""
@@ -70,7 +74,11 @@ class StoredRegistry:
         if view is None or view.generation < self._generation:
 
             def look(session: Session, head: Head) -> KeyView:
-                every = (one for _, one in records.verified_all(session, head) if isinstance(one, KeyRecord))
+                if key_classes <= AUTHORITY_CLASSES:
+                    every = self._memory.authorities(session, head)
+                else:
+                    found = records.verified_of_kind(session, head, "key-record")
+                    every = [one for one in found if isinstance(one, KeyRecord)]
                 return KeyView(
                     head.generation, {one.key_id: one for one in every if one.key_class in key_classes}
                 )
@@ -125,9 +133,15 @@ class StoredRegistry:
         """See `flow/ports.py`."""
 
         def look(session: Session, head: Head) -> list[Record]:
+            if kind in FEW:
+                return self._memory.of_kind(session, head, kind)
             return records.verified_of_kind(session, head, kind)
 
         return sorted(await self._ledger.read(look), key=record_id)
+
+    async def standing_proposals(self) -> Sequence[ProposalRecord]:
+        """See `flow/ports.py`."""
+        return sorted(await self._ledger.read(self._memory.standing_proposals), key=record_id)
 
     async def changed_after(self, leaf_index: int, at_most: int) -> Sequence[tuple[Record, int]]:
         """See `flow/ports.py`."""

@@ -158,6 +158,16 @@ class Session(ABC):
         """Every record there is, by kind and id."""
         return _records(self.rows(f"SELECT {_RECORD} FROM record ORDER BY kind, record_id"))  # noqa: S608  # a constant
 
+    def records_of_kind(self, kind: str) -> list[RecordRow]:
+        """Every record of a kind, by id."""
+        return _records(self.rows(f"SELECT {_RECORD} FROM record WHERE kind = ? ORDER BY record_id", kind))  # noqa: S608  # a constant
+
+    def records_between(self, first: int, last: int) -> list[RecordRow]:
+        """Every record of these buckets of the registry tree and those between."""
+        return _records(
+            self.rows(f"SELECT {_RECORD} FROM record WHERE bucket >= ? AND bucket <= ?", first, last)  # noqa: S608  # a constant
+        )
+
     def records_after(self, leaf_index: int, limit: int) -> list[RecordRow]:
         """Records whose newest leaf comes after this one, in the order of their leaves."""
         return _records(
