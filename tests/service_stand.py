@@ -46,14 +46,15 @@ from cryptosvc.core.names import (
     SystemName,
     UnixNanoseconds,
 )
-from cryptosvc.core.record import Claim, Observed, Receipt, Refused
+from cryptosvc.core.record import Claim, Observed, Receipt, Refused, Scope
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyRecord, KeyState, Origin
 from cryptosvc.flow.admit import Admission
 from cryptosvc.flow.audit import Auditor
 from cryptosvc.flow.explain import Explained, Explainer
 from cryptosvc.flow.keys import KeyReader
 from cryptosvc.flow.observe import Observer
-from cryptosvc.flow.ports import Instant, Keys, KeyView, Ledger, StoredEntry
+from cryptosvc.flow.ports import Instant, Keys, KeyView, Ledger, Search, StoredEntry
+from cryptosvc.flow.query import Inquirer
 from cryptosvc.flow.sign import NotSigned, Signed, Signer
 from cryptosvc.service.application import Application
 from cryptosvc.service.health import Check
@@ -61,10 +62,13 @@ from cryptosvc.service.limits import Limits
 from cryptosvc.service.metrics import Metrics
 from cryptosvc.service.server import Endpoint, Server
 from tests import govern_stand
+from tests.fakes.ledger import FakeLedger
+from tests.fakes.search import FakeSearch
 from tests.pki import Authority, Identity
 
 ORIGIN = "stand.example/log"
 SYSTEM = SystemName("dcc-data")
+SCOPE = Scope(system=SYSTEM, environment="test", worker="w0", software="stand")
 MODULE = ModuleFacts(
     name=ModuleName("stand"), standard="", level=0, certificate="", country="GB", worker_country="GB"
 )
@@ -316,6 +320,7 @@ async def stand(
     *,
     read_handshakes: bool = False,
     governed: govern_stand.Stand | None = None,
+    search: Search | None = None,
 ) -> AsyncIterator[Stand]:
     """Start a service on a free port; it is stopped at the end. `governed` is what it governs, on fakes of its own."""
     governing = governed or govern_stand.Stand()
@@ -332,6 +337,7 @@ async def stand(
         explainer=cast("Explainer", StandExplainer(ledger, key)),
         key_reader=KeyReader(as_keys, as_ledger, clock),
         auditor=Auditor(as_ledger, clock),
+        inquirer=Inquirer(search or FakeSearch(FakeLedger("stand", SCOPE, clock)), as_ledger, clock),
         observer=Observer(as_ledger, clock),
         governor=governing.governor,
         registers=governing.registers,

@@ -153,6 +153,22 @@ class AsyncClient:
         question = audit_pb2.ProveConsistencyRequest(first_size=first_size, second_size=second_size)
         return await self.call(messages.PROVE_CONSISTENCY, question)
 
+    async def query(
+        self, question: audit_pb2.QueryRequest, *, seconds: float | None = None
+    ) -> AsyncIterator[audit_pb2.QueryPage]:
+        """Query the log; as in `Client`."""
+        with self._pool.pick() as channel:
+            call = channel.unary_stream(messages.QUERY.path, None, audit_pb2.QueryPage.FromString)(
+                question.SerializeToString(), timeout=seconds
+            )
+            try:
+                async for page in call:
+                    yield page
+            except grpc.aio.AioRpcError as error:
+                raise from_call(error) from None
+            finally:
+                call.cancel()
+
     async def call(self, method: Method[_Q, _A], question: _Q) -> _A:
         """Make one unary call; raises CallError. What was not done is asked again, as `retries` says."""
         loop = asyncio.get_running_loop()

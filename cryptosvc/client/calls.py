@@ -171,6 +171,29 @@ class Client:
         question = audit_pb2.ProveConsistencyRequest(first_size=first_size, second_size=second_size)
         return self.call(messages.PROVE_CONSISTENCY, question)
 
+    def query(
+        self, question: audit_pb2.QueryRequest, *, seconds: float | None = None
+    ) -> Iterator[audit_pb2.QueryPage]:
+        """Query the log; pages as they come. Make the question with `messages.query`.
+
+        Where a stream breaks off, ask again with the cursor of the last page.
+
+        Args:
+            question: what to find.
+            seconds: time for the whole stream; None for no end.
+
+        """
+        with self._pool.pick() as channel:
+            call = channel.unary_stream(messages.QUERY.path, None, audit_pb2.QueryPage.FromString)(
+                question.SerializeToString(), timeout=seconds
+            )
+            try:
+                yield from call
+            except grpc.RpcError as error:
+                raise from_call(error) from None
+            finally:
+                call.cancel()  # type: ignore[no-untyped-call]  # untyped in the library
+
     def call(self, method: Method[_Q, _A], question: _Q) -> _A:
         """Make one unary call; raises CallError. What was not done is asked again, as `retries` says."""
         octets = question.SerializeToString()

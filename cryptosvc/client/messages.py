@@ -1,7 +1,7 @@
 """Requests made and answers read, the same for blocking and asyncio callers."""
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
@@ -55,6 +55,31 @@ PROVE_CONSISTENCY = Method(
     audit_pb2.ProveConsistencyRequest,
     audit_pb2.ConsistencyProof,
 )
+QUERY = Method("/cryptosvc.v1.AuditService/Query", audit_pb2.QueryRequest, audit_pb2.QueryPage)
+
+
+def query(
+    conditions: Mapping[str, Sequence[str]],
+    *,
+    start: int = 0,
+    stop: int = 0,
+    oldest_first: bool = False,
+    page_size: int = 0,
+    most_entries: int = 0,
+    cursor: str = "",
+) -> audit_pb2.QueryRequest:
+    """Make a query: fields with the values any of which will do, times in nanoseconds, 0 for no bound."""
+    return audit_pb2.QueryRequest(
+        conditions=[
+            audit_pb2.QueryCondition(field=name, values=values) for name, values in conditions.items()
+        ],
+        start=start,
+        stop=stop,
+        oldest_first=oldest_first,
+        page_size=page_size,
+        most_entries=most_entries,
+        cursor=cursor,
+    )
 
 
 def request(

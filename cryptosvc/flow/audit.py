@@ -16,7 +16,9 @@ from cryptosvc.core.evidence import values_beside
 from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.names import Operation
 from cryptosvc.core.record import Observed, Refused
+from cryptosvc.core.said import said
 from cryptosvc.flow.ports import Clock, Ledger, StoredEntry
+from cryptosvc.flow.query import visible
 
 _Answer = TypeVar("_Answer")
 
@@ -80,9 +82,16 @@ class Auditor:
 
     async def _entry_for(self, principal: Principal, leaf_index: int) -> StoredEntry:
         stored, values = await self._told(leaf_index)
-        if not (principal.caller.auditor or values.get("principal") == principal.caller.caller_id):
+        own = values.get("principal") == principal.caller.caller_id
+        if not (own or principal.caller.auditor):
             raise Forbidden(
                 "only an auditor may read entries of other callers", rule="audit/not-auditor", clause="G2.26"
+            )
+        if not (own or visible(principal.caller, said(orjson.loads(stored.entry), values))):
+            raise Forbidden(
+                "this entry is of no User this auditor is registered for",
+                rule="audit/other-user",
+                clause="G5.28",
             )
         return stored
 

@@ -100,22 +100,24 @@ class StoredEntry:
 
 
 @dataclass(frozen=True, slots=True)
-@dataclass(frozen=True, slots=True)
 class Page:
     """A part of an answer.
 
     Args:
         entries: in the order of the answer.
         cursor: where to go on; None where this was the last.
+        digest: of the query that was answered, for cursors in between.
         size: how many entries the log had when the answer began; the answer is over those.
 
     """
 
     entries: tuple[StoredEntry, ...]
     cursor: Cursor | None
+    digest: str
     size: int
 
 
+@dataclass(frozen=True, slots=True)
 class TreeHead:
     """Size and root of the log at one commit, authenticated by the module-held key.
 
@@ -300,10 +302,6 @@ class Ledger(Protocol):
         """Store a signed checkpoint; Conflict where a larger one is there."""
 
 
-class DeviceKeys(Protocol):
-    """Device keys in the store, wrapped; each row verified against the log before it is believed.
-
-    A key that is found goes into a case like any key record, and a claim rests on the generation it was read at: what
 class Search(Protocol):
     """Finds entries of the log by what they say (ADR 0014)."""
 
@@ -324,6 +322,10 @@ class Search(Protocol):
         """
 
 
+class DeviceKeys(Protocol):
+    """Device keys in the store, wrapped; each row verified against the log before it is believed.
+
+    A key that is found goes into a case like any key record, and a claim rests on the generation it was read at: what
     changed the store meanwhile makes the claim Stale, so no worker uses a key after its removal was committed.
     """
 

@@ -67,7 +67,8 @@ async def recorded(
     """Answer a caller who has the grant, with a record of it; a refusal is recorded and raised. Auditors may read."""
     instant = clock.now()
     try:
-        if not (reading and principal.caller.auditor):
+        # the auditor of some Users sees their entries, and registers hold what is everyone's
+        if not (reading and principal.caller.auditor and not principal.caller.user_ids):
             _require_may_govern(principal)
         answer = await work()
     except Refusal as refusal:

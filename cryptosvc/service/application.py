@@ -8,6 +8,7 @@ from cryptosvc.flow.explain import Explainer
 from cryptosvc.flow.govern import Governor
 from cryptosvc.flow.keys import KeyReader
 from cryptosvc.flow.observe import Observer
+from cryptosvc.flow.query import Inquirer
 from cryptosvc.flow.registers import Registers
 from cryptosvc.flow.sign import Signer
 
@@ -21,6 +22,7 @@ class Application:
     explainer: Explainer
     key_reader: KeyReader
     auditor: Auditor
+    inquirer: Inquirer
     observer: Observer
     governor: Governor
     registers: Registers

@@ -27,6 +27,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Unary = Callable[[Principal, bytes, Context], Awaitable[bytes]]
 Stream = Callable[[Principal, Context], Awaitable[None]]
+Answering = Callable[[Principal, bytes, Context], Awaitable[None]]
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -95,6 +96,19 @@ class Desk:
             self.metrics.call(method, "OK", time.perf_counter() - started)
 
         return grpc.stream_stream_rpc_method_handler(handle)
+
+    def answering(self, method: str, operation: Operation, step: Answering) -> Handler:
+        """Make a handler of a step that takes one message and writes frames itself."""
+
+        async def handle(payload: bytes, context: Context) -> None:
+            started = time.perf_counter()
+            try:
+                await step(await self.identify(context, operation), payload, context)
+            except Exception as error:  # noqa: BLE001 - the one map to statuses
+                await self._abort(method, error, context, started)
+            self.metrics.call(method, "OK", time.perf_counter() - started)
+
+        return grpc.unary_stream_rpc_method_handler(handle)
 
     def identify(self, context: Context, operation: Operation) -> Awaitable[Principal]:
         """Find out who calls, as the registry has it now; raises as `Admission.admit`."""

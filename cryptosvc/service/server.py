@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cryptosvc.pb.v1 import audit_pb2, crypto_pb2, governance_pb2, keys_pb2
-from cryptosvc.service import crypto, governance, reading
+from cryptosvc.service import crypto, governance, querying, reading
 from cryptosvc.service.application import Application
 from cryptosvc.service.handlers import Desk
 from cryptosvc.service.handshakes import ErrorTap
@@ -99,7 +99,8 @@ class Server:
                     reading.KEY_SERVICE, reading.KeyHandlers(desk).methods()
                 ),
                 grpc.method_handlers_generic_handler(
-                    reading.AUDIT_SERVICE, reading.AuditHandlers(desk).methods()
+                    reading.AUDIT_SERVICE,
+                    reading.AuditHandlers(desk).methods() | querying.QueryHandlers(desk).methods(),
                 ),
                 grpc.method_handlers_generic_handler(
                     governance.SERVICE, governance.GovernanceHandlers(desk, self._gate).methods()

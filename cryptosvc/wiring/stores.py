@@ -1,5 +1,6 @@
 """The store as every process opens it: ledger and registry over one database, the head under the module-held key."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.store.anchor import Anchor
 from cryptosvc.adapters.store.engine import missing_migrations, open_store
+from cryptosvc.adapters.store.indexer import Indexer, index_store
 from cryptosvc.adapters.store.lead import PostgresLead
 from cryptosvc.adapters.store.ledger import Ledger
 from cryptosvc.adapters.store.registry import StoredRegistry
+from cryptosvc.adapters.store.search import Searcher
 from cryptosvc.config.settings import Settings
 from cryptosvc.core.errors import Corrupt, Forbidden, Unavailable
 from cryptosvc.core.founding import Founding
@@ -28,6 +31,7 @@ class Opened:
 
     ledger: Ledger
     registry: StoredRegistry
+    search: Searcher
 
 
 @asynccontextmanager
@@ -73,7 +77,12 @@ async def opened(
                     error.message, rule="deployment/other-system", clause="G2.20", field="deployment.system"
                 ) from None
             raise
-        yield Opened(ledger, StoredRegistry(ledger))
+        url = settings.store.url
+        searcher = Searcher(open_store(url), index_store(url), ledger.keeper)
+        try:
+            yield Opened(ledger, StoredRegistry(ledger), searcher)
+        finally:
+            await asyncio.to_thread(searcher.close)
     finally:
         await ledger.close()
 
@@ -90,9 +99,24 @@ def require_tables(settings: Settings) -> None:
 
 def checkpoint_lead(settings: Settings) -> Lead:
     """Who signs checkpoints: one worker of a host, and one host of those that share a PostgreSQL store."""
-    host = HostLead(lock_folder(settings) / "checkpoint.lock")
+    return _lead(settings, "checkpoint")
+
+
+def index_lead(settings: Settings) -> Lead:
+    """Who fills the query index, likewise."""
+    return _lead(settings, "query-index")
+
+
+def indexer(settings: Settings) -> Indexer:
+    """What fills the query index, on connections of its own; Unavailable where its file cannot be made."""
     url = settings.store.url
-    return BothLeads(host, PostgresLead(url, "checkpoint") if url.startswith("postgresql") else None)
+    return Indexer(open_store(url), index_store(url))
+
+
+def _lead(settings: Settings, what: str) -> Lead:
+    host = HostLead(lock_folder(settings) / f"{what}.lock")
+    url = settings.store.url
+    return BothLeads(host, PostgresLead(url, what) if url.startswith("postgresql") else None)
 
 
 def lock_folder(settings: Settings) -> Path:

@@ -36,6 +36,7 @@ from cryptosvc.flow.gather import Gatherer
 from cryptosvc.flow.govern import Governor
 from cryptosvc.flow.keys import KeyReader
 from cryptosvc.flow.observe import Observer
+from cryptosvc.flow.query import Inquirer
 from cryptosvc.flow.registers import Registers
 from cryptosvc.flow.schedule import Scheduler
 from cryptosvc.flow.setting import Setting
@@ -51,6 +52,8 @@ from cryptosvc.wiring import journal, logkeys, modules, ownership, process, prof
 from cryptosvc.wiring.chores import HostLead, every
 
 _MAINTAIN_EVERY_SECONDS = 1.0
+_INDEX_EVERY_SECONDS = 0.5
+"""Eight blocks each time: up to 16,000 entries a second, and never more than this much behind where there are fewer."""
 _SCHEDULE_EVERY_SECONDS = 2.0
 _TRY_AGAIN_SECONDS = 1.0
 _LOOK_EVERY_SECONDS = 0.2
@@ -58,7 +61,7 @@ _NO_CERTIFICATE = bytes(32)
 _log = structlog.get_logger("cryptosvc.worker")
 
 
-def run(config: Path, index: int, listen: str, ready: Path | None) -> None:
+def run(config: Path, index: int, listen: str, ready: Path | None, proven: str = "") -> None:
     """Be worker `index`: serve on `listen`, say so by the file `ready`, stop on SIGTERM or SIGINT.
 
     Does not return where a call into a module hangs: the process ends with status `LEFT_TO_BE_REPLACED`.
@@ -69,10 +72,10 @@ def run(config: Path, index: int, listen: str, ready: Path | None) -> None:
     settings = read_settings(config)
     process.settle_on_processor(index, settings.server.workers)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(settings, name, listen, ready))
+        runner.run(_work(settings, name, listen, ready, proven))
 
 
-async def _work(settings: Settings, name: str, listen: str, ready: Path | None) -> None:
+async def _work(settings: Settings, name: str, listen: str, ready: Path | None, proven: str) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for caught in (signal.SIGTERM, signal.SIGINT):
@@ -95,7 +98,7 @@ async def _work(settings: Settings, name: str, listen: str, ready: Path | None) 
                 if not await _before(stop, owned):
                     break
                 async with stores.opened(settings, hsm, clock, scope(settings, name)) as store:
-                    await _serve(settings, listen, ready, hsm, clock, store, stop, waiting)
+                    await _serve(settings, listen, ready, hsm, clock, store, stop, waiting, proven)
             except (
                 Unavailable
             ) as error:  # module or store are away: wait for them, they come back by themselves
@@ -151,9 +154,10 @@ async def _serve(
     store: stores.Opened,
     stop: asyncio.Event,
     waiting: WaitingRoom,
+    proven: str,
 ) -> None:
     application, checkpointer, policy_digest = assemble(
-        settings, hsm, clock, store, await service_principal(store)
+        settings, hsm, clock, store, await service_principal(store), proven
     )
     # Before the port is bound and the metrics are registered: where this cannot be written all of it is tried again.
     await application.observer.happened("service-start", "serve", {"policy_digest": policy_digest}, {})
@@ -174,12 +178,17 @@ async def _serve(
     if ready is not None:
         _touch(ready)
     lead = stores.checkpoint_lead(settings)
+    indexing = stores.index_lead(settings)
+    indexer = stores.indexer(settings)
     watches = HostLead(stores.lock_folder(settings) / "schedule.lock")
     scheduler = Scheduler(store.registry, store.ledger, clock)
     interval = settings.log.checkpoint_seconds
     doing = [
         asyncio.create_task(every(_MAINTAIN_EVERY_SECONDS, "maintain", store.ledger.maintain)),
         asyncio.create_task(every(interval, "checkpoint", checkpointer.sign_checkpoint, lead)),
+        asyncio.create_task(
+            every(_INDEX_EVERY_SECONDS, "query index", lambda: asyncio.to_thread(indexer.step), indexing)
+        ),
         asyncio.create_task(
             every(_SCHEDULE_EVERY_SECONDS, "schedule", watching(scheduler, metrics), watches)
         ),
@@ -191,6 +200,8 @@ async def _serve(
         chore.cancel()
     await asyncio.gather(*doing, return_exceptions=True)
     lead.give_back()
+    await asyncio.to_thread(indexer.close)
+    indexing.give_back()
     watches.give_back()
     _log.info("worker stopped")
 
@@ -210,10 +221,15 @@ def _touch(ready: Path) -> None:
 
 
 def assemble(
-    settings: Settings, hsm: Pkcs11Hsm, clock: SystemClock, store: stores.Opened, service: Principal
+    settings: Settings,
+    hsm: Pkcs11Hsm,
+    clock: SystemClock,
+    store: stores.Opened,
+    service: Principal,
+    proven: str = "",
 ) -> tuple[Application, Checkpointer, str]:
-    """Put the use cases together; the third is the digest of the policies in force."""
-    policy = review.load(settings.policy.folder)
+    """Put the use cases together; the third is the digest of the policies in force. `proven` as in `review.load`."""
+    policy = review.load(settings.policy.folder, proven)
     formats = profiles.profiles(settings)
     gatherer = Gatherer(
         store.registry,
@@ -232,6 +248,7 @@ def assemble(
         explainer=Explainer(gatherer, policy, store.ledger, clock, formats),
         key_reader=KeyReader(store.registry, store.ledger, clock),
         auditor=Auditor(store.ledger, clock),
+        inquirer=Inquirer(store.search, store.ledger, clock),
         observer=Observer(store.ledger, clock),
         governor=Governor(store.registry, vault, store.ledger, clock, governed),
         registers=Registers(store.registry, store.ledger, clock, governed),

@@ -36,4 +36,6 @@ class FakeSearch:
             if len(found) == at_most:
                 break
         after = Cursor(cursor.digest, cursor.size, at)
-        return Page(tuple(found), None if after.done(oldest_first=forwards) else after, cursor.size)
+        return Page(
+            tuple(found), None if after.done(oldest_first=forwards) else after, cursor.digest, cursor.size
+        )

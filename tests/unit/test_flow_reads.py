@@ -204,7 +204,7 @@ async def test_a_caller_reads_its_own_entry_and_not_another_s():
 
 
 async def test_an_auditor_reads_every_entry():
-    corridor = Corridor(caller=replace(caller_record(), auditor=True))
+    corridor = Corridor(caller=replace(caller_record(), auditor=True, user_ids=frozenset()))
     audit, ledger = auditor(corridor)
     ledger.owner = "somebody-else"
     assert (await audit.entry(corridor.principal, 0)).leaf_index == 0

@@ -79,9 +79,10 @@ class Indexer:
                 return 0  # done or not, the next step looks
 
     def close(self) -> None:
-        """Close both stores."""
-        self._index.close()
-        self._log.close()
+        """Wait for the step under way; close both stores."""
+        with self._turn:
+            self._index.close()
+            self._log.close()
 
     def _step(self, blocks: int) -> int:
         state = self._begun()

@@ -147,7 +147,7 @@ class _Walk:
     def _answer(self, found: list[StoredEntry], cursor: Cursor, at: int) -> Page:
         after = Cursor(cursor.digest, cursor.size, at)
         done = after.done(oldest_first=self._query.oldest_first)
-        return Page(tuple(found), None if done else after, cursor.size)
+        return Page(tuple(found), None if done else after, cursor.digest, cursor.size)
 
     def _candidates(self, cursor: Cursor) -> Iterator[_Found]:
         """What to look at from the cursor on: the indexed part by the index, the rest entry by entry."""

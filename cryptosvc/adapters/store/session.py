@@ -274,6 +274,13 @@ class Session(ABC):
         )
         return cast("list[tuple[bytes, bytes]]", found)
 
+    def leaves_of(self, wanted: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """(entry, withheld) of those of these leaves that are there, by index."""
+        marks = ", ".join("?" * len(wanted))
+        sql = f"SELECT leaf_index, entry, withheld FROM leaf WHERE leaf_index IN ({marks})"  # noqa: S608  # marks only
+        found = cast("list[tuple[int, bytes, bytes]]", self.rows(sql, *wanted))
+        return {leaf_index: (entry, withheld) for leaf_index, entry, withheld in found}
+
     def entries(self, start: int, stop: int) -> list[bytes]:
         """Entries alone."""
         found = self.rows(
@@ -284,13 +291,6 @@ class Session(ABC):
     def newest_leaf(self) -> int:
         """Index of the last leaf there is; -1 where there is none."""
         return self.number("SELECT COALESCE(MAX(leaf_index), -1) FROM leaf")
-    def leaves_of(self, wanted: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
-        """(entry, withheld) of those of these leaves that are there, by index."""
-        marks = ", ".join("?" * len(wanted))
-        sql = f"SELECT leaf_index, entry, withheld FROM leaf WHERE leaf_index IN ({marks})"  # noqa: S608  # marks only
-        found = cast("list[tuple[int, bytes, bytes]]", self.rows(sql, *wanted))
-        return {leaf_index: (entry, withheld) for leaf_index, entry, withheld in found}
-
 
     def tile(self, level: int, index: int) -> bytes | None:
         """The 256 hashes of a tile."""

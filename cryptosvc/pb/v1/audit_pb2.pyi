@@ -1,8 +1,8 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -31,6 +31,42 @@ class Entry(_message.Message):
     entry: bytes
     withheld: bytes
     def __init__(self, leaf_index: _Optional[int] = ..., entry: _Optional[bytes] = ..., withheld: _Optional[bytes] = ...) -> None: ...
+
+class QueryRequest(_message.Message):
+    __slots__ = ("conditions", "start", "stop", "oldest_first", "page_size", "most_entries", "cursor")
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_FIRST_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MOST_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    conditions: _containers.RepeatedCompositeFieldContainer[QueryCondition]
+    start: int
+    stop: int
+    oldest_first: bool
+    page_size: int
+    most_entries: int
+    cursor: str
+    def __init__(self, conditions: _Optional[_Iterable[_Union[QueryCondition, _Mapping]]] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., oldest_first: _Optional[bool] = ..., page_size: _Optional[int] = ..., most_entries: _Optional[int] = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class QueryCondition(_message.Message):
+    __slots__ = ("field", "values")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, field: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class QueryPage(_message.Message):
+    __slots__ = ("entries", "cursor", "tree_size")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    TREE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[Entry]
+    cursor: str
+    tree_size: int
+    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., cursor: _Optional[str] = ..., tree_size: _Optional[int] = ...) -> None: ...
 
 class ProveInclusionRequest(_message.Message):
     __slots__ = ("leaf_index", "tree_size")
