@@ -12,12 +12,12 @@ from cryptosvc.adapters.hsm.constants import Cka, Cko
 from cryptosvc.adapters.hsm.cryptoki import number
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.adapters.hsm.sealing import Sealer
+from cryptosvc.core.device_file import Line
 from cryptosvc.core.device_keys import DeviceKey
 from cryptosvc.core.keyclass import ceiling
 from cryptosvc.core.names import KeyId
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.transfer.mechanism import OaepHash
-from cryptosvc.flow.ports import Arrived
 from tests.claims import key_record
 from tests.device_rows import row
 from tests.hsm_fixtures import TestToken
@@ -65,9 +65,7 @@ def check_value(key: bytes) -> bytes:
     return encryptor.update(bytes(16))[:3]
 
 
-def arrived(
-    file_key: bytes, number_of_device: int, key: bytes | None = None, **row_choices: object
-) -> Arrived:
+def arrived(file_key: bytes, number_of_device: int, key: bytes | None = None, **row_choices: object) -> Line:
     """A key as a file brings it; random where none is given."""
     key = key or secrets.token_bytes(16)
     bare = replace(
@@ -78,7 +76,7 @@ def arrived(
         binding=KeyId(""),
         check_value=check_value(key),
     )
-    return Arrived(bare, aes_key_wrap_with_padding(file_key, key))
+    return Line(bare, aes_key_wrap_with_padding(file_key, key))
 
 
 def sealer_of(provisioner: Provisioner) -> Sealer:

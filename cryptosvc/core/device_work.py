@@ -90,7 +90,7 @@ def require_step(before: DeviceWorkRecord, after: DeviceWorkRecord) -> None:
         ("it does not go that way", (before.state, after.state) in _MAY_FOLLOW),
         ("it goes back", after.position >= before.position and after.accepted >= before.accepted),
         ("it does more than was approved", bounded and after.accepted <= after.position),
-        ("it forgets what it found", set(before.facts) <= set(after.facts)),
+        ("it forgets what it found", set(dict(before.facts)) <= set(dict(after.facts))),
     ):
         if not holds:
             raise _refused(what)

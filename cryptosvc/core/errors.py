@@ -61,6 +61,10 @@ class CryptosvcError(Exception):
         self.field = field
         self.policies = policies
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """From process to process it goes as what it was made of."""
+        return _again, (type(self), self.message, self.rule, self.clause, self.field, self.policies)
+
 
 class Refusal(CryptosvcError):
     """The service will not do it, and knows that nothing was done. Every refusal becomes a record."""
@@ -151,3 +155,14 @@ class Internal(CryptosvcError):
     """A fault of ours."""
 
     reason = Reason.INTERNAL
+
+
+def _again(
+    kind: type[CryptosvcError],
+    message: str,
+    rule: str,
+    clause: str,
+    field: str,
+    policies: tuple[str, ...],
+) -> CryptosvcError:
+    return kind(message, rule=rule, clause=clause, field=field, policies=policies)

@@ -11,6 +11,7 @@ from typing import Protocol
 from cryptosvc.core.acts.base import Made
 from cryptosvc.core.case import Facts, ModuleFacts, PolicyAnswer
 from cryptosvc.core.check import Checked
+from cryptosvc.core.device_file import Line
 from cryptosvc.core.device_keys import DeviceKey, DeviceKeyName, SealedKeyRecord
 from cryptosvc.core.device_records import DeviceStoreRecord, DeviceWorkRecord
 from cryptosvc.core.errors import Refusal
@@ -20,6 +21,7 @@ from cryptosvc.core.proposal import ProposalRecord
 from cryptosvc.core.query import Cursor, Query
 from cryptosvc.core.record import INIT, Because, Claim, Failed, Observed, Produced, Receipt, Refused
 from cryptosvc.core.registry import CallerRecord, KeyRecord, Record
+from cryptosvc.core.transfer.mechanism import OaepHash
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +67,19 @@ class DeviceKeyChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
-    """A key as it came with an import, under the file's own key.
+class FileKey:
+    """The key of an import file, wrapped.
 
     Args:
-        row: what the row is to say; its blob and tag are empty.
-        wrapped: RFC 5649 under the file key, 24 octets.
+        transport: record of the device-transport key that unwraps it.
+        wrapped: RSA-OAEP.
+        oaep: hash of OAEP.
 
     """
 
-    row: DeviceKey
+    transport: KeyRecord
     wrapped: bytes
+    oaep: OaepHash
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,12 +360,7 @@ class Sealing(Protocol):
     """Wraps device keys in their module; no key leaves it in the clear. Items fail one by one."""
 
     async def arrive(
-        self,
-        transport: KeyRecord,
-        file_key: bytes,
-        keys: Sequence[Arrived],
-        wrapping: KeyRecord,
-        binding: KeyRecord,
+        self, file_key: FileKey, lines: Sequence[Line], wrapping: KeyRecord, binding: KeyRecord
     ) -> Sequence[DeviceKey | Refusal]:
         """Wrap keys of an import anew, from the file's key to the epoch's, and check each against its check value."""
 

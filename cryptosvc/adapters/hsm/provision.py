@@ -24,7 +24,15 @@ from typing import Self
 from cryptosvc.adapters.hsm import faults, objects, token
 from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported
 from cryptosvc.adapters.hsm.constants import Cka, Ckk, Ckm, Cko
-from cryptosvc.adapters.hsm.cryptoki import FALSE, TRUE, CryptokiError, TemplateItem, boolean, number
+from cryptosvc.adapters.hsm.cryptoki import (
+    FALSE,
+    TRUE,
+    CryptokiError,
+    Functions,
+    TemplateItem,
+    boolean,
+    number,
+)
 from cryptosvc.adapters.hsm.library import Library, acquire
 from cryptosvc.adapters.hsm.token import OpenToken
 from cryptosvc.core.errors import Conflict, Corrupt, Forbidden
@@ -146,6 +154,10 @@ class Provisioner:
     def mechanisms(self) -> frozenset[int]:
         """What the token advertises; `mechanisms.check` reads it."""
         return self._opened.mechanisms
+
+    def session_of_its_own(self) -> tuple[Functions, int, frozenset[int]]:
+        """Functions, session and mechanisms, for a work that makes many calls; the session is closed with the token."""
+        return self._library.functions, self._session, self._opened.mechanisms
 
     def generate(self, label: str, object_id: bytes, template: Template) -> bytes:
         """Generate a key (pair) on the token, read it back and compare.

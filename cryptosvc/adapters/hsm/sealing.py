@@ -33,6 +33,7 @@ from cryptosvc.adapters.hsm.cryptoki import (
     require,
 )
 from cryptosvc.adapters.hsm.objects import Locator, find
+from cryptosvc.core.device_file import Line
 from cryptosvc.core.device_keys import (
     CHECK_VALUE_OCTETS,
     KEY_OCTETS,
@@ -46,7 +47,6 @@ from cryptosvc.core.keyclass import Usage, ceiling
 from cryptosvc.core.names import KeyId
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.transfer.mechanism import OaepHash
-from cryptosvc.flow.ports import Arrived
 
 _USAGES = tuple(Usage)
 _BLOCK_OCTETS = 16
@@ -108,9 +108,7 @@ class Sealer:
         except CryptokiError as error:
             raise self._refusal(error, "the file's key", "device-file/file-key") from None
 
-    def arrive(
-        self, file_key: int, key: Arrived, epoch: KeyRecord, binding: KeyRecord
-    ) -> DeviceKey | Refusal:
+    def arrive(self, file_key: int, key: Line, epoch: KeyRecord, binding: KeyRecord) -> DeviceKey | Refusal:
         """Wrap one key of an import anew; Malformed where it is no key, or not the one its check value says."""
         try:
             handle = self._unwrap(file_key, key.wrapped, _between(), f"the key of {key.row.name}")
