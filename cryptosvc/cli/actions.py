@@ -171,6 +171,26 @@ class Actions(Protocol):
     def verify_destruction(self, certificate: Path, service_key: Path, log_key: Path) -> Document:
         """Verify one off-line."""
 
+    def import_device_keys(
+        self, config: Path, work: str, file: Path, on_bad_line: str, processes: int, progress: Progress
+    ) -> Document:
+        """Import device keys for an approved work; what became of it, and of bad lines."""
+
+    def show_device_key(self, config: Path, key: str) -> Document:
+        """Every version of one device key."""
+
+    def rotate_device_key(self, config: Path, work: str, *, confirm: bool) -> Document:
+        """Make the next version of a device key, or put it in the place of the old one."""
+
+    def re_wrap_device_keys(self, config: Path, work: str, processes: int, progress: Progress) -> Document:
+        """Leave an epoch."""
+
+    def destroy_device_key(self, config: Path, work: str) -> Document:
+        """Remove a device key."""
+
+    def device_transport_key(self, config: Path, key: str, out: Path) -> Document:
+        """Write the public half of a transport key."""
+
     def genesis_draft(self, config: Path, file: Path) -> bytes:
         """Draw up the genesis of a deployment: the octets its custodians sign."""
 

@@ -92,19 +92,26 @@ class DeviceKeeper:
         work = await self._work(work_id, WorkKind.IMPORT)
         source = await self._records.record("device-source-record", work.source)
         if not isinstance(source, DeviceSourceRecord):
-            raise WrongState(f"there is no source {work.source}", rule="device-source/unknown", clause=CLAUSE)
+            raise Malformed(f"there is no source {work.source}", rule="device-source/unknown")
         manifest = device_file.read_manifest(first_line, work, source, self._environment)
         transport = await self._active(TRANSPORT, manifest.transport)
-        return Import(
-            work=work,
-            manifest=manifest,
-            file_key=FileKey(transport, manifest.file_key, manifest.oaep),
-        )
+        file_key = FileKey(transport, manifest.file_key, manifest.oaep)
+        return Import(work=work, manifest=manifest, file_key=file_key)
 
-    async def look_over(self, found: Import, lines: Sequence[bytes], first: int) -> list[BadLine]:
-        """Try lines in the module and against the store, and change nothing; what is bad of them."""
+    async def look_over(
+        self, found: Import, lines: Sequence[bytes], first: int, seen: set[bytes]
+    ) -> list[BadLine]:
+        """Try lines in the module and against the store, and change nothing; what is bad of them.
+
+        Args:
+            found: the import as it is.
+            lines: without their ends.
+            first: number of the first of them in the file.
+            seen: slots of keys that stood before in the file; those of these lines are added.
+
+        """
         epoch, binding = await self._storage()
-        _, bad, _ = await self._sealed(found, lines, first, epoch, binding)
+        _, bad, _ = await self._sealed(found, lines, first, epoch, binding, seen)
         return bad
 
     async def take(self, found: Import, lines: Sequence[bytes], first: int) -> tuple[Import, list[BadLine]]:
@@ -141,19 +148,24 @@ class DeviceKeeper:
         return await _again(step)
 
     async def _sealed(
-        self, found: Import, lines: Sequence[bytes], first: int, epoch: KeyRecord, binding: KeyRecord
+        self,
+        found: Import,
+        lines: Sequence[bytes],
+        first: int,
+        epoch: KeyRecord,
+        binding: KeyRecord,
+        seen: set[bytes] | None = None,
     ) -> tuple[list[DeviceKey], list[BadLine], int]:
         """Rows to put, bad lines, and the generation at which the store was looked at."""
+        seen = set() if seen is None else seen
         bad: list[BadLine] = []
         read: list[tuple[int, Line]] = []
-        seen: set[DeviceKeyName] = set()
         for number, octets in enumerate(lines, first):
             try:
                 line = device_file.read_line(octets, found.work, self._kinds)
-                name = replace(line.row.name, version=None)
-                if name in seen:
-                    raise _there(name, "twice in one part of the file")
-                seen.add(name)
+                if line.row.name.slot in seen:
+                    raise _there(line.row.name, "twice in the file")
+                seen.add(line.row.name.slot)
                 read.append((number, line))
             except Refusal as refusal:
                 bad.append(BadLine(number, refusal.rule, refusal.message))
@@ -213,7 +225,7 @@ class DeviceKeeper:
         return await _again(step)
 
     async def confirm(self, work_id: str) -> DeviceKey:
-        """The Device uses the next version: it becomes the current one, and the old one retires."""
+        """Put the next version, which the Device uses by now, in the old one's place."""
 
         async def step() -> DeviceKey:
             work, generation, rows = await self._subject(work_id, WorkKind.ROTATE)

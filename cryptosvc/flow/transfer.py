@@ -131,7 +131,10 @@ class Movers:
         document = checks.read_statement(envelope, source_key, papers.PACKAGE)
         package = notices.package_from_document(document)
         arrivals = [
-            Arrival(placed(one.record, found.offer, package.plan), self._blob(f"key-{one.record.key_id}", one.blob))
+            Arrival(
+                placed(one.record, found.offer, package.plan),
+                self._blob(f"key-{one.record.key_id}", one.blob),
+            )
             for one in package.keys
         ]
         carrier = self._blob(CARRIER, package.carrier)

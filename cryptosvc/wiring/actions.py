@@ -126,6 +126,44 @@ class WiredActions:
 
         return reconciling.verify_destruction(certificate, service_key, log_key)
 
+    def import_device_keys(
+        self, config: Path, work: str, file: Path, on_bad_line: str, processes: int, progress: Progress
+    ) -> Document:
+        """Import, on this machine."""
+        from cryptosvc.wiring import device_keys
+
+        return device_keys.import_keys(config, work, file, on_bad_line, processes, progress)
+
+    def show_device_key(self, config: Path, key: str) -> Document:
+        """Read the store."""
+        from cryptosvc.wiring import device_keys
+
+        return device_keys.show(config, key)
+
+    def rotate_device_key(self, config: Path, work: str, *, confirm: bool) -> Document:
+        """Rotate, on this machine."""
+        from cryptosvc.wiring import device_keys
+
+        return device_keys.rotate(config, work, confirm=confirm)
+
+    def re_wrap_device_keys(self, config: Path, work: str, processes: int, progress: Progress) -> Document:
+        """Wrap anew, on this machine."""
+        from cryptosvc.wiring import device_keys
+
+        return device_keys.re_wrap(config, work, processes, progress)
+
+    def destroy_device_key(self, config: Path, work: str) -> Document:
+        """Remove, on this machine."""
+        from cryptosvc.wiring import device_keys
+
+        return device_keys.destroy(config, work)
+
+    def device_transport_key(self, config: Path, key: str, out: Path) -> Document:
+        """Read the module."""
+        from cryptosvc.wiring import device_keys
+
+        return device_keys.transport(config, key, out)
+
     def genesis_draft(self, config: Path, file: Path) -> bytes:
         """Draw it up."""
         from cryptosvc.wiring import founding

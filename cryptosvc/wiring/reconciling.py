@@ -23,7 +23,7 @@ from cryptosvc.wiring.profiles import read_octets
 
 
 @dataclass(frozen=True, slots=True)
-class _Floor:
+class Floor:
     """What these actions stand on."""
 
     settings: Settings
@@ -33,14 +33,15 @@ class _Floor:
 
 
 @asynccontextmanager
-async def _floor(config: Path, name: str) -> AsyncIterator[_Floor]:
+async def opened_floor(config: Path, name: str) -> AsyncIterator[Floor]:
+    """Open modules and store as the process `name` of this host; raises as `stores.opened`."""
     settings = read_settings(config)
     clock = SystemClock()
     hsm = Pkcs11Hsm(modules.module_configs(settings), clock, stores.lock_folder(settings))
     hsm.start()
     try:
         async with stores.opened(settings, hsm, clock, worker.scope(settings, name)) as store:
-            yield _Floor(settings, hsm, clock, store)
+            yield Floor(settings, hsm, clock, store)
     finally:
         hsm.close()
 
@@ -58,7 +59,7 @@ def reconcile(config: Path, *, finish: bool) -> tuple[list[Difference], list[Doc
     """
 
     async def run() -> tuple[list[Difference], list[Document]]:
-        async with _floor(config, "reconcile") as floor:
+        async with opened_floor(config, "reconcile") as floor:
             walk = reconciler(floor.settings, floor.store, floor.clock)
             endings = await walk.finish() if finish else []
             found = await walk.compare()
@@ -89,7 +90,7 @@ def certify_destruction(config: Path, key_id: str, out: Path) -> Document:
     """Issue the destruction certificate of a key and write it to a file; raises as `Certifier.certificate`."""
 
     async def run() -> bytes:
-        async with _floor(config, "destruction") as floor:
+        async with opened_floor(config, "destruction") as floor:
             return await (await certifier(floor)).certificate(KeyId(key_id))
 
     envelope = asyncio.run(run())
@@ -97,7 +98,7 @@ def certify_destruction(config: Path, key_id: str, out: Path) -> Document:
     return {"key": key_id, "written_to": str(out), "octets": len(envelope)}
 
 
-async def certifier(floor: _Floor) -> Certifier:
+async def certifier(floor: Floor) -> Certifier:
     """Put the use case together."""
     settings, store = floor.settings, floor.store
     service = await worker.service_principal(store)

@@ -1,0 +1,219 @@
+"""`device-key …`: works on device keys, on the machine of the service, beside its workers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cryptosvc.adapters.device_files import DeviceFile
+from cryptosvc.adapters.hsm.sealing_processes import Pkcs11Sealing
+from cryptosvc.adapters.hsm.transport_key import public_key_pem
+from cryptosvc.adapters.store.devices import StoredDeviceKeys
+from cryptosvc.cli.actions import Document, Progress
+from cryptosvc.core.device_keys import CLASS_PREFIX, TRANSPORT, DeviceKey, DeviceKeyName
+from cryptosvc.core.device_records import DeviceWorkRecord, WorkState
+from cryptosvc.core.errors import Conflict, Forbidden, Malformed
+from cryptosvc.core.keyclass import KEY_CLASSES
+from cryptosvc.core.names import Environment, KeyId
+from cryptosvc.core.registry import KeyRecord
+from cryptosvc.flow.devices import BadLine, DeviceKeeper, Import
+from cryptosvc.wiring import modules, stores
+from cryptosvc.wiring.reconciling import Floor, opened_floor
+
+_SHOWN_AT_MOST = 1000
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    floor: Floor
+    devices: StoredDeviceKeys
+    keeper: DeviceKeeper
+
+
+@asynccontextmanager
+async def _room(config: Path, processes: int = 1) -> AsyncIterator[_Room]:
+    async with opened_floor(config, "device-keys") as floor:
+        settings, store = floor.settings, floor.store
+        sealing = Pkcs11Sealing(modules.module_configs(settings), stores.lock_folder(settings), processes)
+        try:
+            devices = StoredDeviceKeys(store.ledger, store.registry)
+            keeper = DeviceKeeper(
+                store.registry,
+                store.registry,
+                devices,
+                sealing,
+                floor.clock,
+                Environment(settings.deployment.environment),
+                frozenset(
+                    name.removeprefix(CLASS_PREFIX) for name in KEY_CLASSES if name.startswith(CLASS_PREFIX)
+                ),
+            )
+            yield _Room(floor, devices, keeper)
+        finally:
+            sealing.close()
+
+
+def _run(config: Path, work: Callable[[_Room], Awaitable[_Answer]], processes: int = 1) -> _Answer:
+    async def run() -> _Answer:
+        async with _room(config, processes) as room:
+            return await work(room)
+
+    return asyncio.run(run())
+
+
+def import_keys(
+    config: Path, work_id: str, path: Path, on_bad_line: str, processes: int, progress: Progress
+) -> Document:
+    """Import a file for an approved work, from where an earlier run left it.
+
+    Args:
+        config: the service's configuration.
+        work_id: an approved import.
+        path: the file.
+        on_bad_line: `report` or `stop`, as was approved.
+        processes: how many seal at a time.
+        progress: told of every part.
+
+    Raises:
+        Malformed: the file is truncated, or not what its manifest says.
+        Forbidden: it is not the file that was approved, or the choice is another.
+        Conflict: a line is bad, and the work was approved to stop there; nothing was done.
+
+    """
+    progress("looking through the file", 0, 0)
+    file = DeviceFile(path)
+
+    async def run(room: _Room) -> Document:
+        found = await room.keeper.begin_import(work_id, file.first_line)
+        file.require(found.manifest.keys, found.manifest.body_sha256)
+        if found.work.on_bad_line != on_bad_line:
+            raise Forbidden(
+                f"the work was approved with {found.work.on_bad_line} for a bad line",
+                rule="device-work/on-bad-line",
+                clause="G5.13(b)",
+                field="on_bad_line",
+            )
+        if on_bad_line == "stop":
+            await _require_clean(room, found, file, progress)
+        bad: list[BadLine] = []
+        while True:
+            lines, first = file.lines_from(found.work.position)
+            if not lines:
+                break
+            found, some = await room.keeper.take(found, lines, first)
+            bad += some[: _SHOWN_AT_MOST - len(bad)]
+            progress("importing keys", found.work.position, found.work.keys)
+        return {**_work(found.work), "bad_lines": tuple(map(_bad, bad))}
+
+    return _run(config, run, processes)
+
+
+async def _require_clean(room: _Room, found: Import, file: DeviceFile, progress: Progress) -> None:
+    """Try every line before the first is imported."""
+    position, seen = found.work.position, set[bytes]()
+    while True:
+        lines, first = file.lines_from(position)
+        if not lines:
+            return
+        if bad := await room.keeper.look_over(found, lines, first, seen):
+            raise Conflict(
+                f"line {bad[0].number} is bad, and with it {len(bad) - 1} more of this part: {bad[0].why}; nothing is done",
+                rule=bad[0].rule,
+                clause="G5.13(b)",
+            )
+        position += len(lines)
+        progress("trying keys", position, found.work.keys)
+
+
+def show(config: Path, name: str) -> Document:
+    """Every version of one device key, without a secret; Malformed where there is none."""
+    wanted = DeviceKeyName.parse(KeyId(name))
+
+    async def run(room: _Room) -> Document:
+        _, rows = await room.devices.of_devices({wanted.device})
+        mine = [row for row in rows[wanted.device] if row.kind == wanted.kind]
+        if not mine:
+            raise Malformed(f"there is no device key {wanted}", rule="device-key/unknown", field="key")
+        return {"key": str(wanted), "versions": tuple(map(_row, mine))}
+
+    return _run(config, run)
+
+
+def rotate(config: Path, work_id: str, *, confirm: bool) -> Document:
+    """Make the next version of a key, or put the one that was made in the place of the old one."""
+
+    async def run(room: _Room) -> Document:
+        made = await (room.keeper.confirm(work_id) if confirm else room.keeper.rotate(work_id))
+        return {"key": str(made.name), **_row(made)}
+
+    return _run(config, run)
+
+
+def re_wrap(config: Path, work_id: str, processes: int, progress: Progress) -> Document:
+    """Leave an epoch: wrap every key that is under it anew, from where an earlier run left it."""
+
+    async def run(room: _Room) -> Document:
+        while True:
+            work = await room.keeper.re_wrap(work_id)
+            store = await room.devices.store_record()
+            progress("wrapping keys anew", work.position, 0 if store is None else store.keys)
+            if work.state is WorkState.DONE:
+                return _work(work)
+
+    return _run(config, run, processes)
+
+
+def destroy(config: Path, work_id: str) -> Document:
+    """Remove a device key; the epochs that have to go as well are in the answer."""
+
+    async def run(room: _Room) -> Document:
+        return _work(await room.keeper.destroy(work_id))
+
+    return _run(config, run)
+
+
+def transport(config: Path, key_id: str, out: Path) -> Document:
+    """Write the public half of a device-transport key, for those who send keys; Malformed where it is none."""
+
+    async def run(room: _Room) -> bytes:
+        view = await room.floor.store.registry.keys({KeyId(key_id)})
+        key: KeyRecord | None = view.keys.get(KeyId(key_id))
+        if key is None or key.key_class != TRANSPORT:
+            raise Malformed(f"{key_id} is no {TRANSPORT} key", rule="device-file/transport", field="key")
+        settings = room.floor.settings
+        (config_of,) = (one for one in modules.module_configs(settings) if one.name == key.module)
+        return await asyncio.to_thread(public_key_pem, config_of, stores.lock_folder(settings), key)
+
+    out.write_bytes(_run(config, run))
+    return {"key": key_id, "written_to": str(out)}
+
+
+def _work(work: DeviceWorkRecord) -> Document:
+    return {
+        "work": work.work_id,
+        "kind": work.kind.value,
+        "state": work.state.value,
+        "position": work.position,
+        "accepted": work.accepted,
+        **dict(work.facts),
+    }
+
+
+def _row(row: DeviceKey) -> Document:
+    return {
+        "version": row.version,
+        "state": row.state.value,
+        "manufacturer": row.manufacturer,
+        "model": row.model,
+        "firmware": row.firmware,
+        "epoch": row.wrapping,
+        "check_value": row.check_value.hex(),
+        "work": row.work,
+    }
+
+
+def _bad(line: BadLine) -> Document:
+    return {"line": line.number, "rule": line.rule, "why": line.why}
