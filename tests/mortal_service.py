@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,15 +144,15 @@ def work(folder: Path, steps: Sequence[str], config: Path, index: int, listen: s
     load = review.load
     assembled = worker.assemble
     stores.open_store = lambda url: MortalStore(make(url), reaper)  # type: ignore[assignment,return-value]
-    review.load = lambda path: MortalPolicy(load(path), reaper)  # type: ignore[assignment,return-value]
+    review.load = lambda *asked: MortalPolicy(load(*asked), reaper)  # type: ignore[assignment,return-value]
     forms.parse = reaper.before("inspect", forms.parse)
     sign.check = reaper.before("check", sign.check)
     convert.signed = reaper.before("reply", convert.signed)
     convert.signed_into = reaper.before("reply", convert.signed_into)
 
-    def assemble(settings: Any, hsm: Any, clock: Any, store: Opened, service: Any) -> Any:
-        mortal = Opened(store.ledger, MortalKeys(store.registry, reaper))  # type: ignore[arg-type]
-        return assembled(settings, MortalHsm(hsm, reaper), clock, mortal, service)  # type: ignore[arg-type]
+    def assemble(settings: Any, hsm: Any, clock: Any, store: Opened, service: Any, proven: str) -> Any:
+        mortal = replace(store, registry=MortalKeys(store.registry, reaper))  # type: ignore[arg-type]
+        return assembled(settings, MortalHsm(hsm, reaper), clock, mortal, service, proven)  # type: ignore[arg-type]
 
     worker.assemble = assemble
     worker.run(config, index, listen, ready)

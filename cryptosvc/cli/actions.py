@@ -120,8 +120,11 @@ class Actions(Protocol):
     def serve(self, config: Path) -> None:
         """Run the service until it is told to stop."""
 
-    def work(self, config: Path, index: int, listen: str, ready: Path | None) -> None:
-        """Run one worker process on HOST:PORT; it makes the file `ready` once it serves."""
+    def work(self, config: Path, index: int, listen: str, ready: Path | None, proven: str) -> None:
+        """Run one worker process on HOST:PORT; it makes the file `ready` once it serves.
+
+        `proven` is the digest of the policies that the supervisor has proven, empty where none were.
+        """
 
     def init(self, config: Path, provisioning: Path, progress: Progress) -> Document:
         """Create registry, log and keys of a test deployment."""

@@ -24,10 +24,13 @@ def worker(
     index: Annotated[int, typer.Option(help="Number of this worker, from 0.")],
     listen: Annotated[str, typer.Option(help="HOST:PORT, as the supervisor holds it.")],
     ready: Annotated[Path | None, typer.Option(help="File to make once the worker serves.")] = None,
+    proven: Annotated[
+        str, typer.Option(help="Digest of the policies that were proven under the ceiling already.")
+    ] = "",
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Run one worker process. `serve` starts these; there is no reason to do so by hand."""
-    actions_of(context).work(config, index, listen, ready)
+    actions_of(context).work(config, index, listen, ready, proven)
 
 
 def init(

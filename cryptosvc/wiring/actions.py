@@ -24,11 +24,11 @@ class WiredActions:
         journal.set_up(part="supervisor")
         supervisor.supervise(config, read_settings(config))
 
-    def work(self, config: Path, index: int, listen: str, ready: Path | None) -> None:
+    def work(self, config: Path, index: int, listen: str, ready: Path | None, proven: str) -> None:
         """Run one worker."""
         from cryptosvc.wiring import worker
 
-        worker.run(config, index, listen, ready)
+        worker.run(config, index, listen, ready, proven)
 
     def init(self, config: Path, provisioning: Path, progress: Progress) -> Document:
         """Provision a test deployment."""

@@ -27,7 +27,7 @@ def supervise(config: Path, settings: Settings) -> None:
         Unavailable: an address is taken, or no worker lives long enough to serve.
 
     """
-    _look_before(settings)
+    proven = _look_before(settings)
     address = settings.server.listen
     host, _, port = address.rpartition(":")
     try:
@@ -38,18 +38,25 @@ def supervise(config: Path, settings: Settings) -> None:
         ) from None
     with reserved, tempfile.TemporaryDirectory(prefix="cryptosvc-") as runtime:
         _expose_metrics(settings, Path(runtime))
-        asyncio.run(_run(config, settings, f"{host}:{reserved.getsockname()[1]}", Path(runtime)))
+        listen = f"{host}:{reserved.getsockname()[1]}"
+        asyncio.run(_run(config, settings, listen, Path(runtime), proven))
     _log.info("stopped")
 
 
-def _look_before(settings: Settings) -> None:
-    """What every worker would fail by is said once, here, and not by each of them again and again."""
+def _look_before(settings: Settings) -> str:
+    """What every worker would fail by is said once, here, and not by each of them again and again.
+
+    Returns:
+        Digest of the policies that were held under the ceiling: the proof takes seconds, and is not repeated in every
+        worker, but only where it finds other policies than these.
+
+    """
     worker.endpoint(settings, settings.server.listen)
     profiles.profiles(settings)
-    review.load(settings.policy.folder)
+    return review.load(settings.policy.folder).digest
 
 
-async def _run(config: Path, settings: Settings, listen: str, runtime: Path) -> None:
+async def _run(config: Path, settings: Settings, listen: str, runtime: Path, proven: str) -> None:
     workers = settings.server.workers or os.cpu_count() or 1
     arguments = (
         "--config",
@@ -60,6 +67,8 @@ async def _run(config: Path, settings: Settings, listen: str, runtime: Path) -> 
         "{worker}",
         "--ready",
         str(runtime / "ready-{worker}"),
+        "--proven",
+        proven,
     )
     plan = Plan(
         command=worker_command(*arguments),
