@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import device_keys
 import floor
 import long_log
 from bench_deployment import KEY_ID, REPOSITORY, USER_ID, USER_ROLE, VARIANT, Deployment
@@ -64,6 +65,7 @@ class Bench:
     seconds: float
     soak: float
     log_entries: int
+    device_keys: int
     figures: list[Figure] = field(default_factory=list)
     counter: int = 1
 
@@ -301,7 +303,32 @@ def log(bench: Bench) -> None:
     bench.say(Figure("verification, entries/s", found.verified_per_second, 100_000, conditions))
 
 
-SECTIONS: dict[str, Callable[[Bench], None]] = {"signing": signing, "slow-module": slow_module, "log": log}
+def devices(bench: Bench) -> None:
+    """Keys of SMETS1 Devices: a thousand against many, and the import of many."""
+    found = device_keys.measure(bench.folder / "devices", bench.device_keys, CORES)
+    for name, few, many in (
+        ("cold", found.few_cold_us, found.many_cold_us),
+        ("warm", found.few_warm_us, found.many_warm_us),
+    ):
+        bench.say(
+            Figure(
+                f"a device key among many / among {device_keys.FEW}, {name}",
+                many / few,
+                1.2,
+                f"{found.keys} keys; median of finding and opening one: {few:.1f} µs then {many:.1f} µs, SoftHSM2, SQLite",
+                at_most=True,
+            )
+        )
+    conditions = f"{found.keys} keys, {CORES} processes, SoftHSM2, SQLite, nothing else running"
+    bench.say(Figure("import of device keys, keys/s", found.imported_per_second, 5000, conditions))
+
+
+SECTIONS: dict[str, Callable[[Bench], None]] = {
+    "signing": signing,
+    "slow-module": slow_module,
+    "log": log,
+    "devices": devices,
+}
 
 
 def main() -> None:
@@ -317,11 +344,14 @@ def main() -> None:
     parser.add_argument(
         "--log-entries", type=int, default=1_000_000, help="length of the long log (default a million)"
     )
+    parser.add_argument(
+        "--device-keys", type=int, default=1_000_000, help="how many many device keys are (default a million)"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON at the end")
     parser.add_argument("--keep", action="store_true", help="leave the scratch folder")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="cryptosvc-bench-"))
-    bench = Bench(folder, arguments.seconds, arguments.soak, arguments.log_entries)
+    bench = Bench(folder, arguments.seconds, arguments.soak, arguments.log_entries, arguments.device_keys)
     try:
         for name in arguments.sections or SECTIONS:
             SECTIONS[name](bench)
