@@ -211,8 +211,12 @@ def _versions(entries: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str
 
 
 def _use(index: int, entry: Mapping[str, Any], versions: Versions) -> None:
-    known = [one for at, one in versions.get(("key-record", entry["key"]), []) if at < index]
+    devices = entry["key"] == "device-store/devices"
+    name = ("device-store-record", "devices") if devices else ("key-record", entry["key"])
+    known = [one for at, one in versions.get(name, []) if at < index]
     _require(1 <= entry["key_version"] <= len(known), "export/use-of-unknown-key")
+    if devices:
+        return
     version = known[entry["key_version"] - 1]
     state = version["state"]
     for due in version["due"]:

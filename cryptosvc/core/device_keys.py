@@ -31,6 +31,8 @@ from cryptosvc.core.names import Environment, Eui64, KeyId, SystemName
 from cryptosvc.core.registry import KeyRecord, KeyState, Origin
 
 CLASS_PREFIX = "smets1-"
+USED_KEY = "device-store/devices"
+"""What an entry of the log says in the place of a key id where a device key was used; its name is withheld."""
 STORAGE_WRAPPING = "storage-wrapping"
 STORAGE_BINDING = "storage-binding"
 TRANSPORT = "device-transport"
@@ -231,16 +233,20 @@ class SealedKeyRecord(KeyRecord):
 
     Args:
         row: the wrapped key.
+        store_version: of the device store's record that vouches for the row.
         wrapping, binding: the module's keys that open it.
 
     """
 
     row: DeviceKey
+    store_version: int
     wrapping: KeyRecord
     binding: KeyRecord
 
 
-def sealed_record(row: DeviceKey, key_id: KeyId, wrapping: KeyRecord, binding: KeyRecord) -> SealedKeyRecord:
+def sealed_record(
+    row: DeviceKey, key_id: KeyId, store_version: int, wrapping: KeyRecord, binding: KeyRecord
+) -> SealedKeyRecord:
     """The key record of a row, under the id it was asked by."""
     return SealedKeyRecord(
         key_id=key_id,
@@ -260,6 +266,7 @@ def sealed_record(row: DeviceKey, key_id: KeyId, wrapping: KeyRecord, binding: K
         transferable=False,
         signs_for_eligible_user=False,
         row=row,
+        store_version=store_version,
         wrapping=wrapping,
         binding=binding,
     )

@@ -12,6 +12,8 @@ import orjson
 from cryptosvc.core import lifecycle
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.described import OPEN_IDS, described
+from cryptosvc.core.device_keys import USED_KEY
+from cryptosvc.core.device_records import DEVICE_STORE
 from cryptosvc.core.errors import Corrupt, Internal, Malformed
 from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
 from cryptosvc.core.lifecycle import Due
@@ -204,12 +206,15 @@ def versions_of(changes: Sequence[RecordChange]) -> dict[Name, list[RecordChange
 
 def require_use(use: Use, versions: Mapping[Name, Sequence[RecordChange]]) -> None:
     """Require that the log holds the version used, and that its state allowed the use when it was claimed."""
-    found = versions.get(("key-record", use.key), ())
+    of_device = use.key == USED_KEY
+    found = versions.get(("device-store-record", DEVICE_STORE) if of_device else ("key-record", use.key), ())
     if not 1 <= use.version <= len(found) or found[use.version - 1].leaf_index >= use.leaf_index:
         raise Corrupt(
             f"entry {use.leaf_index} uses version {use.version} of key {use.key!r}, which the log did not hold then",
             rule="export/use-of-unknown-key",
         )
+    if of_device:
+        return  # which row it was, and in which state, is withheld; the record vouches for every row
     version = found[use.version - 1]
     try:
         state = KeyState(version.state)

@@ -14,6 +14,7 @@ from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.case import Principal, Request
 from cryptosvc.core.content.base import Content
 from cryptosvc.core.described import PERSONAL_KINDS, described
+from cryptosvc.core.device_keys import USED_KEY, SealedKeyRecord, is_device_key
 from cryptosvc.core.errors import CryptosvcError, Refusal
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import UnixNanoseconds
@@ -46,10 +47,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """What the module gave back for a claim: r‖s, 64 octets; or a MAC, 12 octets, and where its key was derived."""
+    """What the module gave back for a claim: r‖s, 64 octets; or under an agreed key a MAC or plaintexts (`agreed.taken`),
+    and where that key was derived.
+    """
 
     claim: Claim
-    signature: bytes
+    signature: bytes = field(repr=False)
     derivation: str = ""
 
 
@@ -60,7 +63,7 @@ class Failed:
     Args:
         claim: the claim.
         error: Unavailable where it is known that the key was not used; OutcomeUnknown otherwise; Corrupt where the
-            result did not pass the check.
+            result did not pass the check; Forbidden where a MAC or tag that somebody claimed does not verify.
 
     """
 
@@ -195,7 +198,11 @@ def opening(authorised: Authorised, scope: Scope) -> dict[str, JsonValue]:
         "worker": scope.worker,
         "software": scope.software,
     }
-    entry["_withheld"] = _describe(entry, case.principal, request, case.content)
+    entry["_withheld"] = withheld = _describe(entry, case.principal, request, case.content)
+    if isinstance(case.key, SealedKeyRecord):
+        # the name has the Device in it; what stands open is the record that vouches for the key
+        entry["key"], entry["key_version"] = USED_KEY, case.key.store_version
+        withheld["device_key"] = str(case.key.row.name)
     return entry
 
 
@@ -298,12 +305,16 @@ def refused_leaf(refused: Refused, scope: Scope, salt: bytes) -> Leaf:
         entry["key"] = refused.request.key_id
         entry["form"] = refused.request.form.value
         entry["payload_digest"] = hashlib.sha256(refused.request.payload).hexdigest()
+        if is_device_key(refused.request.key_id):
+            entry["key"] = USED_KEY
     if refused.key is not None:
         entry["key_version"] = refused.key.version
         entry["key_class"] = refused.key.key_class
     if refused.content is not None:
         entry["content_kind"] = refused.content.kind.value
     withheld = _describe(entry, refused.principal, refused.request, refused.content)
+    if entry.get("key") == USED_KEY and refused.request is not None:
+        withheld["device_key"] = refused.request.key_id
     if refused.principal is None and refused.peer:
         withheld["peer"] = refused.peer
     return sealed(entry, withheld, salt)

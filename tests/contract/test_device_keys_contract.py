@@ -1,6 +1,8 @@
 """What every DeviceKeys must hold to: the fake, SQLite and PostgreSQL."""
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,17 +10,28 @@ import orjson
 import pytest
 
 from cryptosvc.adapters.store.devices import StoredDeviceKeys
+from cryptosvc.adapters.store.every_key import EveryKey
 from cryptosvc.adapters.store.registry import StoredRegistry
-from cryptosvc.core.device_keys import DeviceKey, DeviceKeyName, RowState
+from cryptosvc.core.device_keys import USED_KEY, DeviceKey, DeviceKeyName, RowState
 from cryptosvc.core.device_work import stepped
-from cryptosvc.core.errors import Conflict
+from cryptosvc.core.errors import Conflict, Corrupt
 from cryptosvc.core.names import KeyId
 from cryptosvc.core.record import Claim
 from cryptosvc.flow.ports import DeviceKeyChange, DeviceKeys, Ledger, Stale
 from tests.device_rows import BINDING, EPOCH, WORK, row
 from tests.fakes.device_keys import FakeDeviceKeys
 from tests.fakes.ledger import FakeKeys, FakeLedger
-from tests.store_stand import CALLER, KEY, ORIGIN, SCOPE, SetClock, authorised, new_database, open_stand
+from tests.store_stand import (
+    CALLER,
+    KEY,
+    ORIGIN,
+    SCOPE,
+    SetClock,
+    authorised,
+    checked,
+    new_database,
+    open_stand,
+)
 
 Subject = tuple[Ledger, FakeKeys | StoredRegistry, DeviceKeys]
 
@@ -150,3 +163,33 @@ async def test_pages_go_through_every_device_once_and_whole(subject: Subject) ->
     _, one = await devices.page(None, 2)
     assert [key.row for key in one] == rows[:3]
     assert one[0].key_id == KeyId(str(rows[0].name))
+
+
+async def test_device_keys_are_found_among_all_keys_and_claimed_like_them(
+    tmp_path: Path,
+) -> None:
+    stand = await open_stand(new_database(f"sqlite:///{tmp_path}/store.db"), tmp_path, first=True)
+    await stand.keys.change([KEY, CALLER, EPOCH, BINDING, WORK])
+    devices = StoredDeviceKeys(stand.ledger, stand.keys)
+    one = row(1)
+    work = stepped(WORK, position=1, accepted=1)
+    await devices.change(DeviceKeyChange([one], (), work, await stand.keys.generation()))
+    key_id = KeyId(str(replace(one.name, version=None)))
+    broken = KeyId(f"{one.device}.No Kind")
+    view = await EveryKey(stand.keys, devices).keys([KEY.key_id, key_id, broken, KeyId("nobody")])
+    assert set(view.keys) == {KEY.key_id, key_id}
+    key = view.keys[key_id]
+    (claimed,) = await stand.ledger.claim([authorised(generation=view.generation, key=key)])
+    assert isinstance(claimed, Claim)
+    (receipt,) = await stand.ledger.record([checked(claimed)])
+    stored = await stand.ledger.entry(receipt.leaf_index)
+    assert stored is not None
+    entry = orjson.loads(stored.entry)
+    assert (entry["key"], entry["key_version"], entry["key_class"]) == (USED_KEY, 1, "smets1-encryption")
+    assert orjson.loads(stored.withheld)["device_key"][1] == str(one.name)
+    # an epoch that is edited by hand is found when the key is next claimed
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
+        connection.execute("UPDATE record SET version = 2 WHERE record_id = 'epoch-1'")
+    with pytest.raises(Corrupt):
+        await stand.ledger.claim([authorised(generation=view.generation, key=key)])
+    await stand.ledger.close()

@@ -57,7 +57,7 @@ def module(
 def sealed(made: DeviceKey, storage: Storage, **changes: KeyRecord) -> SealedKeyRecord:
     keys = {"wrapping": storage.epoch, "binding": storage.binding} | changes
     record = sealed_record(
-        made, KeyId(str(replace(made.name, version=None))), keys["wrapping"], keys["binding"]
+        made, KeyId(str(replace(made.name, version=None))), 1, keys["wrapping"], keys["binding"]
     )
     # what a key of the class may do is the class's: any symmetric one shows it
     return replace(record, key_class="storage-wrapping")

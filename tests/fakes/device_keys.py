@@ -89,4 +89,5 @@ class FakeDeviceKeys:
         wrapping, binding = (records["key-record", one] for one in (row.wrapping, row.binding))
         assert isinstance(wrapping, KeyRecord)
         assert isinstance(binding, KeyRecord)
-        return sealed_record(row, KeyId(str(name)), wrapping, binding)
+        store = records["device-store-record", DEVICE_STORE]
+        return sealed_record(row, KeyId(str(name)), store.version, wrapping, binding)

@@ -14,9 +14,10 @@ from cryptosvc.core.canonical import canonical
 from cryptosvc.core.case import Case, Request
 from cryptosvc.core.content import forms
 from cryptosvc.core.content.base import Statement
+from cryptosvc.core.device_keys import sealed_record
 from cryptosvc.core.errors import Corrupt, Malformed, OutcomeUnknown, Unavailable
 from cryptosvc.core.judge import Authorised, judge
-from cryptosvc.core.names import Operation, UnixNanoseconds
+from cryptosvc.core.names import KeyId, Operation, UnixNanoseconds
 from cryptosvc.core.opening import opened
 from cryptosvc.core.record import Claim, Failed, Leaf, Observed, Refused, Scope
 from cryptosvc.core.registry import RECORD_KINDS
@@ -24,6 +25,7 @@ from tests import transfers
 from tests.claims import caller_record
 from tests.corridor import ALLOWED, SUPPLIER_KEY, Corridor, duis_request, pre_command_request
 from tests.governance import CUSTODIAN, DEVICE_SOURCE, DEVICE_STORE, DEVICE_WORK, MODULE, PROPOSAL
+from tests.unit.test_device_key_names import ROW as DEVICE_ROW
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = (REPOSITORY / "docs/log-format.md").read_text()
@@ -106,6 +108,15 @@ async def every_leaf() -> list[Leaf]:
         registered = (key, limited, caller_record(), CUSTODIAN, PROPOSAL, MODULE)
         registered += (DEVICE_STORE, DEVICE_SOURCE, DEVICE_WORK, await transfers.specimen())
         found += [record.registered_leaf(one, SCOPE, AT, "synchronised", SALT) for one in registered]
+        device_key = sealed_record(DEVICE_ROW, KeyId(str(DEVICE_ROW.name)), 4, key, key)
+        of_device = replace(verdict, case=replace(case, key=device_key))
+        found.append(opened(of_device, SCOPE, SALT)[0].signed(bytes(32)))
+        asked_for = replace(request, key_id=device_key.key_id)
+        refused = Refused(
+            error=refusal, operation="sign", at=AT, time_quality="synchronised", request=asked_for
+        )
+        found.append(record.refused_leaf(refused, SCOPE, SALT))
+        assert str(DEVICE_ROW.device).encode() not in found[-1].entry + found[-2].entry
     found.append(founding.genesis_leaf("a/log", SCOPE, AT, "synchronised"))
     signed = founding.Founding(b"{}", "ab" * 32, shortcut=False)
     found.append(founding.genesis_leaf("a/log", SCOPE, AT, "synchronised", signed, SALT))
@@ -142,6 +153,7 @@ async def test_what_is_withheld_is_on_the_page() -> None:
         "custodian",
         "document",
         "genesis",
+        "device_key",
     }
     leaves = await every_leaf()
     seen = {name for leaf in leaves if leaf.withheld for name in json.loads(leaf.withheld)}

@@ -12,6 +12,8 @@ import orjson
 from cryptosvc.adapters.store import taking
 from cryptosvc.adapters.store.session import Session
 from cryptosvc.core.content.base import Once, Rising
+from cryptosvc.core.device_keys import SealedKeyRecord
+from cryptosvc.core.device_records import DEVICE_STORE
 from cryptosvc.core.errors import Conflict, Refusal, Repeated, WrongState
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.merkle import leaf_hash
@@ -88,7 +90,11 @@ def records_of(items: Iterable[Wanted]) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for item in items:
         case = item.authorised.case
-        found.add(("key-record", case.key.key_id))
+        if isinstance(case.key, SealedKeyRecord):
+            found |= {("device-store-record", DEVICE_STORE), ("key-record", case.key.wrapping.key_id)}
+            found.add(("key-record", case.key.binding.key_id))
+        else:
+            found.add(("key-record", case.key.key_id))
         found.add(("caller-record", case.principal.caller.caller_id))
     return found
 

@@ -179,7 +179,8 @@ class StoredDeviceKeys:
             raise Corrupt(
                 f"the storage keys of {row.name} are not in the registry", rule="device-key/no-storage-key"
             )
-        return sealed_record(row, KeyId(str(name)), wrapping, binding)
+        store = self._store(session, head)
+        return sealed_record(row, KeyId(str(name)), 0 if store is None else store.version, wrapping, binding)
 
     def _record(self, session: Session, head: Head, kind: str, record_id: str) -> Record | None:
         """A record, verified anew where it or the registry changed."""
