@@ -24,7 +24,13 @@ from tests.deployment import Deployment, prepared
 from tests.governance import Person, person
 
 NAMES = ("ada", "ben", "cat", "dan")
-_IDS = {"key": "key_id", "caller": "caller_id", "custodian": "custodian_id", "module": "module"}
+_IDS = {
+    "key": "key_id",
+    "caller": "caller_id",
+    "custodian": "custodian_id",
+    "module": "module",
+    "transfer": "transfer_id",
+}
 
 
 def founded(folder: Path, **settings: object) -> tuple[Deployment, dict[str, Person]]:

@@ -194,6 +194,29 @@ class Actions(Protocol):
     def device_transport_key(self, config: Path, key: str, out: Path) -> Document:
         """Write the public half of a transport key."""
 
+    def transfer_carry_out(
+        self, config: Path, proposal_id: str, folder: Path, so_pin_file: Path | None, caller: str
+    ) -> Document:
+        """Carry out an approved act on a transfer, or go on with it."""
+
+    def transfer_say(self, config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
+        """Have the service sign what it has to say of a transfer."""
+
+    def transfer_plan(self, config: Path, terms: Path, folder: Path, caller: str) -> Document:
+        """Draw up a plan for an offer."""
+
+    def transfer_scope(self, config: Path, folder: Path, caller: str) -> Document:
+        """Write down which keys move, and who of the SMKI PMA signed."""
+
+    def transfer_approval(self, conditions: Path, folder: Path) -> Document:
+        """Draw up the SMKI PMA's approval."""
+
+    def transfer_sign_approval(self, key: str, folder: Path) -> Document:
+        """Add one signature of the SMKI PMA."""
+
+    def transfer_verify(self, folder: Path, pma: Path) -> Document:
+        """Verify the papers of a transfer off-line."""
+
     def genesis_draft(self, config: Path, file: Path) -> bytes:
         """Draw up the genesis of a deployment: the octets its custodians sign."""
 

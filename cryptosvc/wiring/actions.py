@@ -164,6 +164,50 @@ class WiredActions:
 
         return device_keys.transport(config, key, out)
 
+    def transfer_carry_out(
+        self, config: Path, proposal_id: str, folder: Path, so_pin_file: Path | None, caller: str
+    ) -> Document:
+        """Carry it out, on this machine."""
+        from cryptosvc.wiring import transferring
+
+        return transferring.carry_out(config, proposal_id, folder, so_pin_file, caller)
+
+    def transfer_say(self, config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
+        """Have it signed, on this machine."""
+        from cryptosvc.wiring import transferring
+
+        return transferring.say(config, transfer_id, folder, caller)
+
+    def transfer_plan(self, config: Path, terms: Path, folder: Path, caller: str) -> Document:
+        """Draw it up, on this machine."""
+        from cryptosvc.wiring import transferring
+
+        return transferring.plan(config, terms, folder, caller)
+
+    def transfer_scope(self, config: Path, folder: Path, caller: str) -> Document:
+        """Look at this machine's registry."""
+        from cryptosvc.wiring import transferring
+
+        return transferring.scope(config, folder, caller)
+
+    def transfer_approval(self, conditions: Path, folder: Path) -> Document:
+        """Read the papers."""
+        from cryptosvc.wiring import transferring
+
+        return transferring.approval(conditions, folder)
+
+    def transfer_sign_approval(self, key: str, folder: Path) -> Document:
+        """Sign it here."""
+        from cryptosvc.wiring import transferring
+
+        return transferring.sign_approval(key, folder)
+
+    def transfer_verify(self, folder: Path, pma: Path) -> Document:
+        """Read the papers."""
+        from cryptosvc.wiring import transferring
+
+        return transferring.verify(folder, pma)
+
     def genesis_draft(self, config: Path, file: Path) -> bytes:
         """Draw it up."""
         from cryptosvc.wiring import founding

@@ -70,6 +70,14 @@ COMMANDS = (
     "ceremony resume",
     "ceremony diff",
     "ceremony verify",
+    "transfer",
+    "transfer carry-out",
+    "transfer say",
+    "transfer plan",
+    "transfer scope",
+    "transfer approval",
+    "transfer sign-approval",
+    "transfer verify",
 )
 AT_A_TERMINAL = frozenset({"ceremony rehearse", "ceremony run", "ceremony resume"})
 """Held before people, and written down in a transcript that programs read."""
@@ -108,6 +116,7 @@ def test_every_command_that_answers_can_answer_in_json(command):
             "destruction",
             "device-key",
             "ceremony",
+            "transfer",
             "proposal",
             "custodian",
             "caller",

@@ -16,7 +16,7 @@ from cryptosvc.core.errors import Malformed
 from cryptosvc.core.handover.cargo import Arrival, Arrived, Transport, Wrapped
 from cryptosvc.core.names import ModuleName
 from cryptosvc.core.registry import KeyRecord
-from cryptosvc.core.transfer.mechanism import OaepHash
+from cryptosvc.core.transfer.mechanism import OaepHash, Trust
 
 _Answer = TypeVar("_Answer")
 
@@ -53,6 +53,10 @@ class Pkcs11Carriage:
             return Transport(public, token.hashes(), facts)
 
         return await self._with(module, work)
+
+    async def measured(self, module: ModuleName) -> tuple[tuple[OaepHash, ...], Trust]:
+        """What a module wraps with, and what it holds transferable keys to, as tried now."""
+        return await self._with(module, lambda token: (token.hashes(), token.trust()))
 
     async def wrap(self, keys: Sequence[KeyRecord], transport: bytes, oaep_hash: OaepHash) -> Wrapped:
         """See `flow/transfer.py`."""

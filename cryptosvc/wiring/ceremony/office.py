@@ -154,7 +154,7 @@ async def opened(settings: Settings, caller_id: str) -> AsyncIterator[Office]:
                     settings.log.origin,
                 ),
                 setting=setting,
-                principal=await _principal(store, caller_id),
+                principal=await principal(store, caller_id),
                 x509=profiles.profiles(settings).x509,
             )
     finally:
@@ -173,7 +173,8 @@ def governance(settings: Settings) -> Governance:
     return read_governance(files[GOVERNANCE_FILE])
 
 
-async def _principal(store: stores.Opened, caller_id: str) -> Principal:
+async def principal(store: stores.Opened, caller_id: str) -> Principal:
+    """The registered caller in whose name something is done on the machine; Forbidden where there is none."""
     found = await store.registry.record("caller-record", caller_id)
     if not isinstance(found, CallerRecord) or found.state is not CallerState.REGISTERED:
         raise Forbidden(

@@ -1,0 +1,143 @@
+"""`transfer …`: keys that move between systems, as the SMKI PMA approved it (G2.22F to G2.22I).
+
+Each step is a governed act: `propose transfer.STEP`, `approve`, `submit`. What a module has a part in is then carried
+out here, on the machine of the service; docs/transfer.md has the whole order.
+"""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from cryptosvc.cli import console
+from cryptosvc.cli.governance import SigningKeyOption, confirm
+from cryptosvc.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, actions_of
+
+app = typer.Typer(
+    name="transfer",
+    help="Move keys to another system, or take them in, as the SMKI PMA approved it (G2.22F to G2.22I).",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+FolderOption: TypeAlias = Annotated[
+    Path, typer.Option("--folder", "-f", help="Folder of the transfer's papers and blobs.")
+]
+CallerOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--caller", help="Registered caller, with the grant to govern, in whose name it is recorded."
+    ),
+]
+TransferArgument: TypeAlias = Annotated[str, typer.Argument(metavar="TRANSFER", help="Id of the transfer.")]
+
+
+@app.command("carry-out")
+def carry_out(
+    context: typer.Context,
+    proposal: Annotated[str, typer.Argument(metavar="PROPOSAL", help="Id of the approved act.")],
+    folder: FolderOption,
+    caller: CallerOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+    so_pin_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--so-pin-file", help="PIN of the module's Security Officer, for an export.", exists=True
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Carry out an approved act on a transfer, or go on with one that was interrupted.
+
+    An export wraps the keys in a process of its own, in which the Security Officer marks the keys they are wrapped
+    under. Asked again after a power cut it goes on; what was done is not done twice.
+    """
+    done = actions_of(context).transfer_carry_out(config, proposal, folder, so_pin_file, caller)
+    console.print_document(done, as_json=as_json)
+
+
+@app.command()
+def say(
+    context: typer.Context,
+    transfer: TransferArgument,
+    folder: FolderOption,
+    caller: CallerOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the service sign what it has to say of a transfer, as it stands: offer, package, receipt, a notice."""
+    console.print_document(
+        actions_of(context).transfer_say(config, transfer, folder, caller), as_json=as_json
+    )
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    terms: Annotated[
+        Path, typer.Argument(metavar="TERMS", exists=True, help="TOML: which keys, why, and then.")
+    ],
+    folder: FolderOption,
+    caller: CallerOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw up a plan for the offer in the folder, by what this system's module is measured to do."""
+    console.print_document(actions_of(context).transfer_plan(config, terms, folder, caller), as_json=as_json)
+
+
+@app.command()
+def scope(
+    context: typer.Context,
+    folder: FolderOption,
+    caller: CallerOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Write down which keys move and who of the SMKI PMA signed, for `propose --param scope=@scope.json`."""
+    console.print_document(actions_of(context).transfer_scope(config, folder, caller), as_json=as_json)
+
+
+@app.command()
+def approval(
+    context: typer.Context,
+    conditions: Annotated[
+        Path, typer.Argument(metavar="CONDITIONS", exists=True, help="TOML: what the approval depends on.")
+    ],
+    folder: FolderOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw up the SMKI PMA's approval of the plan and offer in the folder. Off-line; nothing is signed yet."""
+    console.print_document(actions_of(context).transfer_approval(conditions, folder), as_json=as_json)
+
+
+@app.command("sign-approval")
+def sign_approval(
+    context: typer.Context,
+    folder: FolderOption,
+    key: SigningKeyOption,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the approval in the folder and add one signature of the SMKI PMA to it. Off-line."""
+    if not yes:
+        print((folder / "approval.json").read_text())
+        confirm("approve the transfer")
+    console.print_document(actions_of(context).transfer_sign_approval(key, folder), as_json=as_json)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    folder: FolderOption,
+    pma: Annotated[
+        Path, typer.Option("--pma", exists=True, help="Folder of the SMKI PMA's public keys, NAME.pem each.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Verify every paper in the folder off-line and print the transfer as one page. Exit code 4 where one does not hold."""
+    found = actions_of(context).transfer_verify(folder, pma)
+    if as_json:
+        console.print_document(found, as_json=True)
+    else:
+        print(found["page"])

@@ -1,0 +1,359 @@
+"""`transfer …`: what is done on the machine of the service, and what the SMKI PMA does off-line.
+
+Papers of a transfer lie in one folder, under fixed names, which travels between the two sides and the SMKI PMA:
+
+    offer.dsse  plan.json  approval.dsse  package.dsse and *.blob  receipt.dsse  not-imported.dsse  disposition.dsse
+    scope.json  package.digest  destination.key  source.key
+
+The last five are made for `propose --param NAME=@FILE`; custodians see what they hold before they sign.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from cryptosvc.adapters.clock import SystemClock
+from cryptosvc.adapters.crate import FolderCrate
+from cryptosvc.adapters.hsm import card
+from cryptosvc.adapters.hsm.carriage import Pkcs11Carriage
+from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
+from cryptosvc.adapters.hsm.provision import Provisioner
+from cryptosvc.adapters.hsm.vault import Pkcs11Vault
+from cryptosvc.adapters.policy.source import parse_source
+from cryptosvc.cli.actions import Document
+from cryptosvc.config.settings import Settings, read_settings
+from cryptosvc.config.transfer import read_conditions, read_terms
+from cryptosvc.core import dsse
+from cryptosvc.core.canonical import JsonValue, canonical, digest
+from cryptosvc.core.case import Principal
+from cryptosvc.core.content.checkpoint_note import public_key_der
+from cryptosvc.core.custodian import CustodianRecord, CustodianState
+from cryptosvc.core.errors import Malformed
+from cryptosvc.core.handover import checks, dossier, notices
+from cryptosvc.core.names import KeyId, SystemName
+from cryptosvc.core.proposal import ProposalRecord, ProposalState
+from cryptosvc.core.registry import KeyRecord
+from cryptosvc.core.transfer import papers
+from cryptosvc.core.transfer.mechanism import Mechanism, best
+from cryptosvc.core.transfer.papers import APPROVAL_TYPE, Approval, Party, Plan, PlannedKey
+from cryptosvc.flow.govern import Governor
+from cryptosvc.flow.setting import Setting
+from cryptosvc.flow.transfer import Movers, Spokesman
+from cryptosvc.wiring import modules, ownership, review, stores, worker
+from cryptosvc.wiring.ceremony import office as offices
+from cryptosvc.wiring.exporting import public_key_der as read_public_key
+from cryptosvc.wiring.profiles import read_octets
+
+NAMES: Mapping[str, str] = {
+    papers.OFFER: "offer.dsse",
+    papers.PACKAGE: "package.dsse",
+    papers.RECEIPT: "receipt.dsse",
+    papers.NOT_IMPORTED: "not-imported.dsse",
+    papers.DISPOSITION: "disposition.dsse",
+}
+PLAN, APPROVAL, APPROVED = "plan.json", "approval.json", "approval.dsse"
+SCOPE, PACKAGE_DIGEST = "scope.json", "package.digest"
+_OF_DESTINATION = frozenset({papers.OFFER, papers.RECEIPT, papers.NOT_IMPORTED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Machine:
+    """What is opened on the machine of a service, beside its workers."""
+
+    settings: Settings
+    hsm: Pkcs11Hsm
+    clock: SystemClock
+    store: stores.Opened
+    principal: Principal
+
+    async def own_key(self, name: str) -> bytes:
+        """SubjectPublicKeyInfo DER of one of the service's own keys."""
+        return public_key_der((await self.key(name)).public_point)
+
+    async def key(self, name: str) -> KeyRecord:
+        """A key's record as of now, proved by the log; Malformed where there is none."""
+        found = await self.store.registry.record("key-record", name)
+        if not isinstance(found, KeyRecord):
+            raise Malformed(f"there is no key {name}", rule="transfer/key", clause="G2.22I", field="keys")
+        return found
+
+    async def say(self, transfer_id: str, folder: Path) -> dict[str, JsonValue]:
+        """Have the service sign what it has to say, and write it down; the policies are proven first, as in a worker."""
+        service = await worker.service_principal(self.store)
+        application, _, _ = worker.assemble(self.settings, self.hsm, self.clock, self.store, service)
+        name = KeyId(self.settings.log.service_key)
+        spokesman = Spokesman(self.store.registry, application.signer, self.clock, service, name)
+        kind, envelope = await spokesman.say(transfer_id)
+        key = await self.own_key(name)
+        written = [_write(folder / NAMES[kind], envelope)]
+        mine = "destination.key" if kind in _OF_DESTINATION else "source.key"
+        written.append(_write(folder / mine, key))
+        if kind == papers.PACKAGE:
+            document = orjson.loads(dsse.parse(envelope).payload)
+            written.append(_write(folder / PACKAGE_DIGEST, digest(document)))
+        return {"statement": kind, "service_key_sha256": checks.fingerprint(key), "written": written}
+
+
+@asynccontextmanager
+async def _machine(config: Path, caller: str) -> AsyncIterator[_Machine]:
+    settings, clock = read_settings(config), SystemClock()
+    configs, folder = modules.module_configs(settings), stores.lock_folder(settings)
+    for one in configs:
+        with Provisioner(one, folder) as token:
+            ownership.require_own(token, settings, one.name)
+    hsm = Pkcs11Hsm(configs, clock, folder)
+    hsm.start()
+    try:
+        async with stores.opened(settings, hsm, clock, worker.scope(settings, "transfer")) as store:
+            principal = await offices.principal(store, caller)
+            yield _Machine(settings=settings, hsm=hsm, clock=clock, store=store, principal=principal)
+    finally:
+        hsm.close()
+
+
+def carry_out(
+    config: Path, proposal_id: str, folder: Path, so_pin_file: Path | None, caller: str
+) -> Document:
+    """Carry out an approved act on a transfer, or go on with one that was interrupted.
+
+    Args:
+        config: of the service.
+        proposal_id: of the act.
+        folder: where the package's blobs are written to, or read from.
+        so_pin_file: PIN of the Security Officer, for an export.
+        caller: registered caller in whose name it is recorded.
+
+    Raises:
+        CryptosvcError: as `Governor.execute`.
+
+    """
+
+    async def run() -> Document:
+        async with _machine(config, caller) as machine:
+            settings, store = machine.settings, machine.store
+            vault = Pkcs11Vault(modules.module_configs(settings), stores.lock_folder(settings))
+            movers = Movers(
+                _carriage(settings, so_pin_file), FolderCrate(folder), vault, settings.deployment.environment
+            )
+            setting = _setting(settings)
+            governor = Governor(store.registry, vault, store.ledger, machine.clock, setting, movers.by_act())
+            found = await store.registry.record("proposal-record", proposal_id)
+            begun = isinstance(found, ProposalRecord) and found.state is ProposalState.EXECUTING
+            go = governor.resume if begun else governor.execute
+            done = await go(machine.principal, proposal_id)
+            statement = done.proposal.statement
+            return {
+                "proposal_id": proposal_id,
+                "act": statement.act,
+                "transfer": statement.subject,
+                "resumed": begun,
+                "outcome": dict(done.proposal.outcome),
+                **await machine.say(statement.subject, folder),
+            }
+
+    return asyncio.run(run())
+
+
+def say(config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
+    """Have the service sign again what follows from where a transfer stands; written into the folder with its public key."""
+
+    async def run() -> Document:
+        async with _machine(config, caller) as machine:
+            return {"transfer": transfer_id, **await machine.say(transfer_id, folder)}
+
+    return asyncio.run(run())
+
+
+def plan(config: Path, terms_file: Path, folder: Path, caller: str) -> Document:
+    """Draw up a plan for the offer in the folder, by what this system's module was measured to do."""
+
+    async def run() -> Document:
+        terms, offer = read_terms(terms_file), _offer(folder)
+        async with _machine(config, caller) as machine:
+            settings = machine.settings
+            keys = [await machine.key(name) for name in sorted(terms.keys)]
+            hashes, trust = await _carriage(settings, None).measured(keys[0].module)
+            service_key = checks.fingerprint(await machine.own_key(settings.log.service_key))
+        deployment = settings.deployment
+        made = Plan(
+            transfer_id=offer.transfer_id,
+            offer=checks.offer_digest(offer),
+            source=Party(
+                SystemName(deployment.system), deployment.environment, settings.log.origin, service_key
+            ),
+            destination=offer.party,
+            keys=tuple(
+                PlannedKey(
+                    key_id=str(one.key_id),
+                    key_class=one.key_class,
+                    role=None if one.role is None else int(one.role),
+                    public_point=one.public_point,
+                    certificate=one.certificate,
+                )
+                for one in keys
+            ),
+            reason=terms.reason,
+            mechanism=Mechanism(best(hashes, offer.oaep_hashes), trust),
+            disposition=terms.disposition,
+            disposition_seconds=terms.disposition_seconds,
+            committee_view=hashlib.sha256(read_octets(terms.committee_view, "committee_view")).hexdigest(),
+            may_move_on=terms.may_move_on,
+            body=papers.PMA,
+        )
+        document = papers.plan_document(made)
+        return {
+            "transfer": made.transfer_id,
+            "plan_sha256": checks.plan_digest(made),
+            "keys": tuple(one.key_id for one in made.keys),
+            "oaep_hash": made.mechanism.oaep_hash.value,
+            "trust": made.mechanism.trust.value,
+            "written": _write(folder / PLAN, canonical(document)),
+        }
+
+    return asyncio.run(run())
+
+
+def scope(config: Path, folder: Path, caller: str) -> Document:
+    """Write down which keys move and which of the SMKI PMA's approvers signed, as this registry knows them."""
+
+    async def run() -> Document:
+        async with _machine(config, caller) as machine:
+            found = await machine.store.registry.of_kind("custodian-record")
+        custodians = [
+            one
+            for one in found
+            if isinstance(one, CustodianRecord) and one.state is CustodianState.REGISTERED
+        ]
+        package = folder / NAMES[papers.PACKAGE]
+        if package.exists():
+            document = orjson.loads(dsse.parse(package.read_bytes()).payload)
+            packed = notices.package_from_document(document)
+            planned, envelope = packed.plan, packed.approval.encode()
+        else:
+            planned, envelope = _plan(folder), read_octets(folder / APPROVED, APPROVED)
+        _, signers = checks.approved(envelope, custodians)
+        made: dict[str, JsonValue] = {
+            "keys": [one.key_id for one in planned.keys],
+            "approved_by": list(signers),
+        }
+        return {**made, "written": _write(folder / SCOPE, canonical(made))}
+
+    return asyncio.run(run())
+
+
+def approval(conditions_file: Path, folder: Path) -> Document:
+    """Draw up the SMKI PMA's approval of the plan and offer in the folder. Off-line."""
+    offer, planned = _offer(folder), _plan(folder)
+    made = Approval(
+        transfer_id=planned.transfer_id,
+        plan=checks.plan_digest(planned),
+        offer=checks.offer_digest(offer),
+        mechanism=planned.mechanism,
+        committee_view=planned.committee_view,
+        disposition=planned.disposition,
+        disposition_seconds=planned.disposition_seconds,
+        conditions=read_conditions(conditions_file).conditions(checks.fingerprint(offer.transport)),
+    )
+    checks.require_approval(made, planned, offer)
+    document = papers.approval_document(made)
+    return {
+        "transfer": made.transfer_id,
+        "approval_sha256": digest(document).hex(),
+        "written": _write(folder / APPROVAL, canonical(document)),
+    }
+
+
+def sign_approval(key: str, folder: Path) -> Document:
+    """Add one signature of the SMKI PMA to the approval in the folder. Off-line."""
+    payload = read_octets(folder / APPROVAL, APPROVAL)
+    papers.approval_from_document(_object(payload, APPROVAL))
+    path = folder / APPROVED
+    before = dsse.parse(path.read_bytes()).signatures if path.exists() else ()
+    with card.open_key(key) as opened:
+        mine = dsse.sign(APPROVAL_TYPE, payload, {dsse.key_id(opened.spki): opened.sign})
+    envelope = dsse.Envelope(APPROVAL_TYPE, payload, (*before, *mine.signatures))
+    octets = dsse.emit(envelope)
+    dsse.parse(octets)
+    return {
+        "signatures": len(envelope.signatures),
+        "key_id": mine.signatures[0].key_id,
+        "written": _write(path, octets),
+    }
+
+
+def verify(folder: Path, pma: Path) -> Document:
+    """Verify every paper in a folder off-line, with the SMKI PMA's public keys (PEM, one file each) and nothing else."""
+    keys = {path.stem: read_public_key(path) for path in sorted(pma.glob("*.pem"))}
+    found = dossier.verify(_papers(folder), keys)
+    return {"holds": True, "transfer": found.transfer_id, "page": found.page}
+
+
+def _papers(folder: Path) -> dossier.Papers:
+    def there(name: str) -> bytes:
+        path = folder / name
+        return path.read_bytes() if path.exists() else b""
+
+    return dossier.Papers(
+        offer=there(NAMES[papers.OFFER]),
+        plan=there(PLAN),
+        approval=there(APPROVED),
+        package=there(NAMES[papers.PACKAGE]),
+        receipt=there(NAMES[papers.RECEIPT]),
+        disposition=there(NAMES[papers.DISPOSITION]),
+        not_imported=there(NAMES[papers.NOT_IMPORTED]),
+        source_key=there("source.key"),
+        destination_key=there("destination.key"),
+    )
+
+
+def _carriage(settings: Settings, so_pin_file: Path | None) -> Pkcs11Carriage:
+    return Pkcs11Carriage(modules.module_configs(settings), stores.lock_folder(settings), so_pin_file)
+
+
+def _setting(settings: Settings) -> Setting:
+    """What statements have to name here.
+
+    No policy decides anything of an act, so none is proven for it: what a statement
+    names as its policies, the service has proven.
+    """
+    deployment, files = settings.deployment, review.folder_files(settings.policy.folder)
+    return Setting(
+        deployment.system,
+        deployment.environment.value,
+        settings.log.origin,
+        parse_source(files).digest,
+        offices.governance(settings),
+    )
+
+
+def _offer(folder: Path) -> papers.Offer:
+    """The offer in the folder, verified under the destination's key that lies beside it."""
+    key = read_octets(folder / "destination.key", "destination.key")
+    octets = read_octets(folder / NAMES[papers.OFFER], NAMES[papers.OFFER])
+    return papers.offer_from_document(checks.read_statement(octets, key, papers.OFFER))
+
+
+def _plan(folder: Path) -> Plan:
+    return papers.plan_from_document(_object(read_octets(folder / PLAN, PLAN), PLAN))
+
+
+def _object(octets: bytes, name: str) -> Mapping[str, JsonValue]:
+    try:
+        document: object = orjson.loads(octets)
+        same = isinstance(document, dict) and canonical(document) == octets
+    except ValueError:
+        same = False
+    if not same or not isinstance(document, dict):
+        raise Malformed(f"{name} is not canonical JSON", rule="transfer/paper", clause="G2.22I", field=name)
+    return document
+
+
+def _write(path: Path, octets: bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(octets)
+    return str(path)

@@ -1,0 +1,211 @@
+"""Two deployments, each with its own processes, token, store and log: keys move, and either log is verified afterwards.
+
+As custodians do it: acts handed in over mutual TLS, modules and papers through the command line. What a
+has a part in is killed with SIGKILL at its worst moment once, and goes on. Covers SEC G2.22F to G2.22I.
+"""
+
+import json
+import signal
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from cryptosvc.cli.console import VERIFICATION_FAILED
+from cryptosvc.client.errors import CallError, WrongState
+from cryptosvc.core.canonical import JsonValue
+from cryptosvc.core.custodian import CustodianRole, custodian_document
+from cryptosvc.core.names import SystemName
+from tests import governed, precommands
+from tests.deployment import Deployment, pre_command_request
+from tests.governance import Person, person
+from tests.governed import Office
+
+KEY = "supplier-signing"
+TRANSFER = "move-1"
+PMA = ("pat", "pia")
+
+
+class End:
+    """One deployment, its custodians, and the folder of papers it works on."""
+
+    def __init__(self, folder: Path, system: str, papers: Path) -> None:
+        self.deployment, self.people = governed.founded(folder, system=system)
+        self.papers = papers
+        self.office: Office
+
+    @property
+    def config(self) -> tuple[str, ...]:
+        return ("--config", str(self.deployment.config), "--caller", "office", "--folder", str(self.papers))
+
+    def command(self, *arguments: str) -> dict:
+        """`cryptosvc transfer …` on the machine; its JSON."""
+        return self.deployment.json("transfer", *arguments, *self.config)
+
+    def moved(self, step: str, *more: str, kill: bool = False, **parameters: JsonValue) -> dict:
+        """Propose, approve, carry out on the machine; killed once, where asked for, and gone on with."""
+        proposal = self.office.proposed(f"transfer.{step}", TRANSFER, ("ben", "cat", "dan"), **parameters)
+        command = ("transfer", "carry-out", proposal, *more, *self.config, "--json")
+        if not kill:
+            return self.deployment.json(*command[:-1])
+        killed = self.deployment.run(*command, module="tests.killed_transfer")
+        assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+        assert self.office.calls.proposal(proposal).state == "executing"
+        done = self.deployment.json(*command[:-1])
+        assert done["resumed"] is True
+        return done
+
+    def file(self, name: str) -> str:
+        return (self.papers / name).read_bytes().hex()
+
+    def document(self, name: str) -> JsonValue:
+        return json.loads((self.papers / name).read_bytes())
+
+    def state(self, key_id: str = KEY) -> str:
+        found = self.office.record("key", key_id)
+        return "" if found is None else found["state"]
+
+
+def register_pma(office: Office, people: Mapping[str, Person], system: str) -> None:
+    for name, one in people.items():
+        found = custodian_document(one.record)
+        record = {**found, "system": system, "privileges": [], "security_check_on": None}
+        office.carry("custodian.register", name, ("ben", "cat"), record=json.loads(json.dumps(record)))
+
+
+def sign(end: End, counter: int) -> None:
+    """The supplier asks for a signature on a Pre-Command."""
+    with end.deployment.client() as client:
+        client.sign(pre_command_request(counter, key_id=KEY))
+
+
+def supplier(office: Office, deployment: Deployment, system: str) -> None:
+    """A caller that may have Pre-Commands signed."""
+    from tests.e2e.test_governed_deployment import caller
+
+    record = caller(deployment, "supplier", "command-signing")
+    assert isinstance(record, dict)
+    office.carry("caller.register", "supplier", ("ben", "cat"), record={**record, "system": system})
+
+
+@pytest.mark.xdist_group("transfer")
+def test_keys_move_from_one_deployment_to_another(tmp_path: Path) -> None:
+    papers = tmp_path / "papers"
+    with ThreadPoolExecutor() as pool:
+        begun = [pool.submit(End, tmp_path / name, name, papers) for name in ("fault", "next")]
+        source, target = (one.result() for one in begun)
+    pma = {name: person(name, CustodianRole.PMA_APPROVER, system=SystemName("any")) for name in PMA}
+    (tmp_path / "pma").mkdir()
+    for name, one in pma.items():
+        public = one.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (tmp_path / "pma" / f"{name}.pem").write_bytes(public)
+        private = one.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (tmp_path / f"{name}.pem").write_bytes(private)
+    with ExitStack() as stack:
+        for end, system in ((source, "fault"), (target, "next")):
+            stack.enter_context(end.deployment.serving())
+            end.office = Office(stack.enter_context(end.deployment.client("office")), end.people)
+            register_pma(end.office, pma, system)
+            supplier(end.office, end.deployment, system)
+        source.office.key(KEY, "command-signing", role=2, eui64=str(precommands.SUPPLIER))
+        source.office.carry("key.activate", KEY)
+        moves(source, target, tmp_path)
+    for end in (source, target):
+        end.deployment.verified_log()
+
+
+def moves(source: End, target: End, folder: Path) -> None:
+    papers = source.papers
+    # 1 offer
+    offered = {"module": "softhsm", "complies": "audited in March", "affiliation": "none"}
+    until = int((datetime.now(UTC) + timedelta(days=9)).timestamp())
+    service = service_key(target)
+    done = target.moved("offer", service_key=service, valid_until=until, **offered)
+    assert (done["statement"], done["service_key_sha256"]) == ("transfer-offer", service)
+    # 2 proposal
+    (folder / "view.txt").write_text("no objection")
+    (folder / "terms.toml").write_text(
+        f'keys = ["{KEY}"]\nreason = "another provider"\ncommittee_view = "view.txt"\n'
+        'disposition = "destroy"\ndisposition_days = 7\n'
+    )
+    planned = source.command("plan", str(folder / "terms.toml"))
+    assert (planned["oaep_hash"], planned["trust"]) == ("sha-1", "enforced")
+    source.office.carry(
+        "transfer.propose",
+        TRANSFER,
+        offer=source.file("offer.dsse"),
+        destination_key=source.file("destination.key"),
+        plan=source.file("plan.json"),
+    )
+    # 3 approval, on the SMKI PMA's own machine: no configuration, no service
+    now = datetime.now(UTC)
+    (folder / "conditions.toml").write_text(
+        f"not_before = {(now - timedelta(hours=1)).isoformat()}\n"
+        f"not_after = {(now + timedelta(days=1)).isoformat()}\n"
+        "source_people = 3\ndestination_people = 3\nassurance_level = 0\nattempts = 2\nwitnesses = 1\n"
+        'attested = ["the courier is accompanied"]\n'
+    )
+    off_line = ("--folder", str(papers))
+    source.deployment.json("transfer", "approval", str(folder / "conditions.toml"), *off_line)
+    for number, name in enumerate(PMA, 1):
+        key_file = str(folder / f"{name}.pem")
+        done = source.deployment.json("transfer", "sign-approval", "--key", key_file, "--yes", *off_line)
+        assert done["signatures"] == number
+    source.command("scope")
+    scope = source.document("scope.json")
+    source.office.carry("transfer.approve", TRANSFER, approval=source.file("approval.dsse"), scope=scope)
+    # 4 export: signs until it is exported, never after
+    sign(source, 1)
+    attended = {"witnesses": ["Wil"], "attested": {"the courier is accompanied": "Nia"}}
+    so_pin = ("--so-pin-file", str(source.deployment.token.folder / "so-pin"))
+    export = {"approval": source.file("approval.dsse"), "scope": scope, "attended": attended}
+    # over the wire it is refused: the service has no part in it
+    proposal = source.office.proposed("transfer.export", TRANSFER, ("ben", "cat", "dan"), **export)
+    with pytest.raises(WrongState):
+        source.office.calls.execute(proposal)
+    assert source.state() == "active"
+    source.moved("export", *so_pin, kill=True, **export)
+    assert source.state() == "in-transfer"
+    with pytest.raises(CallError):
+        sign(source, 2)
+    # 5 import
+    target.command("scope")
+    package = {"package": target.file("package.dsse"), "source_key": target.file("source.key")}
+    target.moved("import", kill=True, scope=target.document("scope.json"), attended=attended, **package)
+    assert target.state() == "active"
+    sign(target, 2)
+    # 6 receipt and disposition
+    source.office.carry(
+        "transfer.receipt",
+        TRANSFER,
+        receipt=source.file("receipt.dsse"),
+        destination_key=source.file("destination.key"),
+        package=source.file("package.digest"),
+    )
+    source.moved("dispose", scope=scope)
+    assert source.state() == "destroyed"
+    # 7 the dossier, off-line
+    verify = ("transfer", "verify", "--folder", str(papers), "--pma", str(folder / "pma"))
+    page = source.deployment.json(*verify)["page"]
+    for said in (KEY, "pat, pia", "imported; each key proved itself", "copies were disposed of: destroy."):
+        assert said in page
+    (papers / "receipt.dsse").write_bytes((papers / "offer.dsse").read_bytes())
+    assert source.deployment.run(*verify).returncode == VERIFICATION_FAILED
+
+
+def service_key(end: End) -> str:
+    """SHA-256 of the deployment's service-signing public key, from its record."""
+    import hashlib
+
+    from cryptosvc.core.content.checkpoint_note import public_key_der
+
+    for one in end.office.calls.records("key-record"):
+        document = orjson.loads(one.document)
+        if document["key_class"] == "service-signing":
+            return hashlib.sha256(public_key_der(bytes.fromhex(document["public_point"]))).hexdigest()
+    raise AssertionError
