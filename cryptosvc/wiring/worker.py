@@ -22,6 +22,8 @@ from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.adapters.hsm.vault import Pkcs11Vault
 from cryptosvc.adapters.policy import CedarPolicy
+from cryptosvc.adapters.store.devices import StoredDeviceKeys
+from cryptosvc.adapters.store.every_key import EveryKey
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core.case import Principal
 from cryptosvc.core.errors import Corrupt, Malformed, Unavailable
@@ -232,7 +234,7 @@ def assemble(
     policy = review.load(settings.policy.folder, proven)
     formats = profiles.profiles(settings)
     gatherer = Gatherer(
-        store.registry,
+        EveryKey(store.registry, StoredDeviceKeys(store.ledger, store.registry)),
         hsm,
         clock,
         settings.deployment.environment,
