@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cryptosvc.cli import console
+from cryptosvc.cli import console, inquiry
 from cryptosvc.cli.options import (
     DEFAULT_CONFIG,
     CaOption,
@@ -131,3 +131,6 @@ def prove(
     """
     document = actions_of(context).prove(connection(target, ca, certificate, private_key), leaf_index)
     console.print_document(document, as_json=as_json)
+
+
+inquiry.add_to(app)

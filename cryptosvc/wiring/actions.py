@@ -8,6 +8,7 @@ from cryptosvc.cli.actions import Answer, Ask, Connection, Document, Draft, Find
 
 if TYPE_CHECKING:
     from cryptosvc.cli.desk import TerminalDesk
+    from cryptosvc.cli.inquiry import Inquiries
     from cryptosvc.core.evidence import Verdict
     from cryptosvc.core.reconcile import Difference
 
@@ -77,6 +78,12 @@ class WiredActions:
         from cryptosvc.wiring import calls
 
         return calls.prove(connection, leaf_index)
+
+    def inquiries(self) -> "Inquiries":
+        """Ask the service, and prove on this machine."""
+        from cryptosvc.wiring import inquiring
+
+        return inquiring.Inquiries()
 
     def export(self, config: Path, out: Path, progress: Progress) -> Document:
         """Read the store."""

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from cryptosvc.adapters.policy import CedarPolicy, load_policy
 from cryptosvc.adapters.policy.explain import explain
+from cryptosvc.adapters.policy.governance import GOVERNANCE_FILE
 from cryptosvc.adapters.policy.matrix import favourable, table
 from cryptosvc.adapters.policy.review import matrix_records, matrix_text
+from cryptosvc.adapters.policy.source import POLICY_SUFFIX, SCHEMA_SUFFIX
 from cryptosvc.adapters.policy.tables import check_tables, read_tables
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.case import Facts
@@ -34,6 +36,20 @@ def folder_files(folder: Path) -> dict[str, bytes]:
 def load(folder: Path, proven: str = "") -> CedarPolicy:
     """Load a policy folder; Malformed where it does not hold. `proven` as in `load_policy`."""
     return load_policy(folder_files(folder), proven)
+
+
+def kept_files(folder: Path) -> dict[str, str]:
+    """Name → text of the files of a policy folder that its digest is over; Malformed where they cannot be read."""
+    try:
+        return {
+            name: octets.decode()
+            for name, octets in folder_files(folder).items()
+            if name.endswith((POLICY_SUFFIX, SCHEMA_SUFFIX)) or name == GOVERNANCE_FILE
+        }
+    except UnicodeDecodeError:
+        raise Malformed(
+            f"a file of {folder} is not UTF-8", rule="policy/encoding", field="policy.folder"
+        ) from None
 
 
 def check(folder: Path) -> dict[str, JsonValue]:

@@ -30,6 +30,7 @@ from cryptosvc.core.errors import Corrupt, Malformed, Unavailable
 from cryptosvc.core.names import CallerId, KeyId, ModuleName, Operation, SystemName
 from cryptosvc.core.record import Scope
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant
+from cryptosvc.flow import policy_sets
 from cryptosvc.flow.admit import Admission
 from cryptosvc.flow.audit import Auditor
 from cryptosvc.flow.checkpoint import Checkpointer
@@ -163,6 +164,9 @@ async def _serve(
     )
     # Before the port is bound and the metrics are registered: where this cannot be written all of it is tried again.
     await application.observer.happened("service-start", "serve", {"policy_digest": policy_digest}, {})
+    await policy_sets.keep(
+        store.search, application.observer, policy_digest, review.kept_files(settings.policy.folder)
+    )
     metrics = Metrics(REGISTRY)
     server = Server(
         application,

@@ -19,6 +19,7 @@ from cryptosvc.core.errors import Corrupt, Malformed, OutcomeUnknown, Unavailabl
 from cryptosvc.core.judge import Authorised, judge
 from cryptosvc.core.names import KeyId, Operation, UnixNanoseconds
 from cryptosvc.core.opening import opened
+from cryptosvc.core.policy_set import WITHHELD
 from cryptosvc.core.record import Claim, Failed, Leaf, Observed, Refused, Scope
 from cryptosvc.core.registry import RECORD_KINDS
 from tests import transfers
@@ -32,7 +33,16 @@ PAGE = (REPOSITORY / "docs/log-format.md").read_text()
 SCOPE = Scope(system="test-system", environment="test", worker="w0", software="1")
 SALT = bytes(range(16))
 AT = UnixNanoseconds(2**60)
-EVENTS = {"explain", "read", "handshake-failed", "overloaded", "service-start", "governed", "reconciled"}
+EVENTS = {
+    "explain",
+    "read",
+    "handshake-failed",
+    "overloaded",
+    "service-start",
+    "policy-set",
+    "governed",
+    "reconciled",
+}
 KINDS = {"genesis", "use", "refusal"} | RECORD_KINDS
 
 
@@ -103,6 +113,11 @@ async def every_leaf() -> list[Leaf]:
             found.append(record.observed_leaf(observed, SCOPE, SALT))
             observed = replace(observed, principal=corridor.principal, facts={"a": "b"})
             found.append(record.observed_leaf(observed, SCOPE, SALT))
+        for kind, name in (("read", "query"), ("policy-set", WITHHELD)):
+            observed = Observed(
+                kind=kind, operation="it", at=AT, time_quality="synchronised", withheld={name: "{}"}
+            )
+            found.append(record.observed_leaf(observed, SCOPE, SALT))
         key = corridor.keys.records[SUPPLIER_KEY]
         limited = replace(key, life=replace(key.life, usage_limit=7))
         registered = (key, limited, caller_record(), CUSTODIAN, PROPOSAL, MODULE)
@@ -153,6 +168,8 @@ async def test_what_is_withheld_is_on_the_page() -> None:
         "custodian",
         "document",
         "genesis",
+        "query",
+        "policy_files",
         "device_key",
     }
     leaves = await every_leaf()
