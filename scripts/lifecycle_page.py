@@ -37,6 +37,7 @@ _COMING = {
     Event.ACTIVATE.value: "it becomes active by itself",
     Event.DEACTIVATE.value: "it is deactivated by itself, at its date or the end of its crypto-period",
     due.REPLACE: "it serves other purposes too and must have been replaced (G2.57)",
+    due.DISPOSE: "it moved to another system, and its copy here must be gone by the date that was approved (G2.22I(b)(i))",
     due.CERTIFICATE: "its certificate ends; the key may sign no Commands or documents after that",
 }
 

@@ -1,7 +1,7 @@
 """What is coming for a key: what happens to it by date, and what somebody has to do by one.
 
 Source: Smart Energy Code G5.13(b) (activation, deactivation, crypto-period), G2.57 (replacement of a key that serves
-other purposes too); RFC 5280 4.1.2.5 (the end of a certificate).
+other purposes too), G2.22I(b)(i) (disposition of what moved); RFC 5280 4.1.2.5 (the end of a certificate).
 """
 
 from collections.abc import Iterable
@@ -12,14 +12,19 @@ from cryptosvc.core.content.x509.identity import read_certificate
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.life import DAY, NANOSECONDS, UnixSeconds
 from cryptosvc.core.names import KeyId
-from cryptosvc.core.registry import KeyRecord, KeyState
+from cryptosvc.core.registry import KeyRecord, KeyState, Record
+from cryptosvc.core.transfer.record import TransferRecord
+from cryptosvc.core.transfer.states import TransferState
 
 REPLACE = "replace"
 """Somebody replaces the key by then (G2.57)."""
 CERTIFICATE = "certificate"
 """The key's certificate is valid until then; nothing happens to the key by itself."""
-EVENTS = ("activate", "deactivate", REPLACE, CERTIFICATE)
+DISPOSE = "dispose"
+"""The copy of a key that moved to another system is disposed of by then, as the SMKI PMA approved (G2.22I(b)(i))."""
+EVENTS = ("activate", "deactivate", REPLACE, CERTIFICATE, DISPOSE)
 
+_OWING = frozenset({TransferState.EXPORTED, TransferState.RECEIPTED})
 _OVER = frozenset({KeyState.DEACTIVATED, KeyState.COMPROMISED, KeyState.DESTROYED})
 
 
@@ -31,7 +36,7 @@ class Coming:
         at: when.
         key_id: which.
         event: one of `EVENTS`.
-        rule: what stands behind it: `schedule/…` as in `core/lifecycle.py`, `certificate/ecos`, `certificate/validity`.
+        rule: what stands behind it: `schedule/…` as in `core/lifecycle.py`, `certificate/ecos`, `certificate/validity`, `transfer/disposition`.
 
     """
 
@@ -52,6 +57,21 @@ def coming(key: KeyRecord) -> tuple[Coming, ...]:
     if ends is not None:
         found.append(Coming(ends, key.key_id, CERTIFICATE, "certificate/validity"))
     return tuple(sorted(found))
+
+
+def disposals(transfer: TransferRecord) -> tuple[Coming, ...]:
+    """What a transfer still owes at its source: the disposition of each copy; nothing once it is over, or elsewhere."""
+    if transfer.plan is None or transfer.dispose_by is None or transfer.state not in _OWING:
+        return ()
+    by = transfer.dispose_by
+    return tuple(Coming(by, KeyId(one.key_id), DISPOSE, "transfer/disposition") for one in transfer.plan.keys)
+
+
+def coming_of(record: Record) -> tuple[Coming, ...]:
+    """Everything that is ahead by what a record says, soonest first; nothing for one of another kind."""
+    if isinstance(record, KeyRecord):
+        return coming(record)
+    return disposals(record) if isinstance(record, TransferRecord) else ()
 
 
 def within(found: Iterable[Coming], at: UnixSeconds, days: int) -> list[Coming]:

@@ -7,12 +7,13 @@ from typing import TypeVar
 from cryptosvc.core import quorum
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.case import Principal
-from cryptosvc.core.due import Coming, coming, within
+from cryptosvc.core.due import Coming, within
 from cryptosvc.core.errors import Forbidden, Malformed
 from cryptosvc.core.life import NANOSECONDS, UnixSeconds
 from cryptosvc.core.proposal import ProposalRecord
-from cryptosvc.core.registry import RECORD_KINDS, KeyRecord, Record
+from cryptosvc.core.registry import RECORD_KINDS, Record
 from cryptosvc.flow.ports import Clock, Ledger, Records
+from cryptosvc.flow.schedule import every_coming
 from cryptosvc.flow.setting import Setting, recorded, scene
 
 _Answer = TypeVar("_Answer")
@@ -62,9 +63,7 @@ class Registers:
         """What is due within so many days, and what is overdue, soonest first."""
 
         async def read() -> list[Coming]:
-            keys = await self._records.of_kind("key-record")
-            every = (due for one in keys if isinstance(one, KeyRecord) for due in coming(one))
-            return within(every, _now(self._clock), days)
+            return within(await every_coming(self._records), _now(self._clock), days)
 
         return await self._answered(principal, "read-due", read)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptosvc.core import lifecycle, replay
-from cryptosvc.core.due import EVENTS, Coming, coming, within
+from cryptosvc.core.due import EVENTS, Coming, coming_of, within
 from cryptosvc.core.errors import Conflict
 from cryptosvc.core.life import NANOSECONDS, UnixSeconds
 from cryptosvc.core.names import KeyId
@@ -66,7 +66,7 @@ class Scheduler:
         self._seen = -1
         self._queue: list[tuple[UnixSeconds, _Name]] = []
         self._limits: dict[KeyId, int] = {}
-        self._coming: dict[KeyId, tuple[Coming, ...]] = {}
+        self._coming: dict[_Name, tuple[Coming, ...]] = {}
         self._counted_at: UnixSeconds | None = None
         self.figures = Figures()
 
@@ -99,21 +99,20 @@ class Scheduler:
 
     async def due(self, days: int = DAYS) -> Sequence[Coming]:
         """What is coming for every key within so many days, and what is overdue, soonest first; every record is verified."""
-        keys = await self._records.of_kind("key-record")
-        every = (one for key in keys if isinstance(key, KeyRecord) for one in coming(key))
-        return within(every, self._now(), days)
+        return within(await every_coming(self._records), self._now(), days)
 
     def _remember(self, record: Record) -> None:
-        """When to look at a record again."""
+        """When to look at a record again, and what is ahead of it."""
+        name = (record_kind(record), record_id(record))
+        self._coming.pop(name, None)
+        if found := coming_of(record):
+            self._coming[name] = found
         if isinstance(record, ProposalRecord):
             if record.state is ProposalState.OPEN:
                 self._later(record, record.statement.expires_at)
         elif isinstance(record, KeyRecord):
             for one in lifecycle.schedule(record):
                 self._later(record, one.at)
-            self._coming.pop(record.key_id, None)
-            if found := coming(record):
-                self._coming[record.key_id] = found
             self._limits.pop(record.key_id, None)
             if lifecycle.spent(record, self._now()) is not None and record.life.usage_limit is not None:
                 self._limits[record.key_id] = record.life.usage_limit
@@ -164,6 +163,12 @@ class Scheduler:
 
     def _now(self) -> UnixSeconds:
         return UnixSeconds(self._clock.now().at // NANOSECONDS)
+
+
+async def every_coming(records: Records) -> list[Coming]:
+    """What is ahead of every key, by its own record or by a transfer it is part of; every record is verified."""
+    found = [*await records.of_kind("key-record"), *await records.of_kind("transfer-record")]
+    return [one for record in found for one in coming_of(record)]
 
 
 def _has_expired(proposal: ProposalRecord, at: UnixSeconds) -> bool:

@@ -204,7 +204,13 @@ async def test_what_is_coming_is_listed_and_counted() -> None:
     await scheduler.turn()
     listed = await scheduler.due()
     assert [(one.event, one.at - NOW) for one in listed] == [("activate", 50), ("deactivate", 10 * DAY)]
-    assert scheduler.figures.counts == {"activate": 1, "deactivate": 1, "replace": 0, "certificate": 0}
+    assert scheduler.figures.counts == {
+        "activate": 1,
+        "deactivate": 1,
+        "replace": 0,
+        "certificate": 0,
+        "dispose": 0,
+    }
     assert scheduler.figures.soonest == {"activate": NOW + 50, "deactivate": NOW + 10 * DAY}
     assert await scheduler.due(days=1) == listed[:1]
     stand.later(11 * DAY)

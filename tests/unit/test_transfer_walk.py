@@ -12,6 +12,7 @@ from cryptosvc.core.registry import KeyState, Origin
 from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.record import transfer_document, transfer_from_document
 from cryptosvc.core.transfer.states import STEPS, Step, TransferState, after
+from cryptosvc.flow.schedule import Scheduler
 from tests.govern_stand import HANDS_IN
 from tests.governance import NOW
 from tests.transfers import KEYS, QUORUM, TRANSFER, Pair, executed, two_ends
@@ -201,3 +202,27 @@ async def test_a_log_whose_proof_or_fact_was_changed_does_not_replay() -> None:
                 pair.destination.stand.replay(told)
             broken += 1
     assert broken == 2
+
+
+async def test_what_has_to_be_disposed_of_is_due_until_it_is() -> None:
+    pair = await two_ends()
+    stand = pair.source.stand
+    scheduler = Scheduler(stand.keys, stand.ledger, stand.clock)
+
+    async def figures() -> tuple[int, int | None]:
+        await scheduler.turn()
+        return scheduler.figures.counts["dispose"], scheduler.figures.soonest.get("dispose")
+
+    assert await figures() == (0, None)
+    await pair.exported()
+    assert await figures() == (2, NOW + 7 * DAY)
+    stand.later(8 * DAY)
+    assert await figures() == (2, NOW + 7 * DAY)  # overdue, and still said
+    listed = [(one.event, one.key_id, one.at) for one in await stand.registers.due(HANDS_IN, 1)]
+    assert {("dispose", name, NOW + 7 * DAY) for name in KEYS} <= set(listed)
+    pair.destination.stand.later(8 * DAY)
+    await pair.destination.carry("import", **pair.importing())
+    await pair.source.carry("receipt", **pair.receiving())
+    assert await figures() == (2, NOW + 7 * DAY)
+    await pair.source.carry("dispose", scope=pair.scope())
+    assert await figures() == (0, None)
