@@ -33,6 +33,8 @@ class Form(StrEnum):
     TBS_CERT_LIST = "tbs-cert-list"
     GBCS_PRE_COMMAND = "gbcs-pre-command"
     DUIS_DOCUMENT = "duis-document"
+    TLS_SERVER_KEY_EXCHANGE = "tls-server-key-exchange"
+    TLS_TRANSCRIPT = "tls-transcript"
 
 
 KeyArgument: TypeAlias = Annotated[

@@ -193,6 +193,17 @@ _ROWS = (
         quorum=2,
     ),
     KeyClass(
+        name="tls",
+        ceiling=_signs((ContentKind.TLS_HANDSHAKE, "G2.44(d)")),
+        roles=frozenset(),
+        template=_TRANSFERABLE_SIGNING_KEY,
+        clause="G2.44(d)",
+        verified_before_release=True,
+        assurance_level=3,
+        crypto_period_days=10 * _YEAR,
+        quorum=2,
+    ),
+    KeyClass(
         name="audit-signing",
         ceiling=_signs((ContentKind.LOG_CHECKPOINT, "G2.27")),
         roles=frozenset(),

@@ -119,6 +119,8 @@ class ContentForm(StrEnum):
     GBCS_PRE_COMMAND = "gbcs_pre_command"
     GBCS_COMMAND = "gbcs_command"
     DUIS_DOCUMENT = "duis_document"
+    TLS_SERVER_KEY_EXCHANGE = "tls_server_key_exchange"
+    TLS_TRANSCRIPT = "tls_transcript"
     LOG_CHECKPOINT = "log_checkpoint"
     SERVICE_STATEMENT = "service_statement"
 
@@ -145,5 +147,6 @@ class ContentKind(StrEnum):
     GBCS_PRE_COMMAND = "gbcs-pre-command"
     GBCS_COMMAND = "gbcs-command"
     DUIS_DOCUMENT = "duis-document"
+    TLS_HANDSHAKE = "tls-handshake"
     LOG_CHECKPOINT = "log-checkpoint"
     SERVICE_STATEMENT = "service-statement"

@@ -51,6 +51,8 @@ _PURPOSE_CLAUSES: dict[ContentForm, str] = {
     ContentForm.GBCS_PRE_COMMAND: "G2.56",
     ContentForm.GBCS_COMMAND: "G2.44(b)",
     ContentForm.DUIS_DOCUMENT: "G3.29",
+    ContentForm.TLS_SERVER_KEY_EXCHANGE: "G2.44(d)",
+    ContentForm.TLS_TRANSCRIPT: "G2.44(d)",
 }
 """The clause whose purpose limit a bare digest would evade, per form it was said to be."""
 

@@ -11,6 +11,7 @@ from cryptosvc.core.content.duis.profile import DuisProfile
 from cryptosvc.core.content.gbcs import command, precommand
 from cryptosvc.core.content.gbcs.parties import Parties
 from cryptosvc.core.content.gbcs.profile import GbcsProfile
+from cryptosvc.core.content.tls import handshake
 from cryptosvc.core.content.x509 import certificate, crl, csr
 from cryptosvc.core.content.x509.profile import KnownOca, X509Profile
 from cryptosvc.core.errors import Malformed
@@ -56,6 +57,10 @@ def parse(form: ContentForm, payload: bytes, profiles: Profiles, device_certific
             return csr.parse(payload, profiles.x509)
         case ContentForm.DUIS_DOCUMENT:
             return document.parse(payload, _schema(profiles))
+        case ContentForm.TLS_SERVER_KEY_EXCHANGE:
+            return handshake.parse_key_exchange(payload)
+        case ContentForm.TLS_TRANSCRIPT:
+            return handshake.parse_transcript(payload)
         case ContentForm.LOG_CHECKPOINT:
             return checkpoint_note.parse(payload)
         case ContentForm.SERVICE_STATEMENT:
@@ -90,6 +95,8 @@ def bind(
             csr.bind(content, key, statement, profiles.x509, at)
         case ContentForm.DUIS_DOCUMENT:
             document.bind(content, key, statement, _schema(profiles), at)
+        case ContentForm.TLS_SERVER_KEY_EXCHANGE | ContentForm.TLS_TRANSCRIPT:
+            handshake.bind(content, key, at)
         case ContentForm.LOG_CHECKPOINT:
             checkpoint_note.bind(content, profiles.log_origin)
         case ContentForm.SERVICE_STATEMENT:
@@ -105,6 +112,8 @@ _ASSEMBLE: dict[ContentForm, Callable[[Content, bytes, KeyRecord], bytes]] = {
     ContentForm.TBS_CERT_LIST: crl.assemble,
     ContentForm.CERTIFICATION_REQUEST_INFO: csr.assemble,
     ContentForm.DUIS_DOCUMENT: document.assemble,
+    ContentForm.TLS_SERVER_KEY_EXCHANGE: handshake.assemble,
+    ContentForm.TLS_TRANSCRIPT: handshake.assemble,
     ContentForm.LOG_CHECKPOINT: checkpoint_note.assemble,
     ContentForm.SERVICE_STATEMENT: service_statement.assemble,
 }

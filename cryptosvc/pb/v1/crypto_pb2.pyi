@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SignRequest(_message.Message):
-    __slots__ = ("request_id", "key_id", "tbs_certificate", "certification_request_info", "tbs_cert_list", "gbcs_pre_command", "duis_document", "gbcs_command", "service_reference_variant", "user_id", "user_role", "supply_sensitive_check", "device_certificate")
+    __slots__ = ("request_id", "key_id", "tbs_certificate", "certification_request_info", "tbs_cert_list", "gbcs_pre_command", "duis_document", "gbcs_command", "tls_server_key_exchange", "tls_transcript", "service_reference_variant", "user_id", "user_role", "supply_sensitive_check", "device_certificate")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     TBS_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,8 @@ class SignRequest(_message.Message):
     GBCS_PRE_COMMAND_FIELD_NUMBER: _ClassVar[int]
     DUIS_DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     GBCS_COMMAND_FIELD_NUMBER: _ClassVar[int]
+    TLS_SERVER_KEY_EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    TLS_TRANSCRIPT_FIELD_NUMBER: _ClassVar[int]
     SERVICE_REFERENCE_VARIANT_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -31,12 +33,14 @@ class SignRequest(_message.Message):
     gbcs_pre_command: bytes
     duis_document: bytes
     gbcs_command: bytes
+    tls_server_key_exchange: bytes
+    tls_transcript: bytes
     service_reference_variant: str
     user_id: str
     user_role: str
     supply_sensitive_check: bytes
     device_certificate: bytes
-    def __init__(self, request_id: _Optional[str] = ..., key_id: _Optional[str] = ..., tbs_certificate: _Optional[bytes] = ..., certification_request_info: _Optional[bytes] = ..., tbs_cert_list: _Optional[bytes] = ..., gbcs_pre_command: _Optional[bytes] = ..., duis_document: _Optional[bytes] = ..., gbcs_command: _Optional[bytes] = ..., service_reference_variant: _Optional[str] = ..., user_id: _Optional[str] = ..., user_role: _Optional[str] = ..., supply_sensitive_check: _Optional[bytes] = ..., device_certificate: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., key_id: _Optional[str] = ..., tbs_certificate: _Optional[bytes] = ..., certification_request_info: _Optional[bytes] = ..., tbs_cert_list: _Optional[bytes] = ..., gbcs_pre_command: _Optional[bytes] = ..., duis_document: _Optional[bytes] = ..., gbcs_command: _Optional[bytes] = ..., tls_server_key_exchange: _Optional[bytes] = ..., tls_transcript: _Optional[bytes] = ..., service_reference_variant: _Optional[str] = ..., user_id: _Optional[str] = ..., user_role: _Optional[str] = ..., supply_sensitive_check: _Optional[bytes] = ..., device_certificate: _Optional[bytes] = ...) -> None: ...
 
 class SignResponse(_message.Message):
     __slots__ = ("request_id", "signature", "artefact", "receipt", "clause", "key_version", "derivation")
