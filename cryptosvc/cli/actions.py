@@ -191,6 +191,12 @@ class Actions(Protocol):
     def destroy_device_key(self, config: Path, work: str) -> Document:
         """Remove a device key."""
 
+    def certify_device_key(self, config: Path, work: str, out: Path) -> Document:
+        """Write the destruction certificate of a device key."""
+
+    def verify_device_key_certificate(self, certificate: Path, service_key: Path, log_key: Path) -> Document:
+        """Verify one off-line."""
+
     def device_transport_key(self, config: Path, key: str, out: Path) -> Document:
         """Write the public half of a transport key."""
 

@@ -115,6 +115,39 @@ def destroy(
 
 
 @app.command()
+def certify(
+    context: typer.Context,
+    work: WorkArgument,
+    out: Annotated[Path, typer.Argument(help="File to write the certificate to.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Issue the destruction certificate of the device key a work removed.
+
+    There is one once every epoch that a copy of the key may be under is destroyed as well, so that what backups hold
+    opens no more. The service-signing key signs it.
+    """
+    console.print_document(actions_of(context).certify_device_key(config, work, out), as_json=as_json)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    certificate: Annotated[
+        Path, typer.Argument(metavar="CERTIFICATE", exists=True, help="What `device-key certify` wrote.")
+    ],
+    service_key: Annotated[
+        Path, typer.Option(exists=True, help="Public key of the service-signing key, PEM or DER.")
+    ],
+    log_key: Annotated[Path, typer.Option(exists=True, help="The log's public key, PEM or DER.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Verify a certificate of `device-key certify` with two public keys and nothing else. Exit code 4 where it does not hold."""
+    document = actions_of(context).verify_device_key_certificate(certificate, service_key, log_key)
+    console.print_document(document, as_json=as_json)
+
+
+@app.command()
 def transport(
     context: typer.Context,
     key: Annotated[str, typer.Argument(metavar="KEY", help="Id of a device-transport key.")],

@@ -84,8 +84,8 @@ def payload(
             "key": key_document(key),
             "proposal": proposal_document(proposal),
             "checkpoint": note.decode(),
-            "key_entry": _entry_document(key_entry),
-            "act_entry": _entry_document(act_entry),
+            "key_entry": entry_document(key_entry),
+            "act_entry": entry_document(act_entry),
         }
     )
 
@@ -112,9 +112,9 @@ def verify(envelope: bytes, service_key: bytes, log_key: bytes) -> Destroyed:
         signed = checkpoint.verify(text(document, "checkpoint").encode(), origin, log_key)
         key = key_from_document(mapping(document, "key"))
         proposal = proposal_from_document(mapping(document, "proposal"))
-        key_entry, act_entry = _entry(document, "key_entry"), _entry(document, "act_entry")
-        _require_proven(key_entry, "key-record", key.key_id, key_document(key), signed)
-        _require_proven(
+        key_entry, act_entry = entry_of(document, "key_entry"), entry_of(document, "act_entry")
+        require_proven(key_entry, "key-record", key.key_id, key_document(key), signed)
+        require_proven(
             act_entry, "proposal-record", proposal.proposal_id, proposal_document(proposal), signed
         )
         note = text(document, "checkpoint").encode()
@@ -143,7 +143,7 @@ def _require_destroyed(key: KeyRecord, proposal: ProposalRecord) -> None:
             raise _broken(what, "facts")
 
 
-def _require_proven(
+def require_proven(
     found: ProvenEntry,
     kind: str,
     record_id: str,
@@ -162,13 +162,15 @@ def _require_proven(
     verify_inclusion(leaf_hash(found.entry), found.leaf_index, signed.size, found.proof, signed.root)
 
 
-def _entry(document: Mapping[str, JsonValue], name: str) -> ProvenEntry:
+def entry_of(document: Mapping[str, JsonValue], name: str) -> ProvenEntry:
+    """Read a proven entry; KeyError, TypeError, ValueError where it is none."""
     found = mapping(document, name)
     proof = tuple(bytes.fromhex(one) for one in texts(found, "proof"))
     return ProvenEntry(number(found, "leaf_index"), text(found, "entry").encode(), proof)
 
 
-def _entry_document(found: ProvenEntry) -> dict[str, JsonValue]:
+def entry_document(found: ProvenEntry) -> dict[str, JsonValue]:
+    """Print a proven entry."""
     proof: Sequence[str] = [one.hex() for one in found.proof]
     return {"leaf_index": found.leaf_index, "entry": found.entry.decode(), "proof": proof}
 

@@ -165,6 +165,18 @@ class WiredActions:
 
         return device_keys.destroy(config, work)
 
+    def certify_device_key(self, config: Path, work: str, out: Path) -> Document:
+        """Certify, on this machine."""
+        from cryptosvc.wiring import device_keys
+
+        return device_keys.certify(config, work, out)
+
+    def verify_device_key_certificate(self, certificate: Path, service_key: Path, log_key: Path) -> Document:
+        """Read the certificate."""
+        from cryptosvc.wiring import device_keys
+
+        return device_keys.verify_certificate(certificate, service_key, log_key)
+
     def device_transport_key(self, config: Path, key: str, out: Path) -> Document:
         """Read the module."""
         from cryptosvc.wiring import device_keys

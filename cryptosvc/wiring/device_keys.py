@@ -12,6 +12,7 @@ from cryptosvc.adapters.hsm.sealing_processes import Pkcs11Sealing
 from cryptosvc.adapters.hsm.transport_key import public_key_pem
 from cryptosvc.adapters.store.devices import StoredDeviceKeys
 from cryptosvc.cli.actions import Document, Progress
+from cryptosvc.core import device_destruction
 from cryptosvc.core.device_keys import CLASS_PREFIX, TRANSPORT, DeviceKey, DeviceKeyName
 from cryptosvc.core.device_records import DeviceWorkRecord, WorkState
 from cryptosvc.core.errors import Conflict, Forbidden, Malformed
@@ -20,7 +21,9 @@ from cryptosvc.core.names import Environment, KeyId
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.devices import BadLine, DeviceKeeper, Import
 from cryptosvc.wiring import modules, stores
-from cryptosvc.wiring.reconciling import Floor, opened_floor
+from cryptosvc.wiring.exporting import public_key_der
+from cryptosvc.wiring.profiles import read_octets
+from cryptosvc.wiring.reconciling import Floor, certifier, opened_floor
 
 _SHOWN_AT_MOST = 1000
 _Answer = TypeVar("_Answer")
@@ -173,6 +176,33 @@ def destroy(config: Path, work_id: str) -> Document:
         return _work(await room.keeper.destroy(work_id))
 
     return _run(config, run)
+
+
+def certify(config: Path, work_id: str, out: Path) -> Document:
+    """Write the destruction certificate of the key a work removed; raises as `DeviceCertifier.of_device_key`."""
+
+    async def run() -> bytes:
+        async with opened_floor(config, "destruction") as floor:
+            return await (await certifier(floor)).of_device_key(work_id)
+
+    envelope = asyncio.run(run())
+    out.write_bytes(envelope)
+    return {"work": work_id, "written_to": str(out), "octets": len(envelope)}
+
+
+def verify_certificate(certificate: Path, service_key: Path, log_key: Path) -> Document:
+    """Verify such a certificate with two public keys and nothing else; Corrupt where it does not hold."""
+    found = device_destruction.verify(
+        read_octets(certificate, "CERTIFICATE"), public_key_der(service_key), public_key_der(log_key)
+    )
+    return {
+        "holds": True,
+        "key": found.work.subject,
+        "system": found.work.system,
+        "versions": dict(found.work.facts)["versions"],
+        "epochs_destroyed": tuple(str(one.key_id) for one in found.epochs),
+        "log_entries": found.size,
+    }
 
 
 def transport(config: Path, key_id: str, out: Path) -> Document:

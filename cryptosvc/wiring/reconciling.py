@@ -14,7 +14,7 @@ from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core import destruction
 from cryptosvc.core.names import KeyId, ModuleName
 from cryptosvc.core.reconcile import Difference
-from cryptosvc.flow.destruction import Certifier
+from cryptosvc.flow.device_destruction import DeviceCertifier
 from cryptosvc.flow.reconcile import Reconciler
 from cryptosvc.flow.sign import Signer
 from cryptosvc.wiring import logkeys, modules, ownership, stores, worker
@@ -98,13 +98,13 @@ def certify_destruction(config: Path, key_id: str, out: Path) -> Document:
     return {"key": key_id, "written_to": str(out), "octets": len(envelope)}
 
 
-async def certifier(floor: Floor) -> Certifier:
+async def certifier(floor: Floor) -> DeviceCertifier:
     """Put the use case together."""
     settings, store = floor.settings, floor.store
     service = await worker.service_principal(store)
     application, checkpointer, _ = worker.assemble(settings, floor.hsm, floor.clock, store, service)
     signer: Signer = application.signer
-    return Certifier(
+    return DeviceCertifier(
         store.registry,
         store.ledger,
         signer,

@@ -31,6 +31,8 @@ COMMANDS = (
     "device-key rotate",
     "device-key re-wrap",
     "device-key destroy",
+    "device-key certify",
+    "device-key verify",
     "device-key transport",
     "proposal",
     "proposal list",

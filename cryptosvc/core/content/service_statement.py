@@ -24,6 +24,7 @@ LARGEST_OCTETS = 512 * 1024
 TYPES = frozenset(
     {
         "destruction-certificate",
+        "device-key-destruction-certificate",
         "ceremony-seal",
         "transfer-offer",
         "transfer-package",
