@@ -47,9 +47,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """What the module gave back for a claim: r‖s, 64 octets; or under an agreed key a MAC or plaintexts (`agreed.taken`),
-    and where that key was derived.
-    """
+    """What the module gave back for a claim: r‖s, 64 octets; under an agreed key what `agreed.taken` says, and where it was derived."""
 
     claim: Claim
     signature: bytes = field(repr=False)
