@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import audit_query
 import device_keys
 import floor
 import long_log
@@ -66,6 +67,8 @@ class Bench:
     soak: float
     log_entries: int
     device_keys: int
+    query_entries: int = 300_000
+    store: str = ""
     figures: list[Figure] = field(default_factory=list)
     counter: int = 1
 
@@ -323,11 +326,27 @@ def devices(bench: Bench) -> None:
     bench.say(Figure("import of device keys, keys/s", found.imported_per_second, 5000, conditions))
 
 
+def queries(bench: Bench) -> None:
+    """Queries: the first page from a long log against a short one, and the index beside the records."""
+    folder = bench.folder / "queries"
+    folder.mkdir()
+    found = audit_query.run(folder, bench.query_entries, bench.store)
+    for one in found.pages:
+        conditions = f"{found.entries} entries; {one.short:.2f} ms then {one.long:.2f} ms, median of {audit_query.RUNS}"
+        name = f"first page, {one.asked}"
+        bench.say(Figure(name, one.ratio, 1.5, conditions, at_most=True))
+    conditions = (
+        f"{found.index_microseconds:.1f} µs of processor for an entry; another process fills the index"
+    )
+    bench.say(Figure("records while the index is filled / without", found.records_ratio, 0.9, conditions))
+
+
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "signing": signing,
     "slow-module": slow_module,
     "log": log,
     "devices": devices,
+    "audit-query": queries,
 }
 
 
@@ -347,11 +366,28 @@ def main() -> None:
     parser.add_argument(
         "--device-keys", type=int, default=1_000_000, help="how many many device keys are (default a million)"
     )
+    parser.add_argument(
+        "--query-entries",
+        type=int,
+        default=300_000,
+        help="length of the log that is queried (default 300,000)",
+    )
+    parser.add_argument(
+        "--store", default="", help="URL of an empty PostgreSQL database for audit-query (default SQLite)"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON at the end")
     parser.add_argument("--keep", action="store_true", help="leave the scratch folder")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="cryptosvc-bench-"))
-    bench = Bench(folder, arguments.seconds, arguments.soak, arguments.log_entries, arguments.device_keys)
+    bench = Bench(
+        folder,
+        arguments.seconds,
+        arguments.soak,
+        arguments.log_entries,
+        arguments.device_keys,
+        arguments.query_entries,
+        arguments.store,
+    )
     try:
         for name in arguments.sections or SECTIONS:
             SECTIONS[name](bench)

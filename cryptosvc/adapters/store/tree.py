@@ -18,6 +18,7 @@ from cryptosvc.core.merkle import (
     consistency_proof,
     inclusion_proof,
     leaf_hash,
+    node_hash,
     range_hash,
     root_of,
     verify_consistency,
@@ -34,13 +35,17 @@ class StoredTree:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._tiles: dict[tuple[int, int], list[bytes]] = {}
+        self._pyramids: dict[tuple[int, int], list[list[bytes]]] = {}
 
     def subtree(self, height: int, index: int) -> bytes:
         """Hash of a complete subtree (`core/merkle.py`)."""
         level, rest = divmod(height, TILE_BITS)
         first = index << rest
-        tile = self.tile(level + 1, first >> TILE_BITS)
+        name = (level + 1, first >> TILE_BITS)
+        tile = self.tile(*name)
         start = first & (TILE - 1)
+        if len(tile) == TILE:
+            return self._pyramid(name, tile)[rest][start >> rest]
         hashes = tile[start : start + (1 << rest)]
         if len(hashes) != 1 << rest:
             raise _missing(index << height)
@@ -49,6 +54,18 @@ class StoredTree:
     def put(self, level: int, index: int, hashes: list[bytes]) -> None:
         """Use these hashes instead of the stored ones, to check the entries they were computed from."""
         self._tiles[(level, index)] = hashes
+        self._pyramids.pop((level, index), None)
+
+    def _pyramid(self, name: tuple[int, int], tile: list[bytes]) -> list[list[bytes]]:
+        """Every node of a whole tile, its hashes first: one path costs as much, and many share it."""
+        levels = self._pyramids.get(name)
+        if levels is None:
+            levels = [tile]
+            while len(levels[-1]) > 1:
+                below = levels[-1]
+                levels.append([node_hash(below[at], below[at + 1]) for at in range(0, len(below), 2)])
+            self._pyramids[name] = levels
+        return levels
 
     def tile(self, level: int, index: int) -> list[bytes]:
         """Hashes of a tile, as many as there are."""
@@ -140,13 +157,44 @@ def verify_tile(session: Session, head: Head, index: int) -> list[bytes]:
 def proven_hashes(head: Head, index: int, tree: StoredTree) -> list[bytes]:
     """Leaf hashes of level 1 tile `index` as stored, each proven to be in the log of this head.
 
-    As in `verify_tile` one audit path is enough: it is made from all the others. Corrupt as `verified_leaf`.
+    The head's frontier has the roots of the log's complete subtrees, so it is enough to climb to the one that holds the
+    tile. Corrupt as `verified_leaf`.
     """
-    hashes = tree.tile(1, index)
+    start = index << TILE_BITS
+    hashes = tree.tile(1, index)[: max(head.size - start, 0)]
     if not hashes:
-        raise _missing(index << TILE_BITS)
-    _require(hashes[0], index << TILE_BITS, head, tree)
+        raise _missing(start)
+    at = 0
+    for height, peak in zip(_heights(head.size), head.frontier.peaks, strict=True):
+        end = at + (1 << height)
+        if end > start:
+            found = _climbed(hashes, index, height, tree) if at <= start and height >= TILE_BITS else None
+            if found is None:  # the last tile, whose complete subtrees are smaller than itself
+                found = root_of(hashes[at - start : end - start])
+            if found != peak:
+                raise Corrupt(
+                    f"entry {start} or one near it is not what the log's head vouches for: the database was edited",
+                    rule="log/leaf-changed",
+                )
+            if end >= start + TILE:
+                break
+        at = end
     return hashes
+
+
+def _heights(size: int) -> list[int]:
+    """Heights of the complete subtrees of a log, largest first."""
+    return [height for height in range(size.bit_length() - 1, -1, -1) if size >> height & 1]
+
+
+def _climbed(hashes: list[bytes], index: int, height: int, tree: StoredTree) -> bytes:
+    """Root of the subtree of this height that holds the whole tile, as the stored tiles give it."""
+    found = root_of(hashes)
+    for level in range(TILE_BITS, height):
+        sibling = tree.subtree(level, index ^ 1)
+        found = node_hash(sibling, found) if index & 1 else node_hash(found, sibling)
+        index >>= 1
+    return found
 
 
 def verify_extension(session: Session, before: Head, after: Head) -> None:
