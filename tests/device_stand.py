@@ -23,7 +23,8 @@ from cryptosvc.core.device_records import (
     WorkState,
 )
 from cryptosvc.core.names import Environment
-from cryptosvc.flow.devices import BadLine, DeviceKeeper
+from cryptosvc.flow.device_import import BadLine, DeviceImporter
+from cryptosvc.flow.devices import DeviceKeeper
 from tests.device_rows import SYSTEM
 from tests.device_sealing import Storage
 from tests.hsm_fixtures import TestToken
@@ -39,6 +40,7 @@ class DeviceStand:
     stand: Stand
     devices: StoredDeviceKeys
     keeper: DeviceKeeper
+    importer: DeviceImporter
 
     async def approve(self, work: DeviceWorkRecord) -> None:
         """Enter a work as a quorum's approval would."""
@@ -46,14 +48,15 @@ class DeviceStand:
 
     async def import_file(self, work_id: str, file: DeviceFile) -> list[BadLine]:
         """Import what is left of a file."""
-        found = await self.keeper.begin_import(work_id, file.first_line)
+        found = await self.importer.begin(work_id, file.first_line)
         file.require(found.manifest.keys, found.manifest.body_sha256)
         bad: list[BadLine] = []
         while True:
             lines, first = file.lines_from(found.work.position)
             if not lines:
                 return bad
-            found, some = await self.keeper.take(found, lines, first)
+            prepared = await self.importer.prepare(found, lines, first)
+            found, some = await self.importer.take(found, prepared)
             bad += some
 
     async def work(self, work_id: str) -> DeviceWorkRecord:
@@ -103,10 +106,9 @@ async def device_stand(
     sealing = Pkcs11Sealing([token.config], token.locks, processes)
     devices = StoredDeviceKeys(stand.ledger, stand.keys)
     try:
-        keeper = DeviceKeeper(
-            stand.keys, stand.keys, devices, sealing, stand.clock, Environment.TEST, frozenset(KINDS)
-        )
-        yield DeviceStand(stand, devices, keeper)
+        keeper = DeviceKeeper(stand.keys, stand.keys, devices, sealing, stand.clock)
+        importer = DeviceImporter(stand.keys, keeper, devices, sealing, Environment.TEST, frozenset(KINDS))
+        yield DeviceStand(stand, devices, keeper, importer)
     finally:
         sealing.close()
         await stand.ledger.close()

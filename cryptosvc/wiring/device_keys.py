@@ -19,7 +19,8 @@ from cryptosvc.core.errors import Conflict, Forbidden, Malformed
 from cryptosvc.core.keyclass import KEY_CLASSES
 from cryptosvc.core.names import Environment, KeyId
 from cryptosvc.core.registry import KeyRecord
-from cryptosvc.flow.devices import BadLine, DeviceKeeper, Import
+from cryptosvc.flow.device_import import BadLine, DeviceImporter, Import, Prepared
+from cryptosvc.flow.devices import DeviceKeeper
 from cryptosvc.wiring import modules, stores
 from cryptosvc.wiring.exporting import public_key_der
 from cryptosvc.wiring.profiles import read_octets
@@ -34,6 +35,7 @@ class _Room:
     floor: Floor
     devices: StoredDeviceKeys
     keeper: DeviceKeeper
+    importer: DeviceImporter
 
 
 @asynccontextmanager
@@ -43,18 +45,18 @@ async def _room(config: Path, processes: int = 1) -> AsyncIterator[_Room]:
         sealing = Pkcs11Sealing(modules.module_configs(settings), stores.lock_folder(settings), processes)
         try:
             devices = StoredDeviceKeys(store.ledger, store.registry)
-            keeper = DeviceKeeper(
+            keeper = DeviceKeeper(store.registry, store.registry, devices, sealing, floor.clock)
+            importer = DeviceImporter(
                 store.registry,
-                store.registry,
+                keeper,
                 devices,
                 sealing,
-                floor.clock,
                 Environment(settings.deployment.environment),
                 frozenset(
                     name.removeprefix(CLASS_PREFIX) for name in KEY_CLASSES if name.startswith(CLASS_PREFIX)
                 ),
             )
-            yield _Room(floor, devices, keeper)
+            yield _Room(floor, devices, keeper, importer)
         finally:
             sealing.close()
 
@@ -90,7 +92,7 @@ def import_keys(
     file = DeviceFile(path)
 
     async def run(room: _Room) -> Document:
-        found = await room.keeper.begin_import(work_id, file.first_line)
+        found = await room.importer.begin(work_id, file.first_line)
         file.require(found.manifest.keys, found.manifest.body_sha256)
         if found.work.on_bad_line != on_bad_line:
             raise Forbidden(
@@ -102,32 +104,44 @@ def import_keys(
         if on_bad_line == "stop":
             await _require_clean(room, found, file, progress)
         bad: list[BadLine] = []
-        while True:
-            lines, first = file.lines_from(found.work.position)
-            if not lines:
-                break
-            found, some = await room.keeper.take(found, lines, first)
+        ahead = await _prepared(room, found, file, found.work.position)
+        while ahead is not None:
+            # the module works on the part that follows while the store takes this one
+            following = asyncio.create_task(
+                _prepared(room, found, file, found.work.position + len(ahead.lines))
+            )
+            try:
+                found, some = await room.importer.take(found, ahead)
+            except BaseException:
+                following.cancel()
+                raise
             bad += some[: _SHOWN_AT_MOST - len(bad)]
             progress("importing keys", found.work.position, found.work.keys)
+            ahead = await following
         return {**_work(found.work), "bad_lines": tuple(map(_bad, bad))}
 
     return _run(config, run, processes)
 
 
+async def _prepared(
+    room: _Room, found: Import, file: DeviceFile, position: int, seen: set[bytes] | None = None
+) -> Prepared | None:
+    """The lines from a position on, or None at the end."""
+    lines, first = file.lines_from(position)
+    return await room.importer.prepare(found, lines, first, seen) if lines else None
+
+
 async def _require_clean(room: _Room, found: Import, file: DeviceFile, progress: Progress) -> None:
     """Try every line before the first is imported."""
     position, seen = found.work.position, set[bytes]()
-    while True:
-        lines, first = file.lines_from(position)
-        if not lines:
-            return
-        if bad := await room.keeper.look_over(found, lines, first, seen):
+    while (tried := await _prepared(room, found, file, position, seen)) is not None:
+        if bad := await room.importer.look_over(tried):
             raise Conflict(
                 f"line {bad[0].number} is bad, and with it {len(bad) - 1} more of this part: {bad[0].why}; nothing is done",
                 rule=bad[0].rule,
                 clause="G5.13(b)",
             )
-        position += len(lines)
+        position += len(tried.lines)
         progress("trying keys", position, found.work.keys)
 
 

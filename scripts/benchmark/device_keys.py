@@ -53,6 +53,7 @@ from cryptosvc.core.names import Environment, Eui64, KeyId, ModuleName, SystemNa
 from cryptosvc.core.record import Scope
 from cryptosvc.core.registry import KeyRecord, KeyState, Origin
 from cryptosvc.core.transfer.mechanism import OaepHash
+from cryptosvc.flow.device_import import DeviceImporter
 from cryptosvc.flow.devices import DeviceKeeper
 
 SYSTEM = SystemName("bench")
@@ -106,7 +107,8 @@ async def _measure(folder: Path, config: ModuleConfig, keys: int, processes: int
     transport = public_key_pem(config, folder / "locks", records[2])
     devices = StoredDeviceKeys(ledger, registry)
     sealing = Pkcs11Sealing([config], folder / "locks", processes)
-    keeper = DeviceKeeper(registry, registry, devices, sealing, clock, Environment.TEST, {KIND})
+    keeper = DeviceKeeper(registry, registry, devices, sealing, clock)
+    importer = DeviceImporter(registry, keeper, devices, sealing, Environment.TEST, {KIND})
     try:
         seconds = 0.0
         costs: list[tuple[float, float]] = []
@@ -115,7 +117,7 @@ async def _measure(folder: Path, config: ModuleConfig, keys: int, processes: int
             digest = _write(path, numbers, source, spki, transport)
             await registry.change([_work(name, digest, len(numbers))])
             started = time.monotonic()
-            await _import(keeper, name, path)
+            await _import(importer, name, path)
             seconds = time.monotonic() - started
             path.unlink()
             costs.append(await _costs(ledger, registry, config, folder, numbers.stop))
@@ -125,17 +127,19 @@ async def _measure(folder: Path, config: ModuleConfig, keys: int, processes: int
         await ledger.close()
 
 
-async def _import(keeper: DeviceKeeper, work: str, path: Path) -> None:
+async def _import(importer: DeviceImporter, work: str, path: Path) -> None:
+    """As `cryptosvc device-key import` does it: the module is one part ahead of the store."""
     file = DeviceFile(path)
-    found = await keeper.begin_import(work, file.first_line)
+    found = await importer.begin(work, file.first_line)
     file.require(found.manifest.keys, found.manifest.body_sha256)
-    while True:
-        lines, first = file.lines_from(found.work.position)
-        if not lines:
-            return
-        found, bad = await keeper.take(found, lines, first)
+    ahead = await importer.prepare(found, *file.lines_from(0))
+    while ahead.lines:
+        lines, first = file.lines_from(found.work.position + len(ahead.lines))
+        following = asyncio.create_task(importer.prepare(found, lines, first))
+        found, bad = await importer.take(found, ahead)
         if bad:
             raise SystemExit(f"line {bad[0].number}: {bad[0].why}")
+        ahead = await following
 
 
 async def _costs(

@@ -91,7 +91,7 @@ async def test_a_file_is_imported_part_by_part_and_its_work_is_done(scene: Scene
     assert (store.keys, store.needed) == (50, (("binding-1", 50), ("epoch-1", 50)))
     assert len(await found(scene.here, *(name(number) for number in range(50)))) == 50
     with pytest.raises(WrongState) as refusal:
-        await scene.here.keeper.begin_import("import-1", b"")
+        await scene.here.importer.begin("import-1", b"")
     assert refusal.value.rule == "device-work/done"
 
 
@@ -128,11 +128,12 @@ async def test_where_a_bad_line_is_to_stop_it_nothing_is_done(scene: Scene) -> N
     digest = scene.source.write(path, scene.storage, range(20), bad={17: b"{}"})
     await scene.here.approve(import_work(digest, 20, on_bad_line="stop"))
     file = DeviceFile(path, 32)
-    begun = await scene.here.keeper.begin_import("import-1", file.first_line)
+    begun = await scene.here.importer.begin("import-1", file.first_line)
     lines, first = file.lines_from(0)
-    assert [one.number for one in await scene.here.keeper.look_over(begun, lines, first, set())] == [19]
+    prepared = await scene.here.importer.prepare(begun, lines, first)
+    assert [one.number for one in await scene.here.importer.look_over(prepared)] == [19]
     with pytest.raises(Conflict) as refusal:
-        await scene.here.keeper.take(begun, lines, first)
+        await scene.here.importer.take(begun, prepared)
     assert refusal.value.rule == "device-file/form"
     assert await scene.here.devices.store_record() is None
     assert (await scene.here.work("import-1")).state is WorkState.APPROVED
@@ -193,7 +194,7 @@ async def test_a_file_that_is_not_what_was_approved_is_refused(
     digest = source.write(path, scene.storage, range(3), **choices)  # type: ignore[arg-type]  # a test's table
     await scene.here.approve(import_work(digest, 3))
     with pytest.raises((Forbidden, WrongState)) as refusal:
-        await scene.here.keeper.begin_import("import-1", DeviceFile(path).first_line)
+        await scene.here.importer.begin("import-1", DeviceFile(path).first_line)
     assert refusal.value.rule == rule
 
 
@@ -203,15 +204,27 @@ async def test_a_file_of_a_revoked_source_or_another_file_is_refused(scene: Scen
     await scene.here.approve(import_work(digest, 3))
     scene.source.write(path, scene.storage, range(3))
     with pytest.raises(Forbidden) as refusal:
-        await scene.here.keeper.begin_import("import-1", DeviceFile(path).first_line)
+        await scene.here.importer.begin("import-1", DeviceFile(path).first_line)
     assert refusal.value.rule == "device-file/other-file"
     revoked = replace(source_record(scene.source.key), version=2, state=SourceState.REVOKED)
     await scene.here.stand.keys.change([revoked])
     digest = scene.source.write(path, scene.storage, range(3))
     await scene.here.approve(import_work(digest, 3, name="import-2"))
     with pytest.raises(Forbidden) as refusal:
-        await scene.here.keeper.begin_import("import-2", DeviceFile(path).first_line)
+        await scene.here.importer.begin("import-2", DeviceFile(path).first_line)
     assert refusal.value.rule == "device-file/source-revoked"
+
+
+async def test_what_was_prepared_for_an_epoch_that_was_left_meanwhile_is_wrapped_anew(scene: Scene) -> None:
+    path = scene.folder / "keys"
+    digest = scene.source.write(path, scene.storage, range(3))
+    await scene.here.approve(import_work(digest, 3))
+    file = DeviceFile(path)
+    begun = await scene.here.importer.begin("import-1", file.first_line)
+    prepared = await scene.here.importer.prepare(begun, *file.lines_from(0))
+    await scene.next_epoch()
+    await scene.here.importer.take(begun, prepared)
+    assert await found(scene.here, name(1)) == {name(1): "1 epoch-2"}
 
 
 async def test_processes_seal_what_one_seals(scene: Scene) -> None:
