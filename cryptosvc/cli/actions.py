@@ -208,6 +208,9 @@ class Actions(Protocol):
     def transfer_say(self, config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
         """Have the service sign what it has to say of a transfer."""
 
+    def transfer_evidence(self, config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
+        """Take a transfer out of the log with its proofs."""
+
     def transfer_plan(self, config: Path, terms: Path, folder: Path, caller: str) -> Document:
         """Draw up a plan for an offer."""
 
@@ -220,7 +223,9 @@ class Actions(Protocol):
     def transfer_sign_approval(self, key: str, folder: Path) -> Document:
         """Add one signature of the SMKI PMA."""
 
-    def transfer_verify(self, folder: Path, pma: Path) -> Document:
+    def transfer_verify(
+        self, folder: Path, pma: Path, source_log: Path | None, destination_log: Path | None
+    ) -> Document:
         """Verify the papers of a transfer off-line."""
 
     def genesis_draft(self, config: Path, file: Path) -> bytes:

@@ -72,6 +72,20 @@ def say(
 
 
 @app.command()
+def evidence(
+    context: typer.Context,
+    transfer: TransferArgument,
+    folder: FolderOption,
+    caller: CallerOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the transfer out of this system's log, with a checkpoint and the proofs to it, for those who verify it."""
+    done = actions_of(context).transfer_evidence(config, transfer, folder, caller)
+    console.print_document(done, as_json=as_json)
+
+
+@app.command()
 def plan(
     context: typer.Context,
     terms: Annotated[
@@ -133,10 +147,20 @@ def verify(
     pma: Annotated[
         Path, typer.Option("--pma", exists=True, help="Folder of the SMKI PMA's public keys, NAME.pem each.")
     ],
+    source_log: Annotated[
+        Path | None,
+        typer.Option("--source-log", exists=True, help="Public key of the source's log, PEM or DER."),
+    ] = None,
+    destination_log: Annotated[
+        Path | None,
+        typer.Option(
+            "--destination-log", exists=True, help="Public key of the destination's log, PEM or DER."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Verify every paper in the folder off-line and print the transfer as one page. Exit code 4 where one does not hold."""
-    found = actions_of(context).transfer_verify(folder, pma)
+    found = actions_of(context).transfer_verify(folder, pma, source_log, destination_log)
     if as_json:
         console.print_document(found, as_json=True)
     else:

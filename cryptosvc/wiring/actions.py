@@ -197,6 +197,12 @@ class WiredActions:
 
         return transferring.say(config, transfer_id, folder, caller)
 
+    def transfer_evidence(self, config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
+        """Take it out, on this machine."""
+        from cryptosvc.wiring import transferring
+
+        return transferring.evidence(config, transfer_id, folder, caller)
+
     def transfer_plan(self, config: Path, terms: Path, folder: Path, caller: str) -> Document:
         """Draw it up, on this machine."""
         from cryptosvc.wiring import transferring
@@ -221,11 +227,13 @@ class WiredActions:
 
         return transferring.sign_approval(key, folder)
 
-    def transfer_verify(self, folder: Path, pma: Path) -> Document:
+    def transfer_verify(
+        self, folder: Path, pma: Path, source_log: Path | None, destination_log: Path | None
+    ) -> Document:
         """Read the papers."""
         from cryptosvc.wiring import transferring
 
-        return transferring.verify(folder, pma)
+        return transferring.verify(folder, pma, source_log, destination_log)
 
     def genesis_draft(self, config: Path, file: Path) -> bytes:
         """Draw it up."""

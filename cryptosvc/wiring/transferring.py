@@ -34,7 +34,7 @@ from cryptosvc.core.case import Principal
 from cryptosvc.core.content.checkpoint_note import public_key_der
 from cryptosvc.core.custodian import CustodianRecord, CustodianState
 from cryptosvc.core.errors import Malformed
-from cryptosvc.core.handover import checks, dossier, notices
+from cryptosvc.core.handover import checks, dossier, logged, notices
 from cryptosvc.core.names import KeyId, SystemName
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.registry import KeyRecord
@@ -44,6 +44,7 @@ from cryptosvc.core.transfer.papers import APPROVAL_TYPE, Approval, Party, Plan,
 from cryptosvc.flow.govern import Governor
 from cryptosvc.flow.setting import Setting
 from cryptosvc.flow.transfer import Movers, Spokesman
+from cryptosvc.flow.transfer_log import TransferLog
 from cryptosvc.wiring import modules, ownership, review, stores, worker
 from cryptosvc.wiring.ceremony import office as offices
 from cryptosvc.wiring.exporting import public_key_der as read_public_key
@@ -169,6 +170,30 @@ def say(config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
     return asyncio.run(run())
 
 
+def evidence(config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
+    """Take the transfer out of this log with its proofs; written into the folder with the log's public key beside it."""
+
+    async def run() -> Document:
+        async with _machine(config, caller) as machine:
+            settings, store = machine.settings, machine.store
+            service = await worker.service_principal(store)
+            _, checkpointer, _ = worker.assemble(settings, machine.hsm, machine.clock, store, service)
+            log = TransferLog(store.registry, store.ledger, checkpointer, settings.log.origin)
+            found, octets = await log.bundle(transfer_id)
+            key = await machine.own_key(settings.log.audit_key)
+        logged.verify(octets, key)
+        written = [_write(folder / f"{found.side.value}-log.json", octets)]
+        written.append(_write(folder / f"{found.side.value}-log.key", key))
+        return {
+            "transfer": transfer_id,
+            "state": found.state.value,
+            "log_key_sha256": checks.fingerprint(key),
+            "written": written,
+        }
+
+    return asyncio.run(run())
+
+
 def plan(config: Path, terms_file: Path, folder: Path, caller: str) -> Document:
     """Draw up a plan for the offer in the folder, by what this system's module was measured to do."""
 
@@ -286,14 +311,23 @@ def sign_approval(key: str, folder: Path) -> Document:
     }
 
 
-def verify(folder: Path, pma: Path) -> Document:
-    """Verify every paper in a folder off-line, with the SMKI PMA's public keys (PEM, one file each) and nothing else."""
+def verify(folder: Path, pma: Path, source_log: Path | None, destination_log: Path | None) -> Document:
+    """Verify every paper in a folder off-line.
+
+    Args:
+        folder: the papers.
+        pma: folder of the SMKI PMA's public keys, one PEM file each.
+        source_log: public key of the source's log; its part is verified where it is given.
+        destination_log: the same of the destination's.
+
+    """
     keys = {path.stem: read_public_key(path) for path in sorted(pma.glob("*.pem"))}
-    found = dossier.verify(_papers(folder), keys)
+    logs = [b"" if path is None else read_public_key(path) for path in (source_log, destination_log)]
+    found = dossier.verify(_papers(folder, *logs), keys)
     return {"holds": True, "transfer": found.transfer_id, "page": found.page}
 
 
-def _papers(folder: Path) -> dossier.Papers:
+def _papers(folder: Path, source_log_key: bytes, destination_log_key: bytes) -> dossier.Papers:
     def there(name: str) -> bytes:
         path = folder / name
         return path.read_bytes() if path.exists() else b""
@@ -308,6 +342,10 @@ def _papers(folder: Path) -> dossier.Papers:
         not_imported=there(NAMES[papers.NOT_IMPORTED]),
         source_key=there("source.key"),
         destination_key=there("destination.key"),
+        source_log=there("source-log.json"),
+        destination_log=there("destination-log.json"),
+        source_log_key=source_log_key,
+        destination_log_key=destination_log_key,
     )
 
 

@@ -82,6 +82,7 @@ COMMANDS = (
     "transfer",
     "transfer carry-out",
     "transfer say",
+    "transfer evidence",
     "transfer plan",
     "transfer scope",
     "transfer approval",

@@ -190,9 +190,22 @@ def moves(source: End, target: End, folder: Path) -> None:
     source.moved("dispose", scope=scope)
     assert source.state() == "destroyed"
     # 7 the dossier, off-line
-    verify = ("transfer", "verify", "--folder", str(papers), "--pma", str(folder / "pma"))
+    for end in (source, target):
+        end.command("evidence", TRANSFER)
+    logs = [str(end.deployment.folder / "log.pub.pem") for end in (source, target)]
+    verify = (
+        *("transfer", "verify", "--folder", str(papers), "--pma", str(folder / "pma")),
+        *("--source-log", logs[0], "--destination-log", logs[1]),
+    )
     page = source.deployment.json(*verify)["page"]
-    for said in (KEY, "pat, pia", "imported; each key proved itself", "copies were disposed of: destroy."):
+    for said in (
+        KEY,
+        "pat, pia",
+        "imported; each key proved itself",
+        "copies were disposed of: destroy.",
+        "source's log",
+        "destination's log",
+    ):
         assert said in page
     (papers / "receipt.dsse").write_bytes((papers / "offer.dsse").read_bytes())
     assert source.deployment.run(*verify).returncode == VERIFICATION_FAILED

@@ -1,8 +1,9 @@
 """The papers of a transfer, verified together, off-line, and readable as one page.
 
 Needed are the papers, the public keys of the two services that lie beside them, and the SMKI PMA's public keys, which an
-auditor has from the SMKI PMA. What the PMA approved names both services' keys, so nothing else has to be believed. That
-each log has these papers, and that custodians approved each step, its own export says (`cryptosvc audit verify`).
+auditor has from the SMKI PMA. What the PMA approved names both services' keys, so nothing else has to be believed. What
+each log has of it is verified with the log's public key, where that is given; that custodians were entitled to approve
+each step, the whole export says (`cryptosvc audit verify`).
 
 Source: Smart Energy Code G2.22F to G2.22I.
 """
@@ -18,11 +19,13 @@ import orjson
 from cryptosvc.core import dsse
 from cryptosvc.core.canonical import JsonValue, canonical, digest
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Internal
-from cryptosvc.core.handover import checks, notices
+from cryptosvc.core.handover import checks, logged, notices
+from cryptosvc.core.handover.logged import Logged
 from cryptosvc.core.life import UnixSeconds
 from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.papers import Approval, Offer, Plan
 from cryptosvc.core.transfer.proof import require_proven
+from cryptosvc.core.transfer.states import Side
 
 _Found = TypeVar("_Found")
 
@@ -36,6 +39,8 @@ class Papers:
         plan: canonical JSON.
         approval: DSSE envelope of the SMKI PMA.
         source_key, destination_key: SubjectPublicKeyInfo DER of the services' keys.
+        source_log, destination_log: what `logged.bundle` wrote.
+        source_log_key, destination_log_key: SubjectPublicKeyInfo DER of the logs' keys, from who runs the systems.
 
     """
 
@@ -48,6 +53,10 @@ class Papers:
     not_imported: bytes
     source_key: bytes
     destination_key: bytes
+    source_log: bytes = b""
+    destination_log: bytes = b""
+    source_log_key: bytes = b""
+    destination_log_key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,14 @@ def verify(given: Papers, pma: Mapping[str, bytes]) -> Dossier:
             lines += _ended(
                 _read("disposition", lambda: _disposed(given, with_plan, name)), package, with_plan
             )
+    for side, octets, key in (
+        (Side.SOURCE, given.source_log, given.source_log_key),
+        (Side.DESTINATION, given.destination_log, given.destination_log_key),
+    ):
+        if octets and key:
+            found = _read(f"{side.value}-log", lambda octets=octets, key=key: logged.verify(octets, key))  # type: ignore[misc]  # bound at once
+            _require_agrees(found, side, with_plan, offer, approval)
+            lines += _acts(found, side)
     if given.not_imported:
         notice = _read("not-imported", lambda: _not_imported(given, offer))
         if given.receipt:
@@ -169,6 +186,29 @@ def _not_imported(given: Papers, offer: Offer) -> notices.NotImported:
     if (notice.transfer_id, notice.party, notice.offer) != wanted:
         raise _broken("not-imported", "it is of another transfer, party or offer")
     return notice
+
+
+def _require_agrees(found: Logged, side: Side, plan: Plan, offer: Offer, approval: Approval) -> None:
+    """A log's record of the transfer says what the papers say."""
+    record, here = found.transfer, plan.source if side is Side.SOURCE else plan.destination
+    for what, holds in (
+        ("is of another side", record.side is side),
+        ("is of another transfer", record.transfer_id == plan.transfer_id),
+        ("is of another system or log", (record.system, found.origin) == (here.system, here.origin)),
+        ("has another offer", record.offer == offer),
+        ("has another plan", record.plan in (None, plan)),
+        ("has another approval", record.approval in (None, approval)),
+    ):
+        if not holds:
+            raise _broken(f"{side.value}-log", f"its record {what}")
+
+
+def _acts(found: Logged, side: Side) -> Iterator[str]:
+    yield f"- In the {side.value}'s log {found.origin}, {found.size} entries: {found.transfer.state}."
+    for one in found.acts:
+        by = ", ".join(each.custodian_id for each in one.endorsements[1:])
+        ended = "" if one.ended_on is None else _when(one.ended_on)
+        yield f"  - {ended}: {one.statement.act}, proposed by {one.statement.proposed_by}, approved by {by}"
 
 
 def _beginning(offer: Offer, plan: Plan, approval: Approval, signers: list[str]) -> Iterator[str]:
