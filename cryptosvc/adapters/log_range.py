@@ -47,6 +47,7 @@ class RangeHead:
         last: the one it ends with.
         frontier: of the log at the beginning.
         entries_at: offset of the first entry line.
+        exported: whether it is a log export, read as a range.
 
     """
 
@@ -55,6 +56,7 @@ class RangeHead:
     last: bytes
     frontier: Frontier
     entries_at: int
+    exported: bool = False
 
 
 def write_range(
@@ -190,7 +192,7 @@ def _head_of_export(path: Path) -> RangeHead:
         raise Corrupt(
             "the export carries no checkpoint, so nothing vouches for it", rule="export/no-checkpoint"
         )
-    return RangeHead(head.origin, b"", max(head.notes, key=_size), EMPTY, head.entries_at)
+    return RangeHead(head.origin, b"", max(head.notes, key=_size), EMPTY, head.entries_at, exported=True)
 
 
 def _size(note: bytes) -> int:

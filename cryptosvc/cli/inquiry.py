@@ -1,4 +1,4 @@
-"""`audit query | usage | who | why | users | range | complete`: what auditors ask, and the proof that it is all."""
+"""`audit query | usage | who | why | users | range | complete | redact`: what auditors ask, and the proof that it is all."""
 
 import csv
 import sys
@@ -94,6 +94,9 @@ class Inquiries(Protocol):
         self, range_file: Path, key: Path, asked: Asked, origin: str, answer: Path | None, progress: Progress
     ) -> Document:
         """Replay a query over a range, off-line."""
+
+    def redact(self, path: Path, out: Path, names: Sequence[str], progress: Progress) -> Document:
+        """Write a copy of an export or range without some values."""
 
 
 class _Answering(Protocol):
@@ -275,6 +278,24 @@ def complete(
     console.print_document(document, as_json=as_json)
 
 
+def redact(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="FILE", exists=True, help="An export or a range.")],
+    out: Annotated[Path, typer.Argument(help="File to write; replaced only when it is complete.")],
+    field: Annotated[
+        list[str],
+        typer.Option(
+            "--field", "-f", help="Value to leave out, as principal, peer, target, user_id, document."
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Leave values out of an export or a range, for somebody who may not know them; every proof still holds."""
+    with console.progress_bar(as_json=as_json) as progress:
+        done = _inquiries(context).redact(path, out, field, progress)
+    console.print_document(done, as_json=as_json)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add these commands to `audit`."""
     for name, command in (
@@ -285,6 +306,7 @@ def add_to(app: typer.Typer) -> None:
         ("users", users),
         ("range", fetch_range),
         ("complete", complete),
+        ("redact", redact),
     ):
         app.command(name)(command)
 

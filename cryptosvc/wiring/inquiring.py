@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 
-from cryptosvc.adapters import log_range
+from cryptosvc.adapters import log_range, redaction
 from cryptosvc.cli.actions import Connection, Document, Progress
 from cryptosvc.cli.inquiry import Asked, Rows
 from cryptosvc.client import messages
@@ -141,6 +141,11 @@ class Inquiries:
             "leaves": found.leaves,
             "undecided_leaves": found.undecided,
         }
+
+    def redact(self, path: Path, out: Path, names: Sequence[str], progress: Progress) -> Document:
+        """Write a copy without some values."""
+        entries, left_out = redaction.redact(path, out, names, lambda done: progress("redacting", done, 0))
+        return {"written_to": str(out), "entries": entries, "values_left_out": left_out}
 
 
 def _each(

@@ -65,6 +65,7 @@ COMMANDS = (
     "audit users",
     "audit range",
     "audit complete",
+    "audit redact",
     "policy",
     "policy check",
     "policy explain",

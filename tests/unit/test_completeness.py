@@ -6,46 +6,18 @@ from pathlib import Path
 
 import orjson
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cryptosvc.adapters.export import write_export
 from cryptosvc.adapters.log_range import replay, write_range
-from cryptosvc.core import checkpoint
 from cryptosvc.core.completeness import Answered, frontier_of
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Malformed
 from cryptosvc.core.merkle import EMPTY, inclusion_proof, leaf_hash, root_of
 from cryptosvc.core.query import Query
-from cryptosvc.core.record import sealed
+from tests.signed_logs import ORIGIN, SPKI, STOP, Entry, log, note
 
-ORIGIN = "example.test/log"
-KEY = ec.generate_private_key(ec.SECP256R1())
-SPKI = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-Entry = tuple[bytes, bytes]
 K1 = Query.of({"key": ["k1"]})
 CALLER = Query.of({"caller": ["c1"], "kind": ["use"]})
-START, STOP = 11, 37
-
-
-def log(count: int = STOP) -> list[Entry]:
-    made = []
-    for number in range(count):
-        leaf = sealed(
-            {"v": 1, "kind": "use", "time": str(1000 + number), "key": f"k{number % 3}", "n": number},
-            {"principal": f"c{number % 2}"},
-            number.to_bytes(16),
-        )
-        made.append((leaf.entry, leaf.withheld))
-    return made
-
-
-def note(entries: list[Entry]) -> bytes:
-    found = checkpoint.Checkpoint(ORIGIN, len(entries), root_of([leaf_hash(entry) for entry, _ in entries]))
-    signature = KEY.sign(checkpoint.text(found), ec.ECDSA(hashes.SHA256()))
-    return checkpoint.emit(
-        checkpoint.Note(found, (checkpoint.NoteSignature(ORIGIN, checkpoint.key_id(SPKI), signature),))
-    )
+START = 11
 
 
 def ranged(folder: Path, entries: list[Entry], start: int = START) -> Path:
