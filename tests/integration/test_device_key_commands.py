@@ -90,7 +90,8 @@ def test_device_keys_live_from_a_file_to_their_destruction(deployment: Deploymen
     key_moved(deployment, "epoch-2", KeyState.PRE_ACTIVATION)
     # 1 what the source is given, and what it sends
     pem = tmp_path / "transport.pem"
-    device_keys.transport(config, "transport-1", pem)
+    said = deployment.json("device-key", "transport", "--config", str(config), "transport-1", str(pem))
+    assert said["written_to"] == str(pem)
     public = load_pem_public_key(pem.read_bytes())
     assert isinstance(public, rsa.RSAPublicKey)
     with pytest.raises(Malformed):
@@ -107,6 +108,9 @@ def test_device_keys_live_from_a_file_to_their_destruction(deployment: Deploymen
     )
     registered(deployment, [sender, replace(import_work(digest, KEYS_OF_FILE), system=system)])
     # 2 the import
+    unknown = deployment.run("device-key", "show", "--config", str(config), NAME)
+    assert unknown.returncode != 0
+    assert "there is no device key" in unknown.stderr
     with pytest.raises(Forbidden):
         device_keys.import_keys(config, "import-1", path, "stop", 1, silent)
     done = device_keys.import_keys(config, "import-1", path, "report", 1, silent)
