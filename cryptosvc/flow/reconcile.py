@@ -216,12 +216,12 @@ class Reconciler:
             for one in await self._vault.objects(module)
         ]
         there = {(one.module, one.label, one.object_id) for one in held}
-        # an adopted object is as it was found, and its record says so for ever
+        # an adopted object is as it was found, and its record says so for ever; one that came in a transfer was read back
         made_here = [
             key
             for key in keys
             if key.state not in (KeyState.ORDERED, KeyState.DESTROYED)
-            and key.origin is Origin.GENERATED
+            and key.origin is not Origin.ADOPTED
             and (key.module, key.label, key.object_id) in there
         ]
         attributes: dict[KeyId, Sequence[str]] = {}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cryptosvc.core.canonical import canonical
-from cryptosvc.core.custodian import CustodianState
+from cryptosvc.core.custodian import CustodianRole, CustodianState
 from cryptosvc.core.errors import CryptosvcError, Forbidden, WrongState
 from cryptosvc.core.handover import checks
 from cryptosvc.core.life import DAY, UnixSeconds
@@ -237,6 +237,14 @@ async def test_an_approval(name: str) -> None:
     await refused(attack, await (await two_ends()).proposed(), rule)
 
 
+async def test_an_approval_by_somebody_of_the_source_who_was_given_the_role_besides() -> None:
+    pair = await (await two_ends()).proposed()
+    both = frozenset({CustodianRole.PMA_APPROVER, CustodianRole.KEY_CUSTODIAN})
+    changed = replace(pair.pma["pia"].record, version=2, roles=both)
+    await pair.source.stand.keys.change([changed], Because("init", ""))
+    await refused(approving(), pair, "transfer/pma-key")
+
+
 # The export
 
 
@@ -296,6 +304,17 @@ async def test_an_export_by_fewer_custodians_than_the_approval_asks_for() -> Non
     pair.sent = pair.signed(pair.approval(plan, conditions=pair.conditions(source_people=4)))
     await pair.source.carry("approve", approval=pair.sent.hex(), scope=pair.scope())
     await refused(exports, pair, "transfer/people")
+
+
+async def test_an_export_under_an_offer_that_has_ended() -> None:
+    pair = await (await two_ends()).proposed()
+    plan = pair.source.record.plan
+    assert plan is not None
+    longer = pair.conditions(not_after=UnixSeconds(NOW + 60 * DAY))
+    pair.sent = pair.signed(pair.approval(plan, conditions=longer))
+    await pair.source.carry("approve", approval=pair.sent.hex(), scope=pair.scope())
+    pair.source.stand.later(30 * DAY)
+    await refused(exports, pair, "transfer/offer-ended")
 
 
 async def test_an_export_after_a_key_of_the_pma_was_revoked() -> None:

@@ -7,15 +7,17 @@ import pytest
 from cryptosvc.core.errors import Conflict, WrongState
 from cryptosvc.core.life import DAY, OF_TRANSFERS, Event
 from cryptosvc.core.lifecycle import ALLOWED, TRANSITIONS
+from cryptosvc.core.names import ModuleName
 from cryptosvc.core.proposal import ProposalState
 from cryptosvc.core.registry import KeyState, Origin
 from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.record import transfer_document, transfer_from_document
 from cryptosvc.core.transfer.states import STEPS, Step, TransferState, after
+from cryptosvc.flow.reconcile import Reconciler
 from cryptosvc.flow.schedule import Scheduler
 from tests.govern_stand import HANDS_IN
 from tests.governance import NOW
-from tests.transfers import KEYS, QUORUM, TRANSFER, Pair, executed, two_ends
+from tests.transfers import KEYS, QUORUM, TRANSFER, Pair, executed, private_of, two_ends
 
 
 def states(pair: Pair) -> tuple[set[KeyState], set[KeyState]]:
@@ -226,3 +228,17 @@ async def test_what_has_to_be_disposed_of_is_due_until_it_is() -> None:
     assert await figures() == (2, NOW + 7 * DAY)
     await pair.source.carry("dispose", scope=pair.scope())
     assert await figures() == (0, None)
+
+
+async def test_reconcile_looks_at_a_key_that_came_as_at_one_that_was_made_here() -> None:
+    pair = await (await two_ends()).imported()
+    stand = pair.destination.stand
+    for name in KEYS:
+        key = stand.key(name)
+        stand.vault.held[key.module, key.label, key.object_id] = private_of(key)
+    modules = [ModuleName("soft")]
+    reconciler = Reconciler(stand.keys, stand.vault, stand.ledger, stand.clock, modules, frozenset())
+    alike = {one.kind for one in await reconciler.compare()}
+    stand.vault.changed["command-1"] = ["CKA_EXTRACTABLE is true, the class asks for false"]
+    found = [one for one in await reconciler.compare() if one.kind not in alike]
+    assert [(one.subject, "CKA_EXTRACTABLE" in one.seen) for one in found] == [("command-1", True)]

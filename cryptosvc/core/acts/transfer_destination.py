@@ -73,6 +73,7 @@ def receive(turn: Turn) -> tuple[Record, ...]:
     _require_package(package, found, source_key)
     steps.require_scope(turn, [one.key_id for one in plan.keys], signers)
     checks.require_window(approval.conditions, turn.at)
+    checks.require_stands(found.offer, turn.at)
     steps.require_attended(turn, approval.conditions, approval.conditions.destination_people)
     there = steps.keys_of(turn)
     if there:

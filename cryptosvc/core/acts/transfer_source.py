@@ -60,6 +60,7 @@ def export(turn: Turn) -> tuple[Record, ...]:
     steps.require_scope(turn, [one.key_id for one in plan.keys], found.approved_by)
     _require_pma_stands(turn, found.approved_by)
     checks.require_window(approval.conditions, turn.at)
+    checks.require_stands(found.offer, turn.at)
     _require_attempts(turn, approval.conditions)
     steps.require_attended(turn, approval.conditions, approval.conditions.source_people)
     checks.require_movable(plan, keys, turn.at)

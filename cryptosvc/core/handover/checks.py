@@ -90,7 +90,8 @@ def read_pma(
     Args:
         envelope: DSSE, with as many signatures as there are signers.
         payload_type: approval or decision.
-        custodians: the register as it is; only approvers of the SMKI PMA count, and only those registered now.
+        custodians: the register as it is; only approvers of the SMKI PMA count, only those registered now, and nobody who
+            has another role in this system besides.
 
     Raises:
         Malformed: it is not canonical JSON of that type.
@@ -106,7 +107,7 @@ def read_pma(
     approvers = {
         dsse.key_id(one.key): one
         for one in custodians
-        if one.state is CustodianState.REGISTERED and CustodianRole.PMA_APPROVER in one.roles
+        if one.state is CustodianState.REGISTERED and one.roles == {CustodianRole.PMA_APPROVER}
     }
     try:
         signed = dsse.verify(found, {key_id: one.key for key_id, one in approvers.items()})
@@ -269,6 +270,12 @@ def require_approval(approval: Approval, plan: Plan, offer: Offer) -> None:
     ):
         if not holds:
             raise _refused(f"the approval {what}", rule, "G2.22I(a)")
+
+
+def require_stands(offer: Offer, at: UnixSeconds) -> None:
+    """Require that an offer has not ended."""
+    if at >= offer.valid_until:
+        raise _refused("the offer has ended; ask the destination for a new one", "offer-ended")
 
 
 def require_window(conditions: Conditions, at: UnixSeconds) -> None:
