@@ -1,6 +1,8 @@
 """A query and its cursor read back only what was printed; a hostile one is refused by name."""
 
+import re
 from base64 import urlsafe_b64encode
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -161,3 +163,10 @@ def test_the_users_of_a_record_are_those_its_document_names() -> None:
 @pytest.mark.parametrize("time", [None, 5, "x", "-1", "1" * 40])
 def test_a_time_that_is_none_is_the_beginning(time: object) -> None:
     assert moment({"time": time}) == 0  # type: ignore[dict-item]
+
+
+def test_the_auditors_page_lists_every_field_and_no_other() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/auditors.md").read_text()
+    table = page.split("| field |", 1)[1].split("\n\n", 1)[0]
+    rows = dict(re.findall(r"^\| `([a-z]+)` \| (.*?) \|", table, re.MULTILINE))
+    assert rows == {name: field.meaning for name, field in FIELDS.items()}

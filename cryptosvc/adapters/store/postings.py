@@ -95,13 +95,13 @@ class Posted:
 
     Args:
         block: its number.
-        rows: bitmap by term.
+        rows: numbers of the entries inside the block by term, rising; two pairs of one term may repeat one.
         earliest, latest: times of its entries, nanoseconds.
 
     """
 
     block: int
-    rows: Mapping[int, int]
+    rows: Mapping[int, Sequence[int]]
     earliest: int
     latest: int
 
@@ -130,15 +130,14 @@ _KNOWN_AT_MOST = 4096
 
 def post(block: int, leaves: Sequence[tuple[bytes, bytes]], terms: Terms) -> Posted:
     """Read the (entry, withheld) of one whole block; what is not readable is posted under nothing."""
-    rows: dict[int, int] = {}
+    rows: dict[int, list[int]] = {}
     times: list[int] = []
     for number, (octets, withheld) in enumerate(leaves):
         entry, beside = readable(octets, withheld)
         times.append(moment(entry))
         for pair in said(entry, beside):
             if pair[0] in INDEXED:
-                term = terms.term(pair)
-                rows[term] = rows.get(term, 0) | 1 << number
+                rows.setdefault(terms.term(pair), []).append(number)
     return Posted(block, rows, min(times), max(times))
 
 
@@ -151,6 +150,14 @@ def readable(octets: bytes, withheld: bytes) -> tuple[Mapping[str, JsonValue], M
     except (ValueError, TypeError, AttributeError):
         return {}, {}
     return (entry, values) if isinstance(entry, dict) else ({}, {})
+
+
+def bitmap_of(found: Sequence[int]) -> int:
+    """The bitmap with these bits set."""
+    bits = bytearray(_BITMAP_OCTETS)
+    for number in found:
+        bits[number >> 3] |= 1 << (number & 7)
+    return int.from_bytes(bits, "little")
 
 
 def packed(bitmap: int) -> bytes:
@@ -205,7 +212,9 @@ def put(session: Session, posted: Sequence[Posted], last: bytes) -> None:
     session.run_many(
         "INSERT INTO query_posting (term, block, leaves) VALUES (?, ?, ?) ON CONFLICT (term, block) DO NOTHING",
         # in the order of the tree, so that neighbours share a page while it is at hand
-        sorted((term, one.block, packed(bitmap)) for one in posted for term, bitmap in one.rows.items()),
+        sorted(
+            (term, one.block, packed(bitmap_of(rows))) for one in posted for term, rows in one.rows.items()
+        ),
     )
     highest = session.number("SELECT COALESCE(MAX(highest), 0) FROM query_block")
     for one in posted:

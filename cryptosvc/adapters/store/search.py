@@ -33,6 +33,8 @@ FETCHES = 400
 """Reads of the index one page makes."""
 _TAIL = 256
 _READ_TOGETHER = 32
+_TILES_REMEMBERED = 128
+"""Hashes of this many tiles: 2.5 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Searcher:
         self._log = log
         self._index = index
         self._keeper = keeper
+        self._proven: dict[int, list[bytes]] = {}
         self._thread = ThreadPoolExecutor(1, "query")
 
     async def page(self, query: Query, cursor: Cursor | None, at_most: int) -> Page:
@@ -105,14 +108,20 @@ class Searcher:
             head = self._keeper.verified(log.head(), floor)
             if not belongs(state, log, log_identity(log)):
                 state = None
-            return _Walk(query, head, log, index, state).page(cursor, at_most)
+            return _Walk(query, head, log, index, state, self._proven).page(cursor, at_most)
 
 
 class _Walk:
     """One page."""
 
     def __init__(
-        self, query: Query, head: Head, log: Session, index: Session | None, state: IndexState | None
+        self,
+        query: Query,
+        head: Head,
+        log: Session,
+        index: Session | None,
+        state: IndexState | None,
+        proven: dict[int, list[bytes]],
     ) -> None:
         self._query = query
         self._head = head
@@ -120,7 +129,8 @@ class _Walk:
         self._index = index
         self._state = state
         self._tree = tree.StoredTree(log)
-        self._proven: dict[int, list[bytes]] = {}
+        self._proven = proven
+        self._last: tuple[int, list[bytes]] = (-1, [])
         self._looked_at = 0
 
     def page(self, cursor: Cursor | None, at_most: int) -> Page:
@@ -231,9 +241,17 @@ class _Walk:
 
     def _hashes(self, tile: int) -> list[bytes]:
         """Leaf hashes of a tile, proven once: the path of its first leaf is made from all the others."""
-        found = self._proven.get(tile)
+        found = self._last[1] if self._last[0] == tile else self._proven.get(tile)
         if found is None:
-            found = self._proven[tile] = tree.proven_hashes(self._head, tile, self._tree)
+            found = tree.proven_hashes(self._head, tile, self._tree)
+            if len(self._proven) >= _TILES_REMEMBERED:
+                self._proven.pop(next(iter(self._proven)))
+            if (
+                len(found) == tree.TILE
+            ):  # what was proven of a whole tile once is so for ever; the last one grows
+                self._proven[tile] = found
+            else:
+                self._last = tile, found
         return found
 
     def _matches(self, stored: StoredEntry) -> bool:
