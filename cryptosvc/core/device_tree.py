@@ -43,16 +43,25 @@ def key_of(name: DeviceKeyName) -> bytes:
 
 
 def members_of(octets: bytes) -> Members:
-    """Read a bucket; Corrupt where it is none."""
+    """Read a bucket whose hash was, or will be, held against the root; Corrupt where it is none."""
     if len(octets) % MEMBER_OCTETS:
         raise edited()
     split = _SLOT + _VERSION
-    found = {
+    return {
         octets[at : at + split]: octets[at + split : at + MEMBER_OCTETS]
         for at in range(0, len(octets), MEMBER_OCTETS)
     }
-    if emit(found) != octets:
-        raise edited()
+
+
+def members_of_device(octets: bytes, device: Eui64) -> Members:
+    """Those members of such a bucket that are a Device's."""
+    wanted, found = device_slot(device), Members()
+    at = octets.find(wanted)
+    while at >= 0:
+        if at % MEMBER_OCTETS == 0:
+            split = at + _SLOT + _VERSION
+            found[octets[at:split]] = octets[split : at + MEMBER_OCTETS]
+        at = octets.find(wanted, at + 1)
     return found
 
 
@@ -72,11 +81,9 @@ def require_bucket(bucket: int, octets: bytes, nodes: Mapping[NodeName, bytes], 
         raise edited()
 
 
-def require_rows(device: Eui64, device_keys: Iterable[DeviceKey], members: Members) -> None:
+def require_rows(device: Eui64, device_keys: Iterable[DeviceKey], octets: bytes) -> None:
     """Require that the rows of a Device are exactly those of its bucket, octet for octet; Corrupt otherwise."""
-    wanted = device_slot(device)
-    committed = {key: digest for key, digest in members.items() if key.startswith(wanted)}
-    if {key_of(row.name): row.digest for row in device_keys} != committed:
+    if {key_of(row.name): row.digest for row in device_keys} != members_of_device(octets, device):
         raise edited()
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cryptosvc.core import device_tree
+from cryptosvc.core.device_keys import device_slot
 from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.names import Eui64
 from cryptosvc.core.registry_tree import EMPTY, NodeName, with_bucket
@@ -62,16 +63,18 @@ def test_nothing_is_built_on_what_was_edited() -> None:
 def test_rows_are_exactly_those_of_their_slots() -> None:
     other = replace(ROW, kind="authentication")
     members = {device_tree.key_of(row.name): row.digest for row in (ROW, other)}
-    assert device_tree.members_of(device_tree.emit(members)) == members
-    device_tree.require_rows(ROW.device, [ROW, other], members)
-    device_tree.require_rows(Eui64(bytes(8)), [], members)
-    wrong = (replace(ROW, blob=b"\x01" * 24), replace(ROW, version=3))
-    for rows in ([], [ROW], [other], [ROW, other, wrong[1]], [wrong[0], other], [wrong[1], other]):
-        with pytest.raises(Corrupt):
-            device_tree.require_rows(ROW.device, rows, members)
-    for broken in (
-        device_tree.emit(members)[:-1],
-        device_tree.emit(members)[52:] + device_tree.emit(members)[:52],
-    ):
-        with pytest.raises(Corrupt):
-            device_tree.members_of(broken)
+    bucket = device_tree.emit(members)
+    assert device_tree.members_of(bucket) == members
+    # what looks like a Device's slot, inside another member, is none
+    digest = b"\x00" + device_slot(ROW.device) + bytes(21)
+    crowded = device_tree.emit(members | {bytes(20): digest, b"\xff" * 20: digest})
+    for octets_of_bucket in (bucket, crowded):
+        assert device_tree.members_of_device(octets_of_bucket, ROW.device) == members
+        device_tree.require_rows(ROW.device, [ROW, other], octets_of_bucket)
+        device_tree.require_rows(Eui64(bytes(8)), [], octets_of_bucket)
+        wrong = (replace(ROW, blob=b"\x01" * 24), replace(ROW, version=3))
+        for rows in ([], [ROW], [other], [ROW, other, wrong[1]], [wrong[0], other], [wrong[1], other]):
+            with pytest.raises(Corrupt):
+                device_tree.require_rows(ROW.device, rows, octets_of_bucket)
+    with pytest.raises(Corrupt):
+        device_tree.members_of(bucket[:-1])

@@ -104,7 +104,7 @@ def verified(session: Session, root: bytes, devices: Collection[Eui64]) -> dict[
     for row in of_devices(session, devices):
         rows[row.device].append(row)
     for device, mine in rows.items():
-        device_tree.require_rows(device, mine, device_tree.members_of(octets[numbers[device]]))
+        device_tree.require_rows(device, mine, octets[numbers[device]])
     return rows
 
 
