@@ -83,7 +83,7 @@ class AsyncClient:
             attempt += 1
         return batch.outcomes()
 
-    async def sign_stream(
+    def sign_stream(
         self,
         requests: Iterable[crypto_pb2.SignRequest] | AsyncIterable[crypto_pb2.SignRequest],
         *,
@@ -99,14 +99,33 @@ class AsyncClient:
             seconds: time for the whole stream; None for no end.
 
         """
+        return self._stream(messages.SIGN_STREAM.path, requests, frame_items, seconds)
+
+    def apply_mac_stream(
+        self,
+        requests: Iterable[crypto_pb2.SignRequest] | AsyncIterable[crypto_pb2.SignRequest],
+        *,
+        frame_items: int = 64,
+        seconds: float | None = None,
+    ) -> AsyncIterator[Outcome]:
+        """Give as many Commands as come their MACs, as `sign_stream`."""
+        return self._stream(messages.APPLY_MAC_STREAM.path, requests, frame_items, seconds)
+
+    async def _stream(
+        self,
+        path: str,
+        requests: Iterable[crypto_pb2.SignRequest] | AsyncIterable[crypto_pb2.SignRequest],
+        frame_items: int,
+        seconds: float | None,
+    ) -> AsyncIterator[Outcome]:
         if isinstance(requests, AsyncIterable):
             frames: AsyncIterator[bytes] = _gathered(requests, frame_items)
         else:
             frames = _asynchronous(messages.frames(requests, frame_items))
         with self._pool.pick() as channel:
-            call = channel.stream_stream(
-                messages.SIGN_STREAM.path, None, crypto_pb2.SignStreamResponse.FromString
-            )(frames, timeout=seconds)
+            call = channel.stream_stream(path, None, crypto_pb2.SignStreamResponse.FromString)(
+                frames, timeout=seconds
+            )
             try:
                 async for frame in call:
                     for result in frame.results:
@@ -115,6 +134,42 @@ class AsyncClient:
                 raise from_call(error) from None
             finally:
                 call.cancel()
+
+    async def verify_mac(self, question: crypto_pb2.SignRequest) -> crypto_pb2.SignResponse:
+        """Verify the MAC of a Response or Alert; raises CallError, NotPermitted where it does not. The artefact is inside."""
+        return await self.call(messages.VERIFY_MAC, question)
+
+    async def verify_mac_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
+        """Verify many, as `sign_batch`."""
+        return await self._batch(messages.VERIFY_MAC_BATCH, requests)
+
+    def verify_mac_stream(
+        self,
+        requests: Iterable[crypto_pb2.SignRequest] | AsyncIterable[crypto_pb2.SignRequest],
+        *,
+        frame_items: int = 64,
+        seconds: float | None = None,
+    ) -> AsyncIterator[Outcome]:
+        """Verify many, as `sign_stream`."""
+        return self._stream(messages.VERIFY_MAC_STREAM.path, requests, frame_items, seconds)
+
+    async def decrypt(self, question: crypto_pb2.SignRequest) -> crypto_pb2.SignResponse:
+        """Decrypt the encrypted attributes of a Response; raises CallError. The answer has `plaintexts`."""
+        return await self.call(messages.DECRYPT, question)
+
+    async def decrypt_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
+        """Decrypt many, as `sign_batch`."""
+        return await self._batch(messages.DECRYPT_BATCH, requests)
+
+    def decrypt_stream(
+        self,
+        requests: Iterable[crypto_pb2.SignRequest] | AsyncIterable[crypto_pb2.SignRequest],
+        *,
+        frame_items: int = 64,
+        seconds: float | None = None,
+    ) -> AsyncIterator[Outcome]:
+        """Decrypt many, as `sign_stream`."""
+        return self._stream(messages.DECRYPT_STREAM.path, requests, frame_items, seconds)
 
     async def explain(self, question: crypto_pb2.SignRequest) -> crypto_pb2.ExplainResponse:
         """Ask whether `sign` would go through, and why not."""

@@ -134,6 +134,42 @@ class Client:
         """Give as many Commands as come their MACs, as `sign_stream`."""
         return self._stream(messages.APPLY_MAC_STREAM.path, requests, frame_items, seconds)
 
+    def verify_mac(self, question: crypto_pb2.SignRequest) -> crypto_pb2.SignResponse:
+        """Verify the MAC of a Response or Alert; raises CallError, NotPermitted where it does not. The artefact is inside."""
+        return self.call(messages.VERIFY_MAC, question)
+
+    def verify_mac_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
+        """Verify many, as `sign_batch`."""
+        return self._batch(messages.VERIFY_MAC_BATCH, requests)
+
+    def verify_mac_stream(
+        self,
+        requests: Iterable[crypto_pb2.SignRequest],
+        *,
+        frame_items: int = 64,
+        seconds: float | None = None,
+    ) -> Iterator[Outcome]:
+        """Verify many, as `sign_stream`."""
+        return self._stream(messages.VERIFY_MAC_STREAM.path, requests, frame_items, seconds)
+
+    def decrypt(self, question: crypto_pb2.SignRequest) -> crypto_pb2.SignResponse:
+        """Decrypt the encrypted attributes of a Response; raises CallError. The answer has `plaintexts`."""
+        return self.call(messages.DECRYPT, question)
+
+    def decrypt_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
+        """Decrypt many, as `sign_batch`."""
+        return self._batch(messages.DECRYPT_BATCH, requests)
+
+    def decrypt_stream(
+        self,
+        requests: Iterable[crypto_pb2.SignRequest],
+        *,
+        frame_items: int = 64,
+        seconds: float | None = None,
+    ) -> Iterator[Outcome]:
+        """Decrypt many, as `sign_stream`."""
+        return self._stream(messages.DECRYPT_STREAM.path, requests, frame_items, seconds)
+
     def explain(self, question: crypto_pb2.SignRequest) -> crypto_pb2.ExplainResponse:
         """Ask whether `sign` would go through, and why not."""
         return self.call(messages.EXPLAIN, question)

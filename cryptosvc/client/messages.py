@@ -40,6 +40,20 @@ APPLY_MAC_BATCH = Method(
 APPLY_MAC_STREAM = Method(
     "/cryptosvc.v1.CryptoService/ApplyMacStream", crypto_pb2.SignStreamRequest, crypto_pb2.SignStreamResponse
 )
+VERIFY_MAC = Method("/cryptosvc.v1.CryptoService/VerifyMac", crypto_pb2.SignRequest, crypto_pb2.SignResponse)
+VERIFY_MAC_BATCH = Method(
+    "/cryptosvc.v1.CryptoService/VerifyMacBatch", crypto_pb2.SignBatchRequest, crypto_pb2.SignBatchResponse
+)
+VERIFY_MAC_STREAM = Method(
+    "/cryptosvc.v1.CryptoService/VerifyMacStream", crypto_pb2.SignStreamRequest, crypto_pb2.SignStreamResponse
+)
+DECRYPT = Method("/cryptosvc.v1.CryptoService/Decrypt", crypto_pb2.SignRequest, crypto_pb2.SignResponse)
+DECRYPT_BATCH = Method(
+    "/cryptosvc.v1.CryptoService/DecryptBatch", crypto_pb2.SignBatchRequest, crypto_pb2.SignBatchResponse
+)
+DECRYPT_STREAM = Method(
+    "/cryptosvc.v1.CryptoService/DecryptStream", crypto_pb2.SignStreamRequest, crypto_pb2.SignStreamResponse
+)
 EXPLAIN = Method("/cryptosvc.v1.CryptoService/Explain", crypto_pb2.SignRequest, crypto_pb2.ExplainResponse)
 LIST_KEYS = Method("/cryptosvc.v1.KeyService/ListKeys", keys_pb2.ListKeysRequest, keys_pb2.ListKeysResponse)
 GET_KEY = Method("/cryptosvc.v1.KeyService/GetKey", keys_pb2.GetKeyRequest, keys_pb2.Key)
@@ -91,6 +105,9 @@ def request(
     gbcs_pre_command: bytes | None = None,
     duis_document: bytes | None = None,
     gbcs_command: bytes | None = None,
+    gbcs_message: bytes | None = None,
+    encrypted_response: bytes | None = None,
+    prepayment_token: bytes | None = None,
     tls_server_key_exchange: bytes | None = None,
     tls_transcript: bytes | None = None,
     device_certificate: bytes = b"",
@@ -113,6 +130,9 @@ def request(
         gbcs_pre_command=gbcs_pre_command,
         duis_document=duis_document,
         gbcs_command=gbcs_command,
+        gbcs_message=gbcs_message,
+        encrypted_response=encrypted_response,
+        prepayment_token=prepayment_token,
         tls_server_key_exchange=tls_server_key_exchange,
         tls_transcript=tls_transcript,
         device_certificate=device_certificate,

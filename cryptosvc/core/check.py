@@ -7,7 +7,7 @@ What does not verify is never released: the claim ends as Corrupt and the servic
 
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from awscrt.crypto import EC
@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cryptosvc.core.content import forms
-from cryptosvc.core.content.gbcs.agreement import TAG_OCTETS
+from cryptosvc.core.content.gbcs import agreed, received
 from cryptosvc.core.errors import Corrupt, Internal, Refusal
-from cryptosvc.core.names import Operation
+from cryptosvc.core.names import ContentKind, Operation
 from cryptosvc.core.record import Claim, Produced
 from cryptosvc.core.values import quickly
 
@@ -31,10 +31,12 @@ class Checked:
 
     Args:
         claim: what it answers.
-        signature: r‖s, 64 octets; for a Command its MAC, 12 octets.
-        artefact: the finished thing: certificate, CSR, CRL, Signed Pre-Command, Command, signed document.
-        digest: SHA-256 of the artefact, 32 octets.
+        signature: r‖s, 64 octets; of a MAC its 12 octets, of a prepayment token 4; empty for what was decrypted.
+        artefact: the finished thing: certificate, CSR, CRL, Signed Pre-Command, Command, signed document, UTRN; the
+            message inside a verified MAC; empty for what was decrypted.
+        digest: SHA-256 of the artefact, 32 octets; for what was decrypted, of what was encrypted.
         derivation: where the key of a MAC was derived, `module` or `service`; empty for a signature.
+        plaintexts: of what was decrypted, one for each attribute; for the caller alone.
 
     """
 
@@ -43,6 +45,7 @@ class Checked:
     artefact: bytes
     digest: bytes
     derivation: str = ""
+    plaintexts: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 _checked = quickly(Checked)
@@ -51,17 +54,20 @@ _checked = quickly(Checked)
 def check(produced: Produced) -> Checked:
     """Verify and assemble.
 
-    A MAC cannot be verified here, since its key never leaves the module; it is held to its length.
+    A MAC cannot be verified here, since its key never leaves the module; it is held to its length, and where somebody
+    claimed one, compared with that.
 
     Raises:
+        Forbidden: the MAC claimed is another; "not verified" is all that is said.
         Corrupt: the signature does not verify under the registered public key, or cannot be put in its place.
 
     """
     case = produced.claim.authorised.case
-    if case.facts.operation is Operation.MAC:
-        _require_mac(produced)
-    else:
+    if case.facts.operation is Operation.SIGN:
         verify_p256(case.key.public_point, produced.signature, case.content.signed_bytes)
+    else:
+        _require_agreed(produced)
+        received.require_verified(case.content, produced.signature)
     try:
         artefact = forms.assemble(case.request.form, case.content, produced.signature, case.key)
     except (Refusal, Internal) as error:
@@ -70,12 +76,20 @@ def check(produced: Produced) -> Checked:
             "what was signed cannot be put together with its signature", rule="check/artefact"
         ) from error
     digest = hashlib.sha256(artefact).digest()
+    if case.content.kind is ContentKind.ENCRYPTED_ATTRIBUTES:
+        plain = received.plaintexts(case.content, produced.signature)
+        return _checked(produced.claim, b"", b"", digest, produced.derivation, plain)
     return _checked(produced.claim, produced.signature, artefact, digest, produced.derivation)
 
 
-def _require_mac(produced: Produced) -> None:
-    if len(produced.signature) != TAG_OCTETS or not produced.derivation:
-        raise Corrupt("what the module made is no MAC of a Command", rule="check/mac")
+def _require_agreed(produced: Produced) -> None:
+    content = produced.claim.authorised.case.content
+    if (
+        not isinstance(content, agreed.AgreedContent)
+        or len(produced.signature) != agreed.result_octets(content)
+        or not produced.derivation
+    ):
+        raise Corrupt("what the module made is not what was asked of it", rule="check/mac")
 
 
 def verify_p256(public_point: bytes, signature: bytes, signed_bytes: bytes) -> None:

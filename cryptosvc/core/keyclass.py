@@ -108,6 +108,7 @@ def _signs(*cells: tuple[ContentKind, str]) -> Mapping[tuple[Operation, ContentK
 
 _SIGNING_KEY = Template(Algorithm.EC_P256, frozenset({Usage.SIGN}), transferable=False)
 _TRANSFERABLE_SIGNING_KEY = Template(Algorithm.EC_P256, frozenset({Usage.SIGN}), transferable=True)
+_DERIVING_KEY = Template(Algorithm.EC_P256, frozenset({Usage.DERIVE}), transferable=True)
 _YEAR = 365
 
 # Crypto-periods: 50, 25 and 10 years are the certificate validities seen or recalled (the shared facts, section 2);
@@ -183,10 +184,38 @@ _ROWS = (
     ),
     KeyClass(
         name="key-agreement",
-        ceiling=MappingProxyType({(Operation.MAC, ContentKind.GBCS_COMMAND): "G2.44(b)"}),
-        roles=frozenset({RemotePartyRole.ACCESS_CONTROL_BROKER}),
-        template=Template(Algorithm.EC_P256, frozenset({Usage.DERIVE}), transferable=True),
+        # Whoever gets Responses verifies and decrypts with such a key; only the broker's gives MACs (`gbcs/command`).
+        ceiling=MappingProxyType(
+            {
+                (Operation.MAC, ContentKind.GBCS_COMMAND): "G2.44(b)",
+                (Operation.VERIFY, ContentKind.GBCS_ANSWER): "G2.45",
+                (Operation.DECRYPT, ContentKind.ENCRYPTED_ATTRIBUTES): "G2.45",
+            }
+        ),
+        roles=frozenset(
+            {
+                RemotePartyRole.ACCESS_CONTROL_BROKER,
+                RemotePartyRole.SUPPLIER,
+                RemotePartyRole.NETWORK_OPERATOR,
+                RemotePartyRole.TRANSITIONAL_COS,
+                RemotePartyRole.WAN_PROVIDER,
+                RemotePartyRole.LOAD_CONTROLLER,
+                RemotePartyRole.OTHER,
+            }
+        ),
+        template=_DERIVING_KEY,
         clause="G2.44(b)",
+        verified_before_release=False,
+        assurance_level=3,
+        crypto_period_days=10 * _YEAR,
+        quorum=2,
+    ),
+    KeyClass(
+        name="prepayment",
+        ceiling=MappingProxyType({(Operation.MAC, ContentKind.TOP_UP): "G3.22"}),
+        roles=frozenset({RemotePartyRole.SUPPLIER}),
+        template=_DERIVING_KEY,
+        clause="G3.22",
         verified_before_release=False,
         assurance_level=3,
         crypto_period_days=10 * _YEAR,

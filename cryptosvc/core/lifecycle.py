@@ -123,6 +123,8 @@ def use_of(operation: Operation, kind: ContentKind) -> Use | None:
     """Which use an operation on a kind of content is; None for one that uses no key."""
     if operation in _NO_OBJECT_USED:
         return None
+    if operation in (Operation.VERIFY, Operation.DECRYPT):
+        return Use.PROCESS
     own = operation is Operation.SIGN and kind is ContentKind.CERTIFICATION_REQUEST
     return Use.OWN_REQUEST if own else Use.APPLY
 

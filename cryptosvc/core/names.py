@@ -8,8 +8,10 @@ Example:
     '90-B3-D5-1F-30-01-00-00'
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from types import MappingProxyType
 from typing import NewType, Self
 
 from cryptosvc.core.errors import Malformed
@@ -101,6 +103,8 @@ class Operation(StrEnum):
 
     SIGN = "sign"
     MAC = "mac"
+    VERIFY = "verify-mac"
+    DECRYPT = "decrypt"
     EXPLAIN = "explain"
     READ_KEYS = "read-keys"
     READ_LOG = "read-log"
@@ -118,6 +122,9 @@ class ContentForm(StrEnum):
     TBS_CERT_LIST = "tbs_cert_list"
     GBCS_PRE_COMMAND = "gbcs_pre_command"
     GBCS_COMMAND = "gbcs_command"
+    GBCS_MESSAGE = "gbcs_message"
+    ENCRYPTED_RESPONSE = "encrypted_response"
+    TOP_UP = "prepayment_token"
     DUIS_DOCUMENT = "duis_document"
     TLS_SERVER_KEY_EXCHANGE = "tls_server_key_exchange"
     TLS_TRANSCRIPT = "tls_transcript"
@@ -127,13 +134,6 @@ class ContentForm(StrEnum):
 
 OWN_FORMS = frozenset({ContentForm.LOG_CHECKPOINT, ContentForm.SERVICE_STATEMENT})
 """Forms the service alone asks for."""
-
-
-def operation_on(content: "ContentForm | ContentKind") -> Operation:
-    """Which operation a content is given to: a Command gets its MAC, everything else is signed."""
-    return (
-        Operation.MAC if content in (ContentForm.GBCS_COMMAND, ContentKind.GBCS_COMMAND) else Operation.SIGN
-    )
 
 
 class ContentKind(StrEnum):
@@ -146,7 +146,29 @@ class ContentKind(StrEnum):
     ORGANISATION_CRL = "organisation-crl"
     GBCS_PRE_COMMAND = "gbcs-pre-command"
     GBCS_COMMAND = "gbcs-command"
+    GBCS_ANSWER = "gbcs-answer"
+    ENCRYPTED_ATTRIBUTES = "encrypted-attributes"
+    TOP_UP = "prepayment-token"
     DUIS_DOCUMENT = "duis-document"
     TLS_HANDSHAKE = "tls-handshake"
     LOG_CHECKPOINT = "log-checkpoint"
     SERVICE_STATEMENT = "service-statement"
+
+
+def operation_on(content: "ContentForm | ContentKind") -> Operation:
+    """Which operation a content is given to; what has no entry is signed."""
+    return _OPERATIONS.get(content, Operation.SIGN)
+
+
+_OPERATIONS: Mapping[str, Operation] = MappingProxyType(
+    {
+        ContentForm.GBCS_COMMAND: Operation.MAC,
+        ContentKind.GBCS_COMMAND: Operation.MAC,
+        ContentForm.TOP_UP: Operation.MAC,
+        ContentKind.TOP_UP: Operation.MAC,
+        ContentForm.GBCS_MESSAGE: Operation.VERIFY,
+        ContentKind.GBCS_ANSWER: Operation.VERIFY,
+        ContentForm.ENCRYPTED_RESPONSE: Operation.DECRYPT,
+        ContentKind.ENCRYPTED_ATTRIBUTES: Operation.DECRYPT,
+    }
+)

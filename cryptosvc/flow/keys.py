@@ -64,11 +64,15 @@ class KeyReader:
         return instant.at
 
 
+_USES = (Operation.SIGN, Operation.MAC, Operation.VERIFY, Operation.DECRYPT)
+"""What uses a key."""
+
+
 def _visible(principal: Principal, key_id: KeyId, view: KeyView) -> Refusal | None:
     """Visible is what the caller may use, in its own system; there is no grant to merely look."""
     own = {name: key for name, key in view.keys.items() if key.system == principal.caller.system}
     hidden: Refusal | None = None
-    for operation in (Operation.SIGN, Operation.MAC):
+    for operation in _USES:
         try:
             granted_key(principal.caller, operation, key_id, KeyView(view.generation, own))
         except Refusal as refusal:

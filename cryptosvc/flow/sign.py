@@ -12,7 +12,15 @@ from cryptosvc.core.case import Case, Principal, Request
 from cryptosvc.core.check import Checked, check
 from cryptosvc.core.content import forms
 from cryptosvc.core.content.base import Content
-from cryptosvc.core.errors import Busy, Corrupt, CryptosvcError, OutcomeUnknown, Refusal, Unavailable
+from cryptosvc.core.errors import (
+    Busy,
+    Corrupt,
+    CryptosvcError,
+    Forbidden,
+    OutcomeUnknown,
+    Refusal,
+    Unavailable,
+)
 from cryptosvc.core.judge import Authorised, judge
 from cryptosvc.core.names import Operation, operation_on
 from cryptosvc.core.record import Claim, Failed, Produced, Receipt, Refused
@@ -220,5 +228,5 @@ def _checked(item: Produced | Failed) -> Checked | Failed:
         return item
     try:
         return check(item)
-    except Corrupt as corrupt:
-        return Failed(item.claim, corrupt)
+    except (Corrupt, Forbidden) as error:
+        return Failed(item.claim, error)

@@ -50,11 +50,12 @@ _PURPOSE_CLAUSES: dict[ContentForm, str] = {
     ContentForm.CERTIFICATION_REQUEST_INFO: "G2.60",
     ContentForm.GBCS_PRE_COMMAND: "G2.56",
     ContentForm.GBCS_COMMAND: "G2.44(b)",
+    ContentForm.TOP_UP: "G3.22",
     ContentForm.DUIS_DOCUMENT: "G3.29",
     ContentForm.TLS_SERVER_KEY_EXCHANGE: "G2.44(d)",
     ContentForm.TLS_TRANSCRIPT: "G2.44(d)",
 }
-"""The clause whose purpose limit a bare digest would evade, per form it was said to be."""
+"""The clause whose purpose limit a bare digest would evade, per form it was said to be; what came from a Device has none."""
 
 _REQUESTS_TAG = 0x0A
 """Field 1, length-delimited."""
@@ -121,7 +122,7 @@ def request(
     Args:
         message: as decoded.
         payload_octets: longest content allowed.
-        operation: that of the method: contents to be signed go to Sign, a Command to ApplyMac; EXPLAIN takes either.
+        operation: that of the method: what is to be signed goes to Sign, a Command to ApplyMac, and so on; EXPLAIN takes any.
 
     """
     request_id = message.request_id
@@ -141,7 +142,8 @@ def request(
     form = _FORMS[name]
     if operation not in (Operation.EXPLAIN, operation_on(form)):
         raise Malformed(
-            "a gbcs_command goes to ApplyMac, ApplyMacBatch or ApplyMacStream, everything else to Sign",
+            "a gbcs_command or prepayment_token goes to ApplyMac, a gbcs_message to VerifyMac, an encrypted_response "
+            "to Decrypt, everything else to Sign; the same for their batches and streams",
             rule="request/method",
             field=name,
         )
@@ -152,7 +154,7 @@ def request(
             rule="request/content-size",
             field=name,
         )
-    if len(payload) in _DIGEST_OCTETS:
+    if len(payload) in _DIGEST_OCTETS and form in _PURPOSE_CLAUSES:
         raise Malformed(
             "the content is as short as a bare digest; keys sign only what the service has read, so send the whole of it",
             rule="request/bare-digest",
@@ -168,10 +170,10 @@ def request(
         )
     device_certificate = message.device_certificate
     if device_certificate and (
-        form is not ContentForm.GBCS_COMMAND or len(device_certificate) > CERTIFICATE_OCTETS_AT_MOST
+        operation_on(form) is Operation.SIGN or len(device_certificate) > CERTIFICATE_OCTETS_AT_MOST
     ):
         raise Malformed(
-            f"a Device's certificate of at most {CERTIFICATE_OCTETS_AT_MOST} octets stands beside a gbcs_command alone",
+            f"a Device's certificate of at most {CERTIFICATE_OCTETS_AT_MOST} octets stands beside what is done with its key alone",
             rule="request/device-certificate",
             field="device_certificate",
         )
@@ -254,6 +256,8 @@ def signed_into(message: crypto_pb2.SignResponse, checked: Checked, made: Receip
     message.clause = authorised.clause
     message.key_version = case.key.version
     message.derivation = checked.derivation
+    if checked.plaintexts:
+        message.plaintexts.extend(checked.plaintexts)
     receipt_into(message.receipt, made)
 
 

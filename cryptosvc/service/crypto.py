@@ -1,6 +1,7 @@
-"""CryptoService: Sign, SignBatch, SignStream, the same for MACs of Commands, Explain.
+"""CryptoService: Sign, SignBatch, SignStream, the same for what is done under agreed keys, Explain.
 
-ApplyMac differs from Sign in what it takes and in the operation a caller needs a grant for; the way is one and the same.
+ApplyMac, VerifyMac and Decrypt differ from Sign in what they take and in the operation a caller needs a grant for; the way
+is one and the same.
 """
 
 from collections import Counter
@@ -40,6 +41,8 @@ class CryptoHandlers:
         return {
             **self._methods("Sign", Operation.SIGN),
             **self._methods("ApplyMac", Operation.MAC),
+            **self._methods("VerifyMac", Operation.VERIFY),
+            **self._methods("Decrypt", Operation.DECRYPT),
             "Explain": self._desk.unary("Explain", Operation.EXPLAIN, self._explain),
         }
 

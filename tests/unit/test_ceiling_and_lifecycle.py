@@ -17,6 +17,7 @@ MAY_SIGN = {
     "command-signing": {ContentKind.GBCS_PRE_COMMAND, CSR},
     "xml-signing": {ContentKind.DUIS_DOCUMENT, CSR},
     "key-agreement": set(),
+    "prepayment": set(),
     "tls": {ContentKind.TLS_HANDSHAKE},
     "audit-signing": {ContentKind.LOG_CHECKPOINT},
     "service-signing": {ContentKind.SERVICE_STATEMENT},
@@ -31,13 +32,21 @@ CLAUSE = {
     "command-signing": "G2.56",
     "xml-signing": "G3.29",
     "key-agreement": "G2.44(b)",
+    "prepayment": "G3.22",
     "tls": "G2.44(d)",
     "storage-wrapping": "G5.13(b)",
     "storage-binding": "G5.13(b)",
     "device-transport": "G5.13(b)",
 }
-MAY_AUTHENTICATE = {"key-agreement": {ContentKind.GBCS_COMMAND}}
-"""What gets a MAC of a class, G2.44(b)."""
+MAY_AGREE = {
+    "key-agreement": {
+        (Operation.MAC, ContentKind.GBCS_COMMAND),
+        (Operation.VERIFY, ContentKind.GBCS_ANSWER),
+        (Operation.DECRYPT, ContentKind.ENCRYPTED_ATTRIBUTES),
+    },
+    "prepayment": {(Operation.MAC, ContentKind.TOP_UP)},
+}
+"""What is done with keys that a class agrees, G2.44(b), G2.45, G3.22."""
 
 
 def test_the_table_has_exactly_these_classes():
@@ -50,8 +59,9 @@ def test_the_table_has_exactly_these_classes():
 def test_every_cell(name, kind, operation):
     row = ceiling(name)
     allowed = (operation is Operation.SIGN and kind in MAY_SIGN[name]) or (
-        operation is Operation.MAC and kind in MAY_AUTHENTICATE.get(name, ())
-    )
+        operation,
+        kind,
+    ) in MAY_AGREE.get(name, ())
     assert row.permits(operation, kind) is allowed
     if allowed:
         assert row.clause_for(operation, kind).startswith("G")
@@ -73,7 +83,7 @@ def test_an_unknown_class_is_forbidden_and_never_a_default():
 def test_no_row_lets_an_object_do_two_things(name):
     # A signing key that derives, or a wrapping key that decrypts, is how keys leave a module.
     usages = ceiling(name).template.usages
-    if name == "key-agreement":
+    if name in MAY_AGREE:
         assert usages == {Usage.DERIVE}
     elif ceiling(name).template.algorithm is Algorithm.EC_P256:
         assert usages == {Usage.SIGN}
@@ -101,8 +111,9 @@ def test_every_signature_is_verified_before_release_and_level_3_is_the_least():
 def test_no_remote_party_role_belongs_to_two_classes():
     # a party's certificates for key agreement carry the role that its certificates for signatures carry
     seen: dict[RemotePartyRole, str] = {}
-    assert ceiling("key-agreement").roles == {RemotePartyRole.ACCESS_CONTROL_BROKER}
-    for row in (row for row in KEY_CLASSES.values() if row.name != "key-agreement"):
+    assert ceiling("key-agreement").roles >= {RemotePartyRole.ACCESS_CONTROL_BROKER, RemotePartyRole.SUPPLIER}
+    assert ceiling("prepayment").roles == {RemotePartyRole.SUPPLIER}
+    for row in (row for row in KEY_CLASSES.values() if row.name not in MAY_AGREE):
         for role in row.roles:
             assert seen.setdefault(role, row.name) == row.name
     assert seen[RemotePartyRole.XML_SIGN] == "xml-signing"
@@ -116,6 +127,8 @@ def test_every_state(state, kind, operation):
     allowed = (operation in (Operation.SIGN, Operation.MAC) and state is KeyState.ACTIVE) or (
         operation is Operation.SIGN and state is KeyState.PRE_ACTIVATION and kind is CSR
     )
+    if operation in (Operation.VERIFY, Operation.DECRYPT):  # what was protected before is read after
+        allowed = state in (KeyState.ACTIVE, KeyState.SUSPENDED, KeyState.DEACTIVATED)
     assert lifecycle.permits(state, operation, kind) is allowed
     if allowed:
         lifecycle.require(state, operation, kind)

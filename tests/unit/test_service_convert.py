@@ -57,22 +57,24 @@ def test_each_form_is_what_its_field_says(form: ContentForm):
 
 
 @pytest.mark.parametrize("form", [form for form in ContentForm if form not in OWN_FORMS])
-def test_what_is_signed_gets_no_mac_and_a_command_is_not_signed(form: ContentForm):
+def test_each_form_goes_to_its_own_method_and_to_no_other(form: ContentForm):
     message = crypto_pb2.SignRequest(request_id="r", key_id="k", **{form.value: b"payload"})
-    other = Operation.SIGN if form is ContentForm.GBCS_COMMAND else Operation.MAC
-    with pytest.raises(Malformed) as caught:
-        convert.request(message, PAYLOAD_OCTETS, other)
-    assert (caught.value.rule, caught.value.field) == ("request/method", form.value)
+    for other in {Operation.SIGN, Operation.MAC, Operation.VERIFY, Operation.DECRYPT} - {operation_on(form)}:
+        with pytest.raises(Malformed) as caught:
+            convert.request(message, PAYLOAD_OCTETS, other)
+        assert (caught.value.rule, caught.value.field) == ("request/method", form.value)
 
 
-def test_a_device_certificate_stands_beside_a_command_alone():
+@pytest.mark.parametrize("field", ["gbcs_command", "gbcs_message", "encrypted_response", "prepayment_token"])
+def test_a_device_certificate_stands_beside_what_is_done_with_its_key_alone(field: str):
     message = crypto_pb2.SignRequest(
-        request_id="r", key_id="k", gbcs_command=b"payload", device_certificate=b"der"
+        request_id="r", key_id="k", device_certificate=b"der", **{field: b"payload"}
     )
-    assert convert.request(message, PAYLOAD_OCTETS, Operation.MAC).device_certificate == b"der"
+    operation = operation_on(ContentForm(field))
+    assert convert.request(message, PAYLOAD_OCTETS, operation).device_certificate == b"der"
     message.device_certificate = bytes(convert.CERTIFICATE_OCTETS_AT_MOST + 1)
     with pytest.raises(Malformed) as caught:
-        convert.request(message, PAYLOAD_OCTETS, Operation.MAC)
+        convert.request(message, PAYLOAD_OCTETS, operation)
     assert caught.value.rule == "request/device-certificate"
     beside = crypto_pb2.SignRequest(
         request_id="r", key_id="k", duis_document=b"payload", device_certificate=b"der"

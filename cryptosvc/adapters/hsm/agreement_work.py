@@ -5,14 +5,14 @@ A job's key is derived, used once and destroyed within one turn of one session; 
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptosvc.adapters.hsm.agreeing import Derivation, agreed, decrypt, gmac
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.cryptoki import Functions
 from cryptosvc.adapters.hsm.work import Inbox, Work
-from cryptosvc.core.content.gbcs.agreement import TAG_OCTETS, Agreement
-from cryptosvc.core.content.gbcs.command import CommandContent
+from cryptosvc.core.content.gbcs.agreed import AgreedContent, taken
+from cryptosvc.core.content.gbcs.agreement import Agreement
 from cryptosvc.core.errors import CryptosvcError, Forbidden, Internal, Unavailable
 from cryptosvc.core.names import Environment, Operation, UnixNanoseconds
 from cryptosvc.core.record import Claim, Failed, Produced
@@ -52,30 +52,43 @@ class Done:
 
     """
 
-    octets: bytes
+    octets: bytes = field(repr=False)
     derivation: Derivation
 
 
-def job_of(claim: Claim) -> Job | None:
-    """What has to be done for a claimed Command; None for a claim that is signed."""
+def jobs_of(claim: Claim) -> list[Job]:
+    """What has to be done for a claim under agreed keys; nothing for a claim that is signed."""
     case = claim.authorised.case
-    if case.facts.operation is not Operation.MAC or not isinstance(case.content, CommandContent):
-        return None
-    command = case.content.command
-    return Job(
-        key=case.key,
-        peer=case.content.device.public_point,
-        agreement=command.agreement,
-        additional=command.additional,
-        deadline=claim.deadline,
-    )
+    content = case.content
+    if case.facts.operation is Operation.SIGN or not isinstance(content, AgreedContent):
+        return []
+    return [
+        Job(
+            key=case.key,
+            peer=content.device.public_point,
+            agreement=task.agreement,
+            additional=task.additional,
+            ciphertext=task.ciphertext,
+            tag=task.tag,
+            deadline=claim.deadline,
+        )
+        for task in content.tasks
+    ]
 
 
-def produced(claim: Claim, done: Done | CryptosvcError) -> Produced | Failed:
-    """The answer to a claim: the MAC is the first twelve octets of the tag."""
-    if not isinstance(done, Done):
-        return Failed(claim, done)
-    return Produced(claim, done.octets[:TAG_OCTETS], done.derivation.value)
+def produced(claim: Claim, done: Sequence[Done | CryptosvcError]) -> Produced | Failed:
+    """The answer to a claim, from what came of its jobs: all of it, or the first failure and nothing."""
+    octets: list[bytes] = []
+    for one in done:
+        if not isinstance(one, Done):
+            return Failed(claim, one)
+        octets.append(one.octets)
+    content = claim.authorised.case.content
+    if not octets or not isinstance(content, AgreedContent):
+        raise Internal("a claim without a job under an agreed key", rule="hsm/agreement")
+    where = [one.derivation for one in done if isinstance(one, Done)]
+    weakest = Derivation.SERVICE if Derivation.SERVICE in where else Derivation.MODULE
+    return Produced(claim, taken(content, octets), weakest.value)
 
 
 class AgreementWork(Work["Done | CryptosvcError"]):

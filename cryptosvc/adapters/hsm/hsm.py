@@ -13,12 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
 from cryptosvc.adapters.hsm import library as libraries
-from cryptosvc.adapters.hsm.agreement_work import AgreementWork, Done, Job, job_of, produced
+from cryptosvc.adapters.hsm.agreement_work import AgreementWork, Done, Job, jobs_of, produced
 from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported
 from cryptosvc.adapters.hsm.lane import Tickets, busy
 from cryptosvc.adapters.hsm.pool import Pool
@@ -141,17 +142,18 @@ class Pkcs11Hsm:
         return [merged[place] for place in range(len(claims))]
 
     async def _sign_on(self, module: ModuleName, claims: Sequence[Claim]) -> Sequence[Produced | Failed]:
-        """Sign what is to be signed and authenticate what is to get a MAC, on one module."""
-        jobs = {place: job for place, claim in enumerate(claims) if (job := job_of(claim)) is not None}
+        """Sign what is to be signed and do what is done under agreed keys, on one module."""
+        jobs = {place: found for place, claim in enumerate(claims) if (found := jobs_of(claim))}
         if not jobs:
             return await self._signatures(module, claims)
         rest = [place for place in range(len(claims)) if place not in jobs]
         macs, signatures = await asyncio.gather(
-            self.agree(list(jobs.values())),
+            self.agree([job for found in jobs.values() for job in found]),
             self._signatures(module, [claims[place] for place in rest]) if rest else _nothing(),
         )
+        made = iter(macs)
         answers = {
-            place: produced(claims[place], done) for place, done in zip(jobs, macs, strict=True)
+            place: produced(claims[place], list(islice(made, len(found)))) for place, found in jobs.items()
         } | dict(zip(rest, signatures, strict=True))
         return [answers[place] for place in range(len(claims))]
 

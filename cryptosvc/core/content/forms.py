@@ -8,7 +8,7 @@ from cryptosvc.core.content import checkpoint_note, service_statement
 from cryptosvc.core.content.base import Content, Statement
 from cryptosvc.core.content.duis import document
 from cryptosvc.core.content.duis.profile import DuisProfile
-from cryptosvc.core.content.gbcs import command, precommand
+from cryptosvc.core.content.gbcs import command, precommand, received, token
 from cryptosvc.core.content.gbcs.parties import Parties
 from cryptosvc.core.content.gbcs.profile import GbcsProfile
 from cryptosvc.core.content.tls import handshake
@@ -42,13 +42,19 @@ class Profiles:
 def parse(form: ContentForm, payload: bytes, profiles: Profiles, device_certificate: bytes = b"") -> Content:
     """Read `payload` to its last byte as `form`, or raise Malformed with the field named after the form.
 
-    A Command is read with the certificate of its Device, and may be Forbidden already.
+    What is under an agreed key is read with the certificate of its Device, and may be Forbidden already.
     """
     match form:
         case ContentForm.GBCS_PRE_COMMAND:
             return precommand.parse(payload, profiles.gbcs)
         case ContentForm.GBCS_COMMAND:
             return command.parse(payload, device_certificate, profiles.gbcs, profiles.parties)
+        case ContentForm.GBCS_MESSAGE:
+            return received.parse_answer(payload, device_certificate, profiles.gbcs, profiles.parties)
+        case ContentForm.ENCRYPTED_RESPONSE:
+            return received.parse_encrypted(payload, device_certificate, profiles.gbcs, profiles.parties)
+        case ContentForm.TOP_UP:
+            return token.parse(payload, device_certificate, profiles.parties)
         case ContentForm.TBS_CERTIFICATE:
             return certificate.parse(payload, profiles.x509)
         case ContentForm.TBS_CERT_LIST:
@@ -87,6 +93,10 @@ def bind(
             precommand.bind(content, key, statement, profiles.gbcs, at)
         case ContentForm.GBCS_COMMAND:
             command.bind(content, key, statement, profiles.gbcs, at)
+        case ContentForm.GBCS_MESSAGE | ContentForm.ENCRYPTED_RESPONSE:
+            received.bind(content, key, statement, at)
+        case ContentForm.TOP_UP:
+            token.bind(content, key, statement, at)
         case ContentForm.TBS_CERTIFICATE:
             certificate.bind(content, key, statement, profiles.x509, at)
         case ContentForm.TBS_CERT_LIST:
@@ -108,6 +118,9 @@ def bind(
 _ASSEMBLE: dict[ContentForm, Callable[[Content, bytes, KeyRecord], bytes]] = {
     ContentForm.GBCS_PRE_COMMAND: precommand.assemble,
     ContentForm.GBCS_COMMAND: command.assemble,
+    ContentForm.GBCS_MESSAGE: received.assemble,
+    ContentForm.ENCRYPTED_RESPONSE: received.assemble,
+    ContentForm.TOP_UP: token.assemble,
     ContentForm.TBS_CERTIFICATE: certificate.assemble,
     ContentForm.TBS_CERT_LIST: crl.assemble,
     ContentForm.CERTIFICATION_REQUEST_INFO: csr.assemble,

@@ -26,7 +26,7 @@ from cryptosvc.pb.v1 import types_pb2 as cryptosvc_dot_v1_dot_types__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63ryptosvc/v1/crypto.proto\x12\x0c\x63ryptosvc.v1\x1a\x18\x63ryptosvc/v1/types.proto\x1a\x17google/rpc/status.proto\"\xa3\x03\n\x0bSignRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x19\n\x0ftbs_certificate\x18\x03 \x01(\x0cH\x00\x12$\n\x1a\x63\x65rtification_request_info\x18\x04 \x01(\x0cH\x00\x12\x17\n\rtbs_cert_list\x18\x05 \x01(\x0cH\x00\x12\x1a\n\x10gbcs_pre_command\x18\x06 \x01(\x0cH\x00\x12\x17\n\rduis_document\x18\x07 \x01(\x0cH\x00\x12\x16\n\x0cgbcs_command\x18\x0c \x01(\x0cH\x00\x12!\n\x17tls_server_key_exchange\x18\x0e \x01(\x0cH\x00\x12\x18\n\x0etls_transcript\x18\x0f \x01(\x0cH\x00\x12!\n\x19service_reference_variant\x18\x08 \x01(\t\x12\x0f\n\x07user_id\x18\t \x01(\t\x12\x11\n\tuser_role\x18\n \x01(\t\x12\x1e\n\x16supply_sensitive_check\x18\x0b \x01(\x0c\x12\x1a\n\x12\x64\x65vice_certificate\x18\r \x01(\x0c\x42\t\n\x07\x63ontent\"\xa8\x01\n\x0cSignResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x10\n\x08\x61rtefact\x18\x03 \x01(\x0c\x12&\n\x07receipt\x18\x04 \x01(\x0b\x32\x15.cryptosvc.v1.Receipt\x12\x0e\n\x06\x63lause\x18\x05 \x01(\t\x12\x13\n\x0bkey_version\x18\x06 \x01(\x04\x12\x12\n\nderivation\x18\x07 \x01(\t\"?\n\x10SignBatchRequest\x12+\n\x08requests\x18\x01 \x03(\x0b\x32\x19.cryptosvc.v1.SignRequest\">\n\x11SignBatchResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.cryptosvc.v1.SignResult\"@\n\x11SignStreamRequest\x12+\n\x08requests\x18\x01 \x03(\x0b\x32\x19.cryptosvc.v1.SignRequest\"?\n\x12SignStreamResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.cryptosvc.v1.SignResult\"~\n\nSignResult\x12,\n\x06signed\x18\x01 \x01(\x0b\x32\x1a.cryptosvc.v1.SignResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\t\n\x07outcome\"\xa7\x02\n\x0f\x45xplainResponse\x12\x11\n\tpermitted\x18\x01 \x01(\x08\x12\x14\n\x0c\x63ontent_kind\x18\x02 \x01(\t\x12\x37\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32(.cryptosvc.v1.ExplainResponse.FactsEntry\x12\x0e\n\x06\x63lause\x18\x04 \x01(\t\x12\x10\n\x08policies\x18\x05 \x03(\t\x12\x15\n\rpolicy_digest\x18\x06 \x01(\t\x12#\n\x07refusal\x18\x07 \x01(\x0b\x32\x12.google.rpc.Status\x12&\n\x07receipt\x18\x08 \x01(\x0b\x32\x15.cryptosvc.v1.Receipt\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xa4\x04\n\rCryptoService\x12=\n\x04Sign\x12\x19.cryptosvc.v1.SignRequest\x1a\x1a.cryptosvc.v1.SignResponse\x12L\n\tSignBatch\x12\x1e.cryptosvc.v1.SignBatchRequest\x1a\x1f.cryptosvc.v1.SignBatchResponse\x12S\n\nSignStream\x12\x1f.cryptosvc.v1.SignStreamRequest\x1a .cryptosvc.v1.SignStreamResponse(\x01\x30\x01\x12\x41\n\x08\x41pplyMac\x12\x19.cryptosvc.v1.SignRequest\x1a\x1a.cryptosvc.v1.SignResponse\x12P\n\rApplyMacBatch\x12\x1e.cryptosvc.v1.SignBatchRequest\x1a\x1f.cryptosvc.v1.SignBatchResponse\x12W\n\x0e\x41pplyMacStream\x12\x1f.cryptosvc.v1.SignStreamRequest\x1a .cryptosvc.v1.SignStreamResponse(\x01\x30\x01\x12\x43\n\x07\x45xplain\x12\x19.cryptosvc.v1.SignRequest\x1a\x1d.cryptosvc.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63ryptosvc/v1/crypto.proto\x12\x0c\x63ryptosvc.v1\x1a\x18\x63ryptosvc/v1/types.proto\x1a\x17google/rpc/status.proto\"\xf5\x03\n\x0bSignRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x19\n\x0ftbs_certificate\x18\x03 \x01(\x0cH\x00\x12$\n\x1a\x63\x65rtification_request_info\x18\x04 \x01(\x0cH\x00\x12\x17\n\rtbs_cert_list\x18\x05 \x01(\x0cH\x00\x12\x1a\n\x10gbcs_pre_command\x18\x06 \x01(\x0cH\x00\x12\x17\n\rduis_document\x18\x07 \x01(\x0cH\x00\x12\x16\n\x0cgbcs_command\x18\x0c \x01(\x0cH\x00\x12\x16\n\x0cgbcs_message\x18\x10 \x01(\x0cH\x00\x12\x1c\n\x12\x65ncrypted_response\x18\x11 \x01(\x0cH\x00\x12\x1a\n\x10prepayment_token\x18\x12 \x01(\x0cH\x00\x12!\n\x17tls_server_key_exchange\x18\x0e \x01(\x0cH\x00\x12\x18\n\x0etls_transcript\x18\x0f \x01(\x0cH\x00\x12!\n\x19service_reference_variant\x18\x08 \x01(\t\x12\x0f\n\x07user_id\x18\t \x01(\t\x12\x11\n\tuser_role\x18\n \x01(\t\x12\x1e\n\x16supply_sensitive_check\x18\x0b \x01(\x0c\x12\x1a\n\x12\x64\x65vice_certificate\x18\r \x01(\x0c\x42\t\n\x07\x63ontent\"\xbc\x01\n\x0cSignResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x10\n\x08\x61rtefact\x18\x03 \x01(\x0c\x12&\n\x07receipt\x18\x04 \x01(\x0b\x32\x15.cryptosvc.v1.Receipt\x12\x0e\n\x06\x63lause\x18\x05 \x01(\t\x12\x13\n\x0bkey_version\x18\x06 \x01(\x04\x12\x12\n\nderivation\x18\x07 \x01(\t\x12\x12\n\nplaintexts\x18\x08 \x03(\x0c\"?\n\x10SignBatchRequest\x12+\n\x08requests\x18\x01 \x03(\x0b\x32\x19.cryptosvc.v1.SignRequest\">\n\x11SignBatchResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.cryptosvc.v1.SignResult\"@\n\x11SignStreamRequest\x12+\n\x08requests\x18\x01 \x03(\x0b\x32\x19.cryptosvc.v1.SignRequest\"?\n\x12SignStreamResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.cryptosvc.v1.SignResult\"~\n\nSignResult\x12,\n\x06signed\x18\x01 \x01(\x0b\x32\x1a.cryptosvc.v1.SignResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\t\n\x07outcome\"\xa7\x02\n\x0f\x45xplainResponse\x12\x11\n\tpermitted\x18\x01 \x01(\x08\x12\x14\n\x0c\x63ontent_kind\x18\x02 \x01(\t\x12\x37\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32(.cryptosvc.v1.ExplainResponse.FactsEntry\x12\x0e\n\x06\x63lause\x18\x04 \x01(\t\x12\x10\n\x08policies\x18\x05 \x03(\t\x12\x15\n\rpolicy_digest\x18\x06 \x01(\t\x12#\n\x07refusal\x18\x07 \x01(\x0b\x32\x12.google.rpc.Status\x12&\n\x07receipt\x18\x08 \x01(\x0b\x32\x15.cryptosvc.v1.Receipt\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\x80\x08\n\rCryptoService\x12=\n\x04Sign\x12\x19.cryptosvc.v1.SignRequest\x1a\x1a.cryptosvc.v1.SignResponse\x12L\n\tSignBatch\x12\x1e.cryptosvc.v1.SignBatchRequest\x1a\x1f.cryptosvc.v1.SignBatchResponse\x12S\n\nSignStream\x12\x1f.cryptosvc.v1.SignStreamRequest\x1a .cryptosvc.v1.SignStreamResponse(\x01\x30\x01\x12\x41\n\x08\x41pplyMac\x12\x19.cryptosvc.v1.SignRequest\x1a\x1a.cryptosvc.v1.SignResponse\x12P\n\rApplyMacBatch\x12\x1e.cryptosvc.v1.SignBatchRequest\x1a\x1f.cryptosvc.v1.SignBatchResponse\x12W\n\x0e\x41pplyMacStream\x12\x1f.cryptosvc.v1.SignStreamRequest\x1a .cryptosvc.v1.SignStreamResponse(\x01\x30\x01\x12\x42\n\tVerifyMac\x12\x19.cryptosvc.v1.SignRequest\x1a\x1a.cryptosvc.v1.SignResponse\x12Q\n\x0eVerifyMacBatch\x12\x1e.cryptosvc.v1.SignBatchRequest\x1a\x1f.cryptosvc.v1.SignBatchResponse\x12X\n\x0fVerifyMacStream\x12\x1f.cryptosvc.v1.SignStreamRequest\x1a .cryptosvc.v1.SignStreamResponse(\x01\x30\x01\x12@\n\x07\x44\x65\x63rypt\x12\x19.cryptosvc.v1.SignRequest\x1a\x1a.cryptosvc.v1.SignResponse\x12O\n\x0c\x44\x65\x63ryptBatch\x12\x1e.cryptosvc.v1.SignBatchRequest\x1a\x1f.cryptosvc.v1.SignBatchResponse\x12V\n\rDecryptStream\x12\x1f.cryptosvc.v1.SignStreamRequest\x1a .cryptosvc.v1.SignStreamResponse(\x01\x30\x01\x12\x43\n\x07\x45xplain\x12\x19.cryptosvc.v1.SignRequest\x1a\x1d.cryptosvc.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,23 +36,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINRESPONSE_FACTSENTRY']._loaded_options = None
   _globals['_EXPLAINRESPONSE_FACTSENTRY']._serialized_options = b'8\001'
   _globals['_SIGNREQUEST']._serialized_start=95
-  _globals['_SIGNREQUEST']._serialized_end=514
-  _globals['_SIGNRESPONSE']._serialized_start=517
-  _globals['_SIGNRESPONSE']._serialized_end=685
-  _globals['_SIGNBATCHREQUEST']._serialized_start=687
-  _globals['_SIGNBATCHREQUEST']._serialized_end=750
-  _globals['_SIGNBATCHRESPONSE']._serialized_start=752
-  _globals['_SIGNBATCHRESPONSE']._serialized_end=814
-  _globals['_SIGNSTREAMREQUEST']._serialized_start=816
-  _globals['_SIGNSTREAMREQUEST']._serialized_end=880
-  _globals['_SIGNSTREAMRESPONSE']._serialized_start=882
-  _globals['_SIGNSTREAMRESPONSE']._serialized_end=945
-  _globals['_SIGNRESULT']._serialized_start=947
-  _globals['_SIGNRESULT']._serialized_end=1073
-  _globals['_EXPLAINRESPONSE']._serialized_start=1076
-  _globals['_EXPLAINRESPONSE']._serialized_end=1371
-  _globals['_EXPLAINRESPONSE_FACTSENTRY']._serialized_start=1327
-  _globals['_EXPLAINRESPONSE_FACTSENTRY']._serialized_end=1371
-  _globals['_CRYPTOSERVICE']._serialized_start=1374
-  _globals['_CRYPTOSERVICE']._serialized_end=1922
+  _globals['_SIGNREQUEST']._serialized_end=596
+  _globals['_SIGNRESPONSE']._serialized_start=599
+  _globals['_SIGNRESPONSE']._serialized_end=787
+  _globals['_SIGNBATCHREQUEST']._serialized_start=789
+  _globals['_SIGNBATCHREQUEST']._serialized_end=852
+  _globals['_SIGNBATCHRESPONSE']._serialized_start=854
+  _globals['_SIGNBATCHRESPONSE']._serialized_end=916
+  _globals['_SIGNSTREAMREQUEST']._serialized_start=918
+  _globals['_SIGNSTREAMREQUEST']._serialized_end=982
+  _globals['_SIGNSTREAMRESPONSE']._serialized_start=984
+  _globals['_SIGNSTREAMRESPONSE']._serialized_end=1047
+  _globals['_SIGNRESULT']._serialized_start=1049
+  _globals['_SIGNRESULT']._serialized_end=1175
+  _globals['_EXPLAINRESPONSE']._serialized_start=1178
+  _globals['_EXPLAINRESPONSE']._serialized_end=1473
+  _globals['_EXPLAINRESPONSE_FACTSENTRY']._serialized_start=1429
+  _globals['_EXPLAINRESPONSE_FACTSENTRY']._serialized_end=1473
+  _globals['_CRYPTOSERVICE']._serialized_start=1476
+  _globals['_CRYPTOSERVICE']._serialized_end=2500
 # @@protoc_insertion_point(module_scope)

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SignRequest(_message.Message):
-    __slots__ = ("request_id", "key_id", "tbs_certificate", "certification_request_info", "tbs_cert_list", "gbcs_pre_command", "duis_document", "gbcs_command", "tls_server_key_exchange", "tls_transcript", "service_reference_variant", "user_id", "user_role", "supply_sensitive_check", "device_certificate")
+    __slots__ = ("request_id", "key_id", "tbs_certificate", "certification_request_info", "tbs_cert_list", "gbcs_pre_command", "duis_document", "gbcs_command", "gbcs_message", "encrypted_response", "prepayment_token", "tls_server_key_exchange", "tls_transcript", "service_reference_variant", "user_id", "user_role", "supply_sensitive_check", "device_certificate")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     TBS_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,9 @@ class SignRequest(_message.Message):
     GBCS_PRE_COMMAND_FIELD_NUMBER: _ClassVar[int]
     DUIS_DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     GBCS_COMMAND_FIELD_NUMBER: _ClassVar[int]
+    GBCS_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTED_RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    PREPAYMENT_TOKEN_FIELD_NUMBER: _ClassVar[int]
     TLS_SERVER_KEY_EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     TLS_TRANSCRIPT_FIELD_NUMBER: _ClassVar[int]
     SERVICE_REFERENCE_VARIANT_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +36,9 @@ class SignRequest(_message.Message):
     gbcs_pre_command: bytes
     duis_document: bytes
     gbcs_command: bytes
+    gbcs_message: bytes
+    encrypted_response: bytes
+    prepayment_token: bytes
     tls_server_key_exchange: bytes
     tls_transcript: bytes
     service_reference_variant: str
@@ -40,10 +46,10 @@ class SignRequest(_message.Message):
     user_role: str
     supply_sensitive_check: bytes
     device_certificate: bytes
-    def __init__(self, request_id: _Optional[str] = ..., key_id: _Optional[str] = ..., tbs_certificate: _Optional[bytes] = ..., certification_request_info: _Optional[bytes] = ..., tbs_cert_list: _Optional[bytes] = ..., gbcs_pre_command: _Optional[bytes] = ..., duis_document: _Optional[bytes] = ..., gbcs_command: _Optional[bytes] = ..., tls_server_key_exchange: _Optional[bytes] = ..., tls_transcript: _Optional[bytes] = ..., service_reference_variant: _Optional[str] = ..., user_id: _Optional[str] = ..., user_role: _Optional[str] = ..., supply_sensitive_check: _Optional[bytes] = ..., device_certificate: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., key_id: _Optional[str] = ..., tbs_certificate: _Optional[bytes] = ..., certification_request_info: _Optional[bytes] = ..., tbs_cert_list: _Optional[bytes] = ..., gbcs_pre_command: _Optional[bytes] = ..., duis_document: _Optional[bytes] = ..., gbcs_command: _Optional[bytes] = ..., gbcs_message: _Optional[bytes] = ..., encrypted_response: _Optional[bytes] = ..., prepayment_token: _Optional[bytes] = ..., tls_server_key_exchange: _Optional[bytes] = ..., tls_transcript: _Optional[bytes] = ..., service_reference_variant: _Optional[str] = ..., user_id: _Optional[str] = ..., user_role: _Optional[str] = ..., supply_sensitive_check: _Optional[bytes] = ..., device_certificate: _Optional[bytes] = ...) -> None: ...
 
 class SignResponse(_message.Message):
-    __slots__ = ("request_id", "signature", "artefact", "receipt", "clause", "key_version", "derivation")
+    __slots__ = ("request_id", "signature", "artefact", "receipt", "clause", "key_version", "derivation", "plaintexts")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     ARTEFACT_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +57,7 @@ class SignResponse(_message.Message):
     CLAUSE_FIELD_NUMBER: _ClassVar[int]
     KEY_VERSION_FIELD_NUMBER: _ClassVar[int]
     DERIVATION_FIELD_NUMBER: _ClassVar[int]
+    PLAINTEXTS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     signature: bytes
     artefact: bytes
@@ -58,7 +65,8 @@ class SignResponse(_message.Message):
     clause: str
     key_version: int
     derivation: str
-    def __init__(self, request_id: _Optional[str] = ..., signature: _Optional[bytes] = ..., artefact: _Optional[bytes] = ..., receipt: _Optional[_Union[_types_pb2.Receipt, _Mapping]] = ..., clause: _Optional[str] = ..., key_version: _Optional[int] = ..., derivation: _Optional[str] = ...) -> None: ...
+    plaintexts: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, request_id: _Optional[str] = ..., signature: _Optional[bytes] = ..., artefact: _Optional[bytes] = ..., receipt: _Optional[_Union[_types_pb2.Receipt, _Mapping]] = ..., clause: _Optional[str] = ..., key_version: _Optional[int] = ..., derivation: _Optional[str] = ..., plaintexts: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class SignBatchRequest(_message.Message):
     __slots__ = ("requests",)

@@ -14,34 +14,32 @@ from dataclasses import dataclass
 
 from cryptosvc.core.content.base import Content, Statement
 from cryptosvc.core.content.gbcs import mac
+from cryptosvc.core.content.gbcs.agreed import AgreedContent, Task, require_all_in_force
 from cryptosvc.core.content.gbcs.mac import Command
 from cryptosvc.core.content.gbcs.parties import DEVICE_FIELD, Parties, verifies
 from cryptosvc.core.content.gbcs.profile import GbcsProfile
 from cryptosvc.core.content.x509 import signer
 from cryptosvc.core.content.x509.identity import CertificateFacts
-from cryptosvc.core.errors import Forbidden, Internal, Malformed, WrongState
+from cryptosvc.core.errors import Forbidden, Internal, Malformed
 from cryptosvc.core.names import ContentKind, RemotePartyRole, UnixNanoseconds, UserRole
 from cryptosvc.core.registry import KeyRecord
 
 CLAUSE = "G2.44(b)"
-_SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommandContent(Content):
+class CommandContent(AgreedContent):
     """A Command that may be given its MAC, once it is bound to a key.
 
     `signed_bytes` is the APDU that the MAC is over.
 
     Args:
         command: as read.
-        device: what the Device's certificate says; the key is agreed with its point.
         originator: what the certificate says under which the signature verified; None for a Command without one.
 
     """
 
     command: Command
-    device: CertificateFacts
     originator: CertificateFacts | None
 
 
@@ -79,6 +77,7 @@ def parse(
         service_reference_variants=read.service_reference_variants,
         command=command,
         device=device,
+        tasks=(Task(command.agreement, command.additional),),
         originator=originator,
     )
 
@@ -107,14 +106,14 @@ def bind(
     signer.require_organisation(key)
     # 2 everybody's certificate is in force
     signer.require_in_force(key, at)
-    for facts, whose, field in (
-        (content.device, "the Device's", DEVICE_FIELD),
-        (content.originator, "the originator's", mac.COMMAND_FIELD),
-    ):
-        if facts is not None and not facts.not_before <= at < facts.not_after + _SECOND:
-            raise WrongState(
-                f"{whose} certificate is not valid now", rule="gbcs/not-in-force", clause=CLAUSE, field=field
-            )
+    require_all_in_force(
+        (
+            (content.device, "the Device's", DEVICE_FIELD),
+            (content.originator, "the originator's", mac.COMMAND_FIELD),
+        ),
+        at,
+        CLAUSE,
+    )
     # 3 what is said beside the message is about the message
     _check_statement(content, statement)
 

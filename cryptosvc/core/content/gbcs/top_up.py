@@ -30,6 +30,7 @@ _BASE = 7_394_156_990_786_306_048
 _OPENING = bytes.fromhex("110000000000")
 _HIGHEST_COUNTER = 2**64 - 1
 _COUNTER_BITS = 0x3FF
+_ADDITIONAL_OCTETS = 35
 _DIGITS = 20
 
 
@@ -95,6 +96,40 @@ class Token:
                 self.upper.to_bytes(4),
             )
         )
+
+
+def read_additional(octets: bytes) -> Token:
+    """Read back what `Token.additional` writes, 35 octets.
+
+    Raises:
+        Malformed: it is not that: another length or opening, a counter or value class there is none of, an upper half
+            that is not of the counter.
+
+    """
+    if len(octets) != _ADDITIONAL_OCTETS or not octets.startswith(_OPENING):
+        raise Malformed(
+            "what is authenticated of a token has 35 octets and begins with 11 and five zeros",
+            rule="utrn/form",
+            field=_FIELD,
+        )
+    upper = int.from_bytes(octets[31:])
+    value_class = upper >> 13 & 0x3
+    if value_class not in (ValueClass.PENCE, ValueClass.POUNDS):
+        raise Malformed("the value of a top-up is in pence or pounds", rule="utrn/value", field=_FIELD)
+    token = Token(
+        originator=octets[6:14],
+        target=octets[14:22],
+        counter=int.from_bytes(octets[23:31]),
+        value_class=ValueClass(value_class),
+        value=upper & HIGHEST_VALUE,
+    )
+    if token.additional != octets:
+        raise Malformed(
+            "the upper half of the PTUT has another counter than the token, or it is no Command's",
+            rule="utrn/form",
+            field=_FIELD,
+        )
+    return token
 
 
 def utrn(token: Token, authentication: bytes) -> str:
