@@ -26,7 +26,7 @@ from typing import Self
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.documents import number, octets, text
 from cryptosvc.core.errors import Malformed, WrongState
-from cryptosvc.core.keyclass import KEY_CLASSES, KeyClass
+from cryptosvc.core.keyclass import KEY_CLASSES
 from cryptosvc.core.names import Environment, Eui64, KeyId, SystemName
 from cryptosvc.core.registry import KeyRecord, KeyState, Origin
 
@@ -36,6 +36,8 @@ USED_KEY = "device-store/devices"
 STORAGE_WRAPPING = "storage-wrapping"
 STORAGE_BINDING = "storage-binding"
 TRANSPORT = "device-transport"
+_SUITE_0 = frozenset({"encryption", "authentication", "master", "hls-secret"})
+"""Global unicast encryption, authentication, key encryption, high-level security. A dedicated key lives one association."""
 CHECK_VALUE_OCTETS = 3
 KEY_OCTETS = 16
 """DLMS security suite 0 knows AES-128 alone."""
@@ -288,16 +290,7 @@ def require_opens(key: SealedKeyRecord) -> None:
             )
 
 
-def class_of_kind(kind: str) -> KeyClass:
-    """The key class of a kind; Malformed, naming those there are, where there is none."""
-    found = KEY_CLASSES.get(CLASS_PREFIX + kind)
-    if found is None:
-        kinds = sorted(
-            name.removeprefix(CLASS_PREFIX) for name in KEY_CLASSES if name.startswith(CLASS_PREFIX)
-        )
-        raise Malformed(
-            f"there is no kind of device key {kind!r}; kinds are {', '.join(kinds)}",
-            rule="device-key/kind",
-            field="kind",
-        )
-    return found
+def kinds() -> frozenset[str]:
+    """Kinds of device key there are: those of DLMS security suite 0 that a Device keeps, and whatever else has a class."""
+    classed = (name.removeprefix(CLASS_PREFIX) for name in KEY_CLASSES if name.startswith(CLASS_PREFIX))
+    return _SUITE_0.union(classed)

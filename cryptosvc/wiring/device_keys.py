@@ -13,10 +13,9 @@ from cryptosvc.adapters.hsm.transport_key import public_key_pem
 from cryptosvc.adapters.store.devices import StoredDeviceKeys
 from cryptosvc.cli.actions import Document, Progress
 from cryptosvc.core import device_destruction
-from cryptosvc.core.device_keys import CLASS_PREFIX, TRANSPORT, DeviceKey, DeviceKeyName
+from cryptosvc.core.device_keys import TRANSPORT, DeviceKey, DeviceKeyName, kinds
 from cryptosvc.core.device_records import DeviceWorkRecord, WorkState
 from cryptosvc.core.errors import Conflict, Forbidden, Malformed
-from cryptosvc.core.keyclass import KEY_CLASSES
 from cryptosvc.core.names import Environment, KeyId
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.device_import import BadLine, DeviceImporter, Import, Prepared
@@ -52,9 +51,7 @@ async def _room(config: Path, processes: int = 1) -> AsyncIterator[_Room]:
                 devices,
                 sealing,
                 Environment(settings.deployment.environment),
-                frozenset(
-                    name.removeprefix(CLASS_PREFIX) for name in KEY_CLASSES if name.startswith(CLASS_PREFIX)
-                ),
+                kinds(),
             )
             yield _Room(floor, devices, keeper, importer)
         finally:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from cryptosvc.core.device_file import line_octets
 from cryptosvc.core.device_records import DeviceSourceRecord, DeviceWorkRecord, SourceState, WorkKind
-from cryptosvc.core.errors import Forbidden, Malformed, WrongState
-from cryptosvc.core.keyclass import KEY_CLASSES
+from cryptosvc.core.errors import Malformed, WrongState
 from cryptosvc.core.names import KeyId
 from cryptosvc.core.registry import KeyState, Record
 from cryptosvc.wiring import device_keys
@@ -46,9 +46,6 @@ def silent(_what: str, _done: int, _total: int) -> None:
 def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
     made = make_deployment(tmp_path)
     monkeypatch.setenv("SOFTHSM2_CONF", made.token.conf)
-    monkeypatch.setattr(
-        device_keys, "KEY_CLASSES", {**KEY_CLASSES, "smets1-encryption": KEY_CLASSES["storage-wrapping"]}
-    )
     made.init(KEYS + STORAGE + CALLERS)
     return made
 
@@ -111,11 +108,15 @@ def test_device_keys_live_from_a_file_to_their_destruction(deployment: Deploymen
     unknown = deployment.run("device-key", "show", "--config", str(config), NAME)
     assert unknown.returncode != 0
     assert "there is no device key" in unknown.stderr
-    with pytest.raises(Forbidden):
-        device_keys.import_keys(config, "import-1", path, "stop", 1, silent)
-    done = device_keys.import_keys(config, "import-1", path, "report", 1, silent)
+    command = ("device-key", "import", "--config", str(config), "import-1", str(path), "--json")
+    stopping = deployment.run(*command, "--on-bad-line", "stop")
+    assert stopping.returncode != 0
+    assert "approved with report" in stopping.stdout + stopping.stderr
+    imported = deployment.run(*command, "--processes", "2")
+    assert imported.returncode == 1  # a line was bad
+    done = orjson.loads(imported.stdout)
     assert (done["state"], done["accepted"], done["refused"]) == ("done", KEYS_OF_FILE - 1, "1")
-    assert [line["rule"] for line in done["bad_lines"]] == ["device-file/kind"]
+    assert [(line["line"], line["rule"]) for line in done["bad_lines"]] == [(11, "device-file/kind")]
     # 3 one key rotates
     registered(deployment, [a_work(system, WorkKind.ROTATE, NAME, "rotate-1")])
     device_keys.rotate(config, "rotate-1", confirm=False)
