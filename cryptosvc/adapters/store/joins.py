@@ -12,7 +12,7 @@ from cryptosvc.adapters.store.faults import Moved, translated
 from cryptosvc.adapters.store.session import Session
 from cryptosvc.core.errors import Corrupt, Unavailable
 
-_FIRST_ROWS = 16
+_FIRST_ROWS = 4
 _ROWS = 64
 
 Read = Callable[[int, int], list[tuple[int, int]]]
@@ -70,12 +70,12 @@ class Reading:
             ),
         )
 
-    def of_time(self, start: int, stop: int) -> "Rows":
-        """Every block that may have entries of this stretch of time."""
+    def of_time(self, within: tuple[int, int], start: int, stop: int) -> "Rows":
+        """Every block from one to another that may have entries of this time."""
         return Rows(
             self,
             lambda block, at_most: postings.blocks_from(
-                self._session, block, start, stop, descending=self.descending, at_most=at_most
+                self._session, block, within, start, stop, descending=self.descending, at_most=at_most
             ),
         )
 

@@ -251,16 +251,24 @@ def rows_from(
 
 
 def blocks_from(
-    session: Session, block: int, start: int, stop: int, *, descending: bool, at_most: int
+    session: Session,
+    block: int,
+    within: tuple[int, int],
+    start: int,
+    stop: int,
+    *,
+    descending: bool,
+    at_most: int,
 ) -> list[tuple[int, int]]:
-    """(block, every bit) of blocks with an entry that may be of this stretch of time, from this block on, in order."""
-    where = "latest >= ? AND earliest < ?"
-    sql = (
-        f"SELECT block FROM query_block WHERE block <= ? AND {where} ORDER BY block DESC LIMIT ?"  # noqa: S608  # constants
-        if descending
-        else f"SELECT block FROM query_block WHERE block >= ? AND {where} ORDER BY block LIMIT ?"  # noqa: S608  # constants
-    )
-    found = session.rows(sql, block, start, stop, at_most)
+    """(block, every bit) of blocks of a stretch with an entry that may be of this time, from this block on, in order."""
+    where = "block >= ? AND block <= ? AND latest >= ? AND earliest < ?"
+    if descending:
+        within = within[0], min(block, within[1])
+        sql = f"SELECT block FROM query_block WHERE {where} ORDER BY block DESC LIMIT ?"  # noqa: S608  # constants
+    else:
+        within = max(block, within[0]), within[1]
+        sql = f"SELECT block FROM query_block WHERE {where} ORDER BY block LIMIT ?"  # noqa: S608  # constants
+    found = session.rows(sql, *within, start, stop, at_most)
     return [(cast("int", number), EVERY) for (number,) in found]
 
 

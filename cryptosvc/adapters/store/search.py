@@ -194,7 +194,7 @@ class _Walk:
             yield _Found((), end)
             return
         first, last = max(within[0], start >> BLOCK_BITS), min(within[1], (stop - 1) >> BLOCK_BITS)
-        join = self._join(reading, self._state)
+        join = self._join(reading, self._state, (first, last))
         block = first if forwards else last
         try:
             while (found := join.at(block)) is not None and first <= found[0] <= last:
@@ -215,7 +215,7 @@ class _Walk:
             return _Found((), max(start, min(block << BLOCK_BITS, stop)))
         return _Found((), min(stop, max((block + 1) << BLOCK_BITS, start)))
 
-    def _join(self, reading: Reading, state: IndexState) -> Join:
+    def _join(self, reading: Reading, state: IndexState, within: tuple[int, int]) -> Join:
         terms = Terms(state.term_key)
         groups = [
             [reading.of_term(terms.term(pair)) for pair in condition.pairs]
@@ -223,7 +223,7 @@ class _Walk:
             if condition.field in INDEXED
         ]
         if not groups:
-            return Join([[reading.of_time(self._query.start, self._query.stop)]], reading)
+            return Join([[reading.of_time(within, self._query.start, self._query.stop)]], reading)
         return Join(groups, reading)
 
     def _stored(self, leaves: Sequence[int]) -> Iterator[tuple[int, StoredEntry]]:
