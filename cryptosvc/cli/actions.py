@@ -159,8 +159,10 @@ class Actions(Protocol):
     def policy_check(self, folder: Path) -> Document:
         """Load the policies with every check there is."""
 
-    def policy_explain(self, folder: Path, facts: Mapping[str, str]) -> Document:
-        """Say what the policies answer for these facts and why."""
+    def policy_explain(
+        self, folder: Path, facts: Mapping[str, str], config: Path | None, classification: str
+    ) -> Document:
+        """Say what the policies answer for these facts and why, and of each configured module whether it would do."""
 
     def policy_matrix(self, folder: Path) -> tuple[str, Sequence[Document]]:
         """What is permitted: as a short text, and every cell of facts with its decision, clauses and policies."""

@@ -49,12 +49,22 @@ def explain(
     ] = None,
     operation: Annotated[Operation, typer.Option(help="What is asked.")] = Operation.SIGN,
     folder: _FolderOption = _FOLDER,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="Configuration file: say of each module in it whether it would do."
+        ),
+    ] = None,
+    classification: Annotated[
+        str, typer.Option(help="Classification of the key in the asset register, for --config.")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Say what ceiling and policies answer for one set of facts, and why.
 
     Facts not given take the values of an ordinary permitted request: an active, generated key of the caller's own
-    system, in a suitable module. Exit code 3 where the answer is no.
+    system, in a suitable module. With a configuration, each of its modules is put in the place of that one, as its
+    assurance statement, the accepted standards of today and the Information Classification Scheme have it. Exit code 3 where the answer is no.
     """
     facts = {"operation": operation.value, "key_class": key_class, "content_kind": content_kind.value}
     for item in fact or ():
@@ -62,7 +72,7 @@ def explain(
         if not separator:
             raise typer.BadParameter(f"--fact takes NAME=VALUE, not {item!r}")
         facts[name] = value
-    document = actions_of(context).policy_explain(folder, facts)
+    document = actions_of(context).policy_explain(folder, facts, config, classification)
     console.print_document(document, as_json=as_json)
     if document.get("permitted") is not True:
         raise typer.Exit(console.REFUSED)

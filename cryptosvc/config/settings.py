@@ -170,6 +170,8 @@ class ModuleSettings(Section):
         call_seconds: a call that takes longer is given up; its outcome is unknown.
         manufacturer, model, firmware: what the token must report.
         standard, level, certificate: assurance statement; level 0 where there is none.
+        certificate_firmware: firmware versions the certificate covers; a module that reports another is not used. In
+            `live` a level asks for both.
         country: where the module stands.
         initialise: reserved argument of C_Initialize, for modules that take one (NSS).
 
@@ -189,6 +191,7 @@ class ModuleSettings(Section):
     standard: str = ""
     level: Annotated[int, Field(ge=0, le=4)] = 0
     certificate: str = ""
+    certificate_firmware: tuple[str, ...] = ()
     country: Country
     initialise: str = ""
 
@@ -213,6 +216,21 @@ class StandardSettings(Section):
     accepted_until: date | None = None
 
 
+class ClassificationSettings(Section):
+    """A row of the Information Classification Scheme (G2.45, G3.22).
+
+    Args:
+        classification: as the asset register spells it.
+        level: lowest assurance level of the module; never below 3.
+        modules: names of the [[modules]] established for it; none where any of that level is.
+
+    """
+
+    classification: Annotated[str, Field(min_length=1, max_length=64)]
+    level: Annotated[int, Field(ge=3, le=4)] = 3
+    modules: tuple[Name, ...] = ()
+
+
 class PolicySettings(Section):
     """Cedar policies and what they lean on.
 
@@ -220,6 +238,8 @@ class PolicySettings(Section):
         folder: policies, schema and decision tables.
         accepted_standards: what counts as a validated module (G2.44, "or any equivalent which updates or replaces
             it"); the Panel may set the day from which only the successor does.
+        information_classification: which modules keys of a classification may be in, for what G2.44 does not name;
+            without a row every classification asks for level 3.
 
     """
 
@@ -228,6 +248,7 @@ class PolicySettings(Section):
         StandardSettings(standard="FIPS 140-2"),
         StandardSettings(standard="FIPS 140-3"),
     )
+    information_classification: tuple[ClassificationSettings, ...] = ()
 
 
 class X509Settings(Section):
@@ -330,6 +351,13 @@ class Settings(Section):
             raise ValueError("give at least one [[modules]] table")
         if len(set(names)) != len(names):
             raise ValueError("two modules have the same name")
+        scheme = self.policy.information_classification
+        if len({row.classification for row in scheme}) != len(scheme):
+            raise ValueError("policy.information_classification has two rows of one classification")
+        if unknown := {name for row in scheme for name in row.modules} - set(names):
+            raise ValueError(
+                f"policy.information_classification names {', '.join(sorted(unknown))}, which is no [[modules]] table"
+            )
         if self.log.module is not None and self.log.module not in names:
             raise ValueError(f"log.module names {self.log.module}, which is no [[modules]] table")
         return self

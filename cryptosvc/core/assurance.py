@@ -4,6 +4,10 @@ The Code asks for FIPS 140-2 Level 3 "or any equivalent which updates or replace
 day from which the successor alone counts; until that day both do. So the table is configuration, row by row dated;
 the level is a fact of its own and policy decides on it.
 
+What G2.44 does not name is processed in modules "established in accordance with its Information Classification
+Scheme" (G2.45; G3.22 for a User). That scheme is configuration too: from the classification of a key in the asset
+register (G5.6, G5.21) to the modules it may be in. It can ask for more than level 3 and never for less.
+
 Example:
     >>> table = AssuranceProfile((AcceptedStandard("FIPS 140-2", accepted_from=0),))
     >>> table.accepts("FIPS 140-2", UnixNanoseconds(1))
@@ -13,7 +17,7 @@ Example:
 
 from dataclasses import dataclass, field
 
-from cryptosvc.core.names import UnixNanoseconds
+from cryptosvc.core.names import ModuleName, UnixNanoseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +36,38 @@ class AcceptedStandard:
     accepted_until: int | None = None
 
 
+LEAST_LEVEL = 3
+"""What every key class asks for (`core/keyclass.py`), whatever its classification."""
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """One row of the Information Classification Scheme.
+
+    Args:
+        classification: as the asset register spells it.
+        level: lowest assurance level of the module, 3 or 4.
+        modules: names of the modules established for it; empty where any of that level is.
+
+    """
+
+    classification: str
+    level: int = LEAST_LEVEL
+    modules: frozenset[ModuleName] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class AssuranceProfile:
-    """The configured table. An empty one accepts no module, so nothing is signed in environment live.
+    """The configured tables. Without a standard no module is accepted, so nothing is signed in environment live.
 
     Args:
         rows: any order; several rows of one standard are several periods.
+        scheme: one row per classification; empty where every classification asks for level 3 and nothing else.
 
     """
 
     rows: tuple[AcceptedStandard, ...] = ()
+    scheme: tuple[Classified, ...] = ()
     _by_standard: dict[str, tuple[AcceptedStandard, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,4 +81,14 @@ class AssuranceProfile:
         return any(
             row.accepted_from <= at and (row.accepted_until is None or at < row.accepted_until)
             for row in self._by_standard.get(standard, ())
+        )
+
+    def establishes(self, classification: str, module: ModuleName, level: int) -> bool:
+        """Whether the scheme has the module for assets of that classification; one it does not know has none."""
+        if not self.scheme:
+            return level >= LEAST_LEVEL
+        return any(
+            level >= max(row.level, LEAST_LEVEL) and (not row.modules or module in row.modules)
+            for row in self.scheme
+            if row.classification == classification
         )

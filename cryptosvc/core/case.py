@@ -94,6 +94,7 @@ class Facts:
         granted: the caller's record grants this operation on this key.
         module_standard, module_level: assurance of the module.
         module_accepted: that standard is accepted at the time of the request (`core/assurance.py`).
+        module_established: the Information Classification Scheme has the module for keys classified as this one.
         in_united_kingdom: module and worker both stand in the United Kingdom.
         supply_sensitive: the communication is of a configured Supply Sensitive Service Reference Variant.
         supply_sensitive_check: a Supply Sensitive Check over these very bytes was attached and verifies.
@@ -117,6 +118,7 @@ class Facts:
     supply_sensitive_check: bool
     eligible_user_key: bool
     module_accepted: bool = False
+    module_established: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Gather: requests and what they turned out to be become cases. Reads only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from cryptosvc.core import lifecycle, supply
@@ -132,12 +132,29 @@ class Gatherer:
                 module_standard=module.standard,
                 module_level=module.level,
                 module_accepted=self._assurance.accepts(module.standard, batch.instant.at),
+                module_established=self._assurance.establishes(
+                    key.asset.classification, module.name, module.level
+                ),
                 in_united_kingdom=module.country == module.worker_country == UNITED_KINGDOM,
                 supply_sensitive=sensitive,
                 supply_sensitive_check=checked,
                 eligible_user_key=ground.for_eligible_user,
             )
         return facts
+
+
+def in_module(
+    facts: Facts, module: ModuleFacts, profile: AssuranceProfile, classification: str, at: UnixNanoseconds
+) -> Facts:
+    """The same facts with the key, classified so, in that module."""
+    return replace(
+        facts,
+        module_standard=module.standard,
+        module_level=module.level,
+        module_accepted=profile.accepts(module.standard, at),
+        module_established=profile.establishes(classification, module.name, module.level),
+        in_united_kingdom=module.country == module.worker_country == UNITED_KINGDOM,
+    )
 
 
 @dataclass(frozen=True, slots=True)

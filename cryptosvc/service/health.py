@@ -69,9 +69,10 @@ class Probe:
         """Ask every part, then publish every service's status."""
         names = sorted(set().union(*REQUIRED.values()))
         found = await asyncio.gather(*(self._ask(name) for name in names))
-        failing = {name: rule for name, rule in zip(names, found, strict=True) if rule}
+        failing = {name: rule for name, (rule, _) in zip(names, found, strict=True) if rule}
         if failing != self._failing:
-            _log.warning("health-changed", failing=failing)
+            reasons = {name: reason for name, (_, reason) in zip(names, found, strict=True) if reason}
+            _log.warning("health-changed", failing=failing, reasons=reasons)
         self._failing = failing
         for service, parts in REQUIRED.items():
             serving = parts.isdisjoint(failing)
@@ -79,18 +80,18 @@ class Probe:
                 service, HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
             )
 
-    async def _ask(self, name: str) -> str:
-        """Ask one part; empty where it works, else the rule it failed by."""
+    async def _ask(self, name: str) -> tuple[str, str]:
+        """Ask one part: the rule it failed by and why in words, both empty where it works."""
         check = self._checks.get(name)
         if check is None:
-            return f"{name}/no-check"
+            return f"{name}/no-check", ""
         try:
             async with asyncio.timeout(self._patience):
                 await check()
         except CryptosvcError as error:
-            return error.rule
+            return error.rule, error.message
         except TimeoutError:
-            return f"{name}/timed-out"
+            return f"{name}/timed-out", ""
         except Exception as error:  # noqa: BLE001 - a probe that dies would leave the last answer standing
-            return f"{name}/{type(error).__name__}"
-        return ""
+            return f"{name}/{type(error).__name__}", ""
+        return "", ""

@@ -103,11 +103,13 @@ class WiredActions:
 
         return review.check(folder)
 
-    def policy_explain(self, folder: Path, facts: Mapping[str, str]) -> Document:
-        """Explain one set of facts."""
+    def policy_explain(
+        self, folder: Path, facts: Mapping[str, str], config: Path | None, classification: str
+    ) -> Document:
+        """Explain one set of facts, with the modules of a configuration where one is given."""
         from cryptosvc.wiring import review
 
-        return review.explained(folder, facts)
+        return review.explained(folder, facts, config, classification)
 
     def policy_matrix(self, folder: Path) -> tuple[str, Sequence[Document]]:
         """List what is permitted."""

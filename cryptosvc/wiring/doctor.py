@@ -65,6 +65,9 @@ def _guarded(subject: str, look: Callable[[], Iterable[Finding]]) -> list[Findin
 _ADVICE = {
     "store/not-initialised": "run: cryptosvc init PROVISIONING_FILE",
     "store/schema": "run: cryptosvc init PROVISIONING_FILE",
+    "hsm/unexpected-firmware": "look up whether the certificate covers what it reports; G2.44 is about what was validated",
+    "hsm/firmware-not-certified": "go back to firmware the certificate covers, or list what a newer certificate covers",
+    "hsm/certificate-unstated": "set certificate and certificate_firmware of the module",
     "hsm/token-absent": "compare token_label and token_serial with: softhsm2-util --show-slots, or the vendor's tool",
 }
 

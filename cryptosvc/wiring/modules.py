@@ -9,7 +9,7 @@ from cryptosvc.adapters.hsm.assurance import Assurance, ModuleConfig
 from cryptosvc.adapters.hsm.pins import PinCredential, PinFile, PinSource
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.config.settings import ModuleSettings, Settings
-from cryptosvc.core.assurance import AcceptedStandard, AssuranceProfile
+from cryptosvc.core.assurance import AcceptedStandard, AssuranceProfile, Classified
 from cryptosvc.core.names import ModuleName
 
 _NANOSECONDS = 1_000_000_000
@@ -21,7 +21,7 @@ def module_configs(settings: Settings) -> tuple[ModuleConfig, ...]:
 
 
 def assurance_profile(settings: Settings) -> AssuranceProfile:
-    """The dated table of accepted standards."""
+    """The dated table of accepted standards, and the Information Classification Scheme."""
     return AssuranceProfile(
         tuple(
             AcceptedStandard(
@@ -30,7 +30,11 @@ def assurance_profile(settings: Settings) -> AssuranceProfile:
                 accepted_until=None if row.accepted_until is None else _midnight(row.accepted_until),
             )
             for row in settings.policy.accepted_standards
-        )
+        ),
+        tuple(
+            Classified(row.classification, row.level, frozenset(map(ModuleName, row.modules)))
+            for row in settings.policy.information_classification
+        ),
     )
 
 
@@ -50,6 +54,7 @@ def _module(module: ModuleSettings, settings: Settings) -> ModuleConfig:
             level=module.level,
             certificate=module.certificate,
             country=module.country,
+            firmware=module.certificate_firmware,
         ),
         worker_country=settings.deployment.worker_country,
         environment=settings.deployment.environment,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
+from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.policy import CedarPolicy, load_policy
 from cryptosvc.adapters.policy.explain import explain
 from cryptosvc.adapters.policy.governance import GOVERNANCE_FILE
@@ -11,11 +12,14 @@ from cryptosvc.adapters.policy.matrix import favourable, table
 from cryptosvc.adapters.policy.review import matrix_records, matrix_text
 from cryptosvc.adapters.policy.source import POLICY_SUFFIX, SCHEMA_SUFFIX
 from cryptosvc.adapters.policy.tables import check_tables, read_tables
+from cryptosvc.config.settings import read_settings
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.case import Facts
 from cryptosvc.core.errors import Corrupt, Malformed
 from cryptosvc.core.keyclass import ceiling
 from cryptosvc.core.names import ContentKind, Environment, UserRole
+from cryptosvc.flow.gather import in_module
+from cryptosvc.wiring import modules
 
 TABLES = "tests"
 """Folder of decision tables inside a policy folder."""
@@ -77,10 +81,16 @@ def matrix(folder: Path) -> tuple[str, list[dict[str, str]]]:
     return matrix_text(rows), matrix_records(rows)
 
 
-def explained(folder: Path, words: Mapping[str, str]) -> dict[str, JsonValue]:
-    """What ceiling, state and policies say of the facts in words, and what would change the answer."""
+def explained(
+    folder: Path, words: Mapping[str, str], config: Path | None = None, classification: str = ""
+) -> dict[str, JsonValue]:
+    """What ceiling, state and policies say of the facts in words, and what would change the answer.
+
+    With a configuration, of each module in it also whether the same would be permitted there.
+    """
     facts = _facts(words)
-    answer = explain(load(folder), facts)
+    policy = load(folder)
+    answer = explain(policy, facts)
     document: dict[str, JsonValue] = {
         "permitted": answer.permitted,
         "facts": {field.name: _shown(getattr(facts, field.name)) for field in fields(facts)},
@@ -94,7 +104,28 @@ def explained(folder: Path, words: Mapping[str, str]) -> dict[str, JsonValue]:
             " and ".join(f"{change.fact} were {change.needed} instead of {change.now}" for change in remedy)
             for remedy in answer.remedies
         )
+    if config is not None:
+        document |= _modules(policy, facts, config, classification)
     return document
+
+
+def _modules(policy: CedarPolicy, facts: Facts, config: Path, classification: str) -> dict[str, JsonValue]:
+    """Each configured module in the place of the one asked about: which would do, and which would not, and why."""
+    settings = read_settings(config)
+    profile, now = modules.assurance_profile(settings), SystemClock().now().at
+    would: list[JsonValue] = []
+    would_not: list[JsonValue] = []
+    for module in modules.module_configs(settings):
+        stated = module.facts()
+        found = explain(policy, in_module(facts, stated, profile, classification, now), remedies=False)
+        certificate = f"certificate {stated.certificate}" if stated.certificate else "no certificate"
+        said = f"{stated.name}: {stated.standard or 'no standard'} level {stated.level}, {certificate}, {stated.country}"
+        if found.permitted:
+            would.append(said)
+        else:
+            why = found.answer.clauses or ("ceiling or state",)
+            would_not.append(f"{said} ({', '.join(why)})")
+    return {"modules_that_would_do": tuple(would), "modules_that_would_not": tuple(would_not)}
 
 
 def _facts(words: Mapping[str, str]) -> Facts:

@@ -109,6 +109,7 @@ def _edited_head(deployment: Deployment) -> None:
         connection.commit()
 
 
+OTHER_FIRMWARE = 'certificate = "1"\ncertificate_firmware = ["9.9"]\n'
 NO_POLICIES = _replace(str(REPOSITORY / "policies"), "/nowhere")
 
 
@@ -120,6 +121,11 @@ NO_POLICIES = _replace(str(REPOSITORY / "policies"), "/nowhere")
         (_write("tls/ca.pem", b"no certificate"), "server.client_ca", r"holds no PEM certificate"),
         (_another_serial, "module softhsm", r"token"),
         (_another_manufacturer, "module softhsm", r"manufacturer"),
+        (
+            _replace('country = "GB"\n\n[policy]', f'country = "GB"\n{OTHER_FIRMWARE}\n[policy]'),
+            "module softhsm",
+            r"covers 9\.9",
+        ),
         (_write("softhsm/pin", b"wrong-pin\n"), "module softhsm", r"PIN"),
         (_readable_pin, "module softhsm", r"PIN"),
         (_replace('library = "/', 'library = "/nowhere/'), "module softhsm", r"library|load"),

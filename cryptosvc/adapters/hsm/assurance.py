@@ -24,6 +24,7 @@ class Assurance:
         level: 0 to 4; 0 without a certificate.
         certificate: number of the validation certificate.
         country: ISO 3166 alpha-2 of the place the module stands.
+        firmware: versions that certificate covers, as `2.6`; none where that was not written down.
 
     """
 
@@ -31,6 +32,7 @@ class Assurance:
     level: int
     certificate: str
     country: str
+    firmware: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,11 @@ class Reported:
     firmware: str
     flags: TokenFlag
 
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """What may not change while the token is open."""
+        return self.serial, self.manufacturer, self.model, self.firmware
+
     @classmethod
     def of(cls, info: TokenInfo) -> "Reported":
         """Read CK_TOKEN_INFO."""
@@ -116,7 +123,8 @@ def require_expected(config: ModuleConfig, reported: Reported) -> None:
     """Refuse a token that is not the configured one, or that may not carry the configured assurance.
 
     Raises:
-        Unavailable: `hsm/unexpected-manufacturer`, `…-model`, `…-firmware` or `hsm/software-token` names what differs.
+        Unavailable: `hsm/unexpected-manufacturer`, `…-model`, `…-firmware`, `hsm/firmware-not-certified`,
+            `hsm/certificate-unstated` or `hsm/software-token` names what differs.
 
     """
     for fact, expected, found in (
@@ -141,6 +149,27 @@ def require_expected(config: ModuleConfig, reported: Reported) -> None:
             f"module {config.name} is a software token ({reported.manufacturer}); outside environment test it cannot "
             f"stand in for a {claimed.standard or 'validated'} module: configure no standard and level 0, or a real HSM",
             rule="hsm/software-token",
+            clause="G2.44",
+        )
+    _require_certified(config, reported)
+
+
+def _require_certified(config: ModuleConfig, reported: Reported) -> None:
+    """A certificate is of firmware versions: with any other the module is not what was validated."""
+    claimed = config.assurance
+    live = config.environment is Environment.LIVE and claimed.level > 0
+    if live and not (claimed.certificate and claimed.firmware):
+        raise Unavailable(
+            f"module {config.name} claims {claimed.standard} level {claimed.level}, and the configuration does not say "
+            "under which certificate, or which firmware that covers; set certificate and certificate_firmware",
+            rule="hsm/certificate-unstated",
+            clause="G2.44",
+        )
+    if claimed.firmware and reported.firmware not in claimed.firmware:
+        raise Unavailable(
+            f"module {config.name} reports firmware {reported.firmware!r}; its certificate {claimed.certificate} covers "
+            f"{', '.join(claimed.firmware)}: it is not used until it runs what was validated",
+            rule="hsm/firmware-not-certified",
             clause="G2.44",
         )
 

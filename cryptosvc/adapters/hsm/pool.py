@@ -261,8 +261,11 @@ class Pool:
             return
         if state not in (CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS):
             self.lost(opened, "it was logged out")
-        elif (reported.serial, reported.firmware) != (opened.reported.serial, opened.reported.firmware):
-            self.lost(opened, "another token is in its slot")
+        elif reported.identity != opened.reported.identity:
+            self.lost(
+                opened,
+                f"it now reports {' '.join(reported.identity)}, not {' '.join(opened.reported.identity)}",
+            )
 
     def _add_lane(self, tickets: Tickets, name: str) -> None:
         lane = Lane(self, tickets, name)

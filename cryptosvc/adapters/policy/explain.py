@@ -12,6 +12,7 @@ from cryptosvc.adapters.policy.matrix import ROLES, allowed_at_most
 from cryptosvc.adapters.policy.proof import LEVELS
 from cryptosvc.adapters.policy.source import Rule
 from cryptosvc.core import lifecycle
+from cryptosvc.core.assurance import LEAST_LEVEL
 from cryptosvc.core.case import Facts, PolicyAnswer
 from cryptosvc.core.errors import Refusal
 from cryptosvc.core.keyclass import KEY_CLASSES, ceiling
@@ -21,6 +22,7 @@ from cryptosvc.core.registry import KeyState, Origin
 _BOOLEANS = (
     "same_system",
     "granted",
+    "module_established",
     "in_united_kingdom",
     "supply_sensitive_check",
     "supply_sensitive",
@@ -74,8 +76,8 @@ class Explanation:
     remedies: tuple[tuple[Change, ...], ...]
 
 
-def explain(policy: Decider, facts: Facts) -> Explanation:
-    """Explain the decision on one set of facts; at most some tens of milliseconds."""
+def explain(policy: Decider, facts: Facts, *, remedies: bool = True) -> Explanation:
+    """Explain the decision on one set of facts; at most some tens of milliseconds, mostly for the remedies."""
     (answer,) = policy.decide_all((facts,))
     clause = ceiling_says = state_says = ""
     try:
@@ -95,7 +97,7 @@ def explain(policy: Decider, facts: Facts) -> Explanation:
         state_says=state_says,
         answer=answer,
         rules=tuple(rules),
-        remedies=() if permitted else _remedies(policy, facts),
+        remedies=() if permitted or not remedies else _remedies(policy, facts),
     )
 
 
@@ -144,7 +146,12 @@ def _alternatives(facts: Facts) -> Iterator[_Alternative]:
     for level in LEVELS:
         if (level, True) != (facts.module_level, facts.module_accepted):
             change = Change("module", now, _module(level, accepted=True))
-            yield _Alternative(change, {"module_level": level, "module_accepted": True})
+            better = {
+                "module_level": level,
+                "module_accepted": True,
+                "module_established": level >= LEAST_LEVEL,
+            }
+            yield _Alternative(change, better)
 
 
 def _module(level: int, *, accepted: bool) -> str:

@@ -79,6 +79,7 @@ def favourable(
         supply_sensitive_check=False,
         eligible_user_key=False,
         module_accepted=True,
+        module_established=True,
     )
 
 

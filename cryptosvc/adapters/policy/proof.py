@@ -32,6 +32,7 @@ _YES_OR_NO = (
     "granted",
     "same_system",
     "module_accepted",
+    "module_established",
     "in_united_kingdom",
     "supply_sensitive_check",
     "supply_sensitive",

@@ -65,6 +65,7 @@ def context(facts: Facts) -> dict[str, bool | int | Mapping[str, EntityRef]]:
         "same_system": facts.same_system,
         "granted": facts.granted,
         "module_accepted": facts.module_accepted,
+        "module_established": facts.module_established,
         "module_level": facts.module_level,
         "in_united_kingdom": facts.in_united_kingdom,
         "supply_sensitive": facts.supply_sensitive,
