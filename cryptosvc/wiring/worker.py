@@ -56,7 +56,7 @@ from cryptosvc.wiring.chores import HostLead, every
 
 _MAINTAIN_EVERY_SECONDS = 1.0
 _INDEX_EVERY_SECONDS = 0.5
-"""Eight blocks each time: up to 16,000 entries a second, and never more than this much behind where there are fewer."""
+"""Four blocks each time: up to 8,000 entries a second; a burst of more is caught up with after."""
 _SCHEDULE_EVERY_SECONDS = 2.0
 _TRY_AGAIN_SECONDS = 1.0
 _LOOK_EVERY_SECONDS = 0.2

@@ -7,7 +7,7 @@ shares neither.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -35,6 +35,8 @@ _TAIL = 256
 _READ_TOGETHER = 32
 _TILES_REMEMBERED = 128
 """Hashes of this many tiles: 2.5 MB."""
+_UPPER_REMEMBERED = 512
+"""Nodes of this many tiles above them, enough for a log of 33 million entries: 17 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Searcher:
         self._log = log
         self._index = index
         self._keeper = keeper
-        self._proven: dict[int, list[bytes]] = {}
+        self._proven = _Proven()
         self._thread = ThreadPoolExecutor(1, "query")
 
     async def page(self, query: Query, cursor: Cursor | None, at_most: int) -> Page:
@@ -111,6 +113,25 @@ class Searcher:
             return _Walk(query, head, log, index, state, self._proven).page(cursor, at_most)
 
 
+class _Proven:
+    """What was proven of whole tiles once, and is so for ever: leaf hashes, and nodes above them."""
+
+    def __init__(self) -> None:
+        self.tiles: dict[int, list[bytes]] = {}
+        self.upper: dict[tuple[int, int], list[list[bytes]]] = {}
+
+    def keep(
+        self, tile: int, hashes: list[bytes], upper: Mapping[tuple[int, int], list[list[bytes]]]
+    ) -> None:
+        """Remember a tile, and the nodes its proof went through."""
+        if len(self.tiles) >= _TILES_REMEMBERED:
+            self.tiles.pop(next(iter(self.tiles)))
+        self.tiles[tile] = hashes
+        self.upper.update(upper)
+        while len(self.upper) > _UPPER_REMEMBERED:
+            self.upper.pop(next(iter(self.upper)))
+
+
 class _Walk:
     """One page."""
 
@@ -121,7 +142,7 @@ class _Walk:
         log: Session,
         index: Session | None,
         state: IndexState | None,
-        proven: dict[int, list[bytes]],
+        proven: _Proven,
     ) -> None:
         self._query = query
         self._head = head
@@ -129,6 +150,7 @@ class _Walk:
         self._index = index
         self._state = state
         self._tree = tree.StoredTree(log)
+        self._tree.know(proven.upper)
         self._proven = proven
         self._last: tuple[int, list[bytes]] = (-1, [])
         self._looked_at = 0
@@ -241,16 +263,12 @@ class _Walk:
 
     def _hashes(self, tile: int) -> list[bytes]:
         """Leaf hashes of a tile, proven once: the path of its first leaf is made from all the others."""
-        found = self._last[1] if self._last[0] == tile else self._proven.get(tile)
+        found = self._last[1] if self._last[0] == tile else self._proven.tiles.get(tile)
         if found is None:
             found = tree.proven_hashes(self._head, tile, self._tree)
-            if len(self._proven) >= _TILES_REMEMBERED:
-                self._proven.pop(next(iter(self._proven)))
-            if (
-                len(found) == tree.TILE
-            ):  # what was proven of a whole tile once is so for ever; the last one grows
-                self._proven[tile] = found
-            else:
+            if len(found) == tree.TILE:
+                self._proven.keep(tile, found, self._tree.upper())
+            else:  # the last one grows
                 self._last = tile, found
         return found
 

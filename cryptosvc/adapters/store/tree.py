@@ -51,6 +51,15 @@ class StoredTree:
             raise _missing(index << height)
         return root_of(hashes)
 
+    def know(self, upper: Mapping[tuple[int, int], list[list[bytes]]]) -> None:
+        """Use these nodes of whole tiles, which an earlier tree of this log gave and a proof went through."""
+        self._pyramids.update(upper)
+        self._tiles.update({name: levels[0] for name, levels in upper.items()})
+
+    def upper(self) -> dict[tuple[int, int], list[list[bytes]]]:
+        """Nodes of whole tiles above the leaf hashes, as far as they were looked at; they stay what they are."""
+        return {name: levels for name, levels in self._pyramids.items() if name[0] > 1}
+
     def put(self, level: int, index: int, hashes: list[bytes]) -> None:
         """Use these hashes instead of the stored ones, to check the entries they were computed from."""
         self._tiles[(level, index)] = hashes
