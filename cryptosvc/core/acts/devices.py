@@ -178,7 +178,7 @@ DEVICE_ACTS = (
             Parameter("on_bad_line", Kind.TEXT, "report (the rest goes on) or stop (nothing is done)"),
         ),
         sentence=Sentence(
-            "Import {keys} device keys from {source}, of the file whose manifest has the SHA-256 {manifest_sha256}; "
+            "Work {subject}: import {keys} device keys from {source}, of the file whose manifest has the SHA-256 {manifest_sha256}; "
             "where a line is bad: {on_bad_line}."
         ),
     ),
@@ -188,7 +188,7 @@ DEVICE_ACTS = (
         after=_rotate,
         parameters=(_KEY,),
         sentence=Sentence(
-            "Make the next version of the device key {key}, and put it in the place of the one in use."
+            "Work {subject}: make the next version of the device key {key}, and put it in the place of the one in use."
         ),
     ),
     Act(
@@ -197,7 +197,9 @@ DEVICE_ACTS = (
         after=_re_wrap,
         looks_at=_epoch,
         parameters=(Parameter("epoch", Kind.NAME, "storage-wrapping key that is left"),),
-        sentence=Sentence("Wrap every device key that is under {epoch} anew, under the epoch in force."),
+        sentence=Sentence(
+            "Work {subject}: wrap every device key that is under {epoch} anew, under the epoch in force."
+        ),
     ),
     Act(
         name="device-work.destroy",
@@ -205,7 +207,7 @@ DEVICE_ACTS = (
         after=_destroy,
         parameters=(_KEY,),
         sentence=Sentence(
-            "Remove the device key {key} for good; its destruction is complete once the epochs it was wrapped under are "
+            "Work {subject}: remove the device key {key} for good; its destruction is complete once the epochs it was wrapped under are "
             "destroyed."
         ),
     ),
