@@ -92,6 +92,8 @@ def read(buffer: bytes, start: int, end: int, counter: bytes, items: Mapping[byt
     for _ in range(count):
         spec_at = at
         at += SPEC_OCTETS
+        if at > end:  # a selection before it took its place
+            raise wrong("the access-request ends inside a specification", "truncated")
         what = buffer[spec_at:at]
         choice = buffer[spec_at]
         if items is None:
