@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -99,6 +100,7 @@ def parties_of(folder: Path) -> Parties:
     return Parties.of(known, [], chained=False)
 
 
+@cache
 def policy_set() -> CedarPolicy:
     """The policies of the project."""
     folder = REPOSITORY / "policies"

@@ -42,19 +42,26 @@ MAKERS: dict[str, tuple[Callable[..., TestToken], str]] = {
 LABEL, OBJECT_ID = "broker-ka", b"\x42"
 
 
-def put_published_key(token: TestToken, folder: Path) -> None:
-    """Create the published key of the Access Control Broker on a token, with the attributes of its class."""
+def put_published_key(
+    token: TestToken,
+    folder: Path,
+    party: bytes = BROKER_OCTETS,
+    kind: str = "ka",
+    label: str = LABEL,
+    object_id: bytes = OBJECT_ID,
+) -> None:
+    """Create a party's published key on a token, with the attributes of classes that derive."""
     template = ceiling("key-agreement").template
-    scalar = private(folder, BROKER_OCTETS).private_numbers().private_value.to_bytes(32)
+    scalar = private(folder, party, kind).private_numbers().private_value.to_bytes(32)
     of_the_pair = (
         [
-            *provision.wanted(LABEL, OBJECT_ID, template),
+            *provision.wanted(label, object_id, template),
             (Cka.EC_PARAMS, P256_PARAMETERS),
             (Cka.VALUE, scalar),
         ],
         [
-            *provision.wanted_public(LABEL, OBJECT_ID, template),
-            (Cka.EC_POINT, b"\x04\x41" + point(folder, BROKER_OCTETS)),
+            *provision.wanted_public(label, object_id, template),
+            (Cka.EC_POINT, b"\x04\x41" + point(folder, party, kind)),
         ],
     )
     with Provisioner(token.config, token.locks) as provisioner:
@@ -64,8 +71,8 @@ def put_published_key(token: TestToken, folder: Path) -> None:
                 provisioner._session, packed(attributes), len(attributes), ctypes.byref(handle)
             )
             assert code == 0, hex(code)
-        adopted = provisioner.adopt(LABEL, OBJECT_ID, template)
-        assert (adopted.public_point, adopted.differences) == (point(folder, BROKER_OCTETS), ())
+        adopted = provisioner.adopt(label, object_id, template)
+        assert (adopted.public_point, adopted.differences) == (point(folder, party, kind), ())
 
 
 def of_different_tuples(folder: Path) -> list[Asked]:
