@@ -24,6 +24,7 @@ _MEANINGS = {
     KeyState.ACTIVE: "it does what its class may do",
     KeyState.SUSPENDED: "it protects nothing new, until it is resumed",
     KeyState.IN_TRANSFER: "it was exported to another system and does nothing here (G2.22G; `docs/transfer.md`)",
+    KeyState.SPLIT: "it is in parts that their holders have, and nowhere whole (G2.44B; `docs/ceremonies.md`)",
     KeyState.DEACTIVATED: "its time is over: what it protected may still be looked into",
     KeyState.COMPROMISED: "not to be trusted, from a date the record says",
     KeyState.DESTROYED: "its objects are gone, and the module said so",

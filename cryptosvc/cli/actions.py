@@ -285,12 +285,26 @@ class Actions(Protocol):
         """Hold a ceremony on a stage of its own."""
 
     def ceremony_run(
-        self, config: Path, file: Path, people: Path, folder: Path, caller: str, desk: "TerminalDesk"
+        self,
+        config: Path,
+        file: Path,
+        people: Path,
+        folder: Path,
+        caller: str,
+        so_pin_file: Path | None,
+        desk: "TerminalDesk",
     ) -> Document:
         """Hold a ceremony."""
 
     def ceremony_resume(
-        self, config: Path, file: Path, people: Path, folder: Path, caller: str, desk: "TerminalDesk"
+        self,
+        config: Path,
+        file: Path,
+        people: Path,
+        folder: Path,
+        caller: str,
+        so_pin_file: Path | None,
+        desk: "TerminalDesk",
     ) -> Document:
         """Go on with an interrupted ceremony."""
 

@@ -35,13 +35,22 @@ CallerOption = Annotated[
     str, typer.Option("--caller", help="Registered caller in whose name the ceremony asks the service.")
 ]
 
+SoPinOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--so-pin-file",
+        help="PIN of the module's Security Officer, where a key is split in environment test.",
+        exists=True,
+    ),
+]
+
 
 @app.command()
 def check(context: typer.Context, file: FileArgument, as_json: JsonOption = False) -> None:
     """Walk a ceremony file on paper and print the plan.
 
     Refused are unknown keys, names used before they are made, signatures and events that class and state do not
-    allow, too few people, and acts that this version does not do.
+    allow, and too few people.
     """
     plan, document = actions_of(context).ceremony_check(file)
     if as_json:
@@ -75,6 +84,7 @@ def run(
     folder: FolderOption = Path(),
     config: ConfigOption = DEFAULT_CONFIG,
     caller: CallerOption = "ceremony",
+    so_pin_file: SoPinOption = None,
 ) -> None:
     """Hold a ceremony that counts.
 
@@ -83,7 +93,7 @@ def run(
     """
     desk = _desk()
     with desk.attended():
-        done = actions_of(context).ceremony_run(config, file, people, folder, caller, desk)
+        done = actions_of(context).ceremony_run(config, file, people, folder, caller, so_pin_file, desk)
     console.print_document(done, as_json=False)
 
 
@@ -95,6 +105,7 @@ def resume(
     folder: FolderOption = Path(),
     config: ConfigOption = DEFAULT_CONFIG,
     caller: CallerOption = "ceremony",
+    so_pin_file: SoPinOption = None,
 ) -> None:
     """Go on with a ceremony that was interrupted: same file, same people, same folder.
 
@@ -102,7 +113,7 @@ def resume(
     """
     desk = _desk()
     with desk.attended():
-        done = actions_of(context).ceremony_resume(config, file, people, folder, caller, desk)
+        done = actions_of(context).ceremony_resume(config, file, people, folder, caller, so_pin_file, desk)
     console.print_document(done, as_json=False)
 
 

@@ -111,6 +111,12 @@ _TRANSFERABLE_SIGNING_KEY = Template(Algorithm.EC_P256, frozenset({Usage.SIGN}),
 _DERIVING_KEY = Template(Algorithm.EC_P256, frozenset({Usage.DERIVE}), transferable=True)
 _YEAR = 365
 
+RECOVERY = "recovery"
+CONTINGENCY = "contingency"
+"""Its public half stands, wrapped, in the Root OCA Certificate (RFC 5934): it has no certificate and no request."""
+SPLIT_CLASSES = {RECOVERY: "G2.44B(a)", CONTINGENCY: "G2.44B(b)"}
+"""Classes whose keys may be split into parts → the clause that says so."""
+
 # Crypto-periods: 50, 25 and 10 years are the certificate validities seen or recalled (the shared facts, section 2);
 # the usable period of a signing key is never longer than its certificate.
 _ROWS = (
@@ -152,7 +158,6 @@ _ROWS = (
         ),
         roles=frozenset(
             {
-                RemotePartyRole.RECOVERY,
                 RemotePartyRole.SUPPLIER,
                 RemotePartyRole.NETWORK_OPERATOR,
                 RemotePartyRole.ACCESS_CONTROL_BROKER,
@@ -166,6 +171,31 @@ _ROWS = (
         verified_before_release=True,
         assurance_level=3,
         crypto_period_days=10 * _YEAR,
+        quorum=2,
+    ),
+    KeyClass(
+        name=RECOVERY,
+        ceiling=_signs(
+            (ContentKind.GBCS_PRE_COMMAND, "G2.56(a)"),
+            (ContentKind.CERTIFICATION_REQUEST, "G2.56(b)"),
+        ),
+        roles=frozenset({RemotePartyRole.RECOVERY}),
+        template=_TRANSFERABLE_SIGNING_KEY,
+        clause="G2.56",
+        verified_before_release=True,
+        assurance_level=3,
+        crypto_period_days=10 * _YEAR,
+        quorum=2,
+    ),
+    KeyClass(
+        name=CONTINGENCY,
+        ceiling=_signs((ContentKind.GBCS_PRE_COMMAND, "G2.56(a)")),
+        roles=frozenset(),
+        template=_TRANSFERABLE_SIGNING_KEY,
+        clause="G2.56",
+        verified_before_release=True,
+        assurance_level=3,
+        crypto_period_days=50 * _YEAR,
         quorum=2,
     ),
     KeyClass(

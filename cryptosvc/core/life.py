@@ -42,10 +42,16 @@ class Event(StrEnum):
     IMPORT = "import"
     RETURN = "return"
     RELINQUISH = "relinquish"
+    SPLIT = "split"
+    RECOMBINE = "recombine"
+    BACK_UP = "back-up"
 
 
 OF_TRANSFERS = frozenset({Event.EXPORT, Event.IMPORT, Event.RETURN, Event.RELINQUISH})
 """Events that happen to every key of a transfer at once, by an act on the transfer and by no act on the key."""
+
+IN_CEREMONIES = frozenset({Event.SPLIT, Event.RECOMBINE})
+"""Events that need what people bring: they happen in ceremonies alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +97,12 @@ class Life:
     def when(self, event: Event) -> UnixSeconds | None:
         """When it last happened; None where it never did."""
         return next((at for known, at in self.milestones if known is event), None)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the key was split and not put together since: then there is no object of it, whatever its state."""
+        split, whole = self.when(Event.SPLIT), self.when(Event.RECOMBINE)
+        return split is not None and (whole is None or whole < split)
 
     def passed(self, event: Event, at: UnixSeconds) -> Self:
         """The same life with one more milestone."""

@@ -45,7 +45,7 @@ class Transition:
 def _rows() -> dict[tuple[KeyState | None, Event], Transition]:
     ordered, before, active = KeyState.ORDERED, KeyState.PRE_ACTIVATION, KeyState.ACTIVE
     suspended, over, compromised = KeyState.SUSPENDED, KeyState.DEACTIVATED, KeyState.COMPROMISED
-    destroyed, moving = KeyState.DESTROYED, KeyState.IN_TRANSFER
+    destroyed, moving, split = KeyState.DESTROYED, KeyState.IN_TRANSFER, KeyState.SPLIT
     table: dict[tuple[KeyState | None, Event], Transition] = {}
 
     def row(states: tuple[KeyState | None, ...], event: Event, to: KeyState | None, source: str) -> None:
@@ -62,6 +62,7 @@ def _rows() -> dict[tuple[KeyState | None, Event], Transition]:
     row((before, active), Event.CERTIFY, None, f"{_CODE} registered; SP 800-57 8.1.5.1.1")
     row((*alive, over), Event.DISTRIBUTE, None, f"{_CODE} distributed")
     row((before, active), Event.INSTALL, None, f"{_CODE} installed")
+    row((*alive, over), Event.BACK_UP, None, "SP 800-57 8.2.2.1; G5.13(a)")
     row((before,), Event.ACTIVATE, active, "SP 800-57 7.1 to 7.2")
     row((active,), Event.SUSPEND, suspended, "SP 800-57 7.2 to 7.3")
     row((suspended,), Event.RESUME, active, "SP 800-57 7.3 to 7.2")
@@ -78,6 +79,11 @@ def _rows() -> dict[tuple[KeyState | None, Event], Transition]:
     row((moving,), Event.RETURN, suspended, "G2.22I(b)(i)")
     row((moving,), Event.RELINQUISH, over, "G2.22I(b)(i); SP 800-57 7.4")
     row((moving,), Event.COMPROMISE, compromised, "SP 800-57 7.5")
+    # a key in parts is nowhere whole, and nobody can use it until enough of its holders come together
+    row((active,), Event.SPLIT, split, "G2.44B")
+    row((split,), Event.RECOMBINE, active, "G2.44B")
+    row((split,), Event.DEACTIVATE, over, "SP 800-57 7.2 to 7.4")
+    row((split,), Event.COMPROMISE, compromised, "SP 800-57 7.5")
     return table
 
 
@@ -108,6 +114,7 @@ USES: Mapping[KeyState, Mapping[Use, str]] = MappingProxyType(
         },
         KeyState.SUSPENDED: {Use.PROCESS: "SP 800-57 7.3"},
         KeyState.IN_TRANSFER: {},
+        KeyState.SPLIT: {},
         KeyState.DEACTIVATED: {Use.PROCESS: "SP 800-57 7.4"},
         KeyState.COMPROMISED: {},
         KeyState.DESTROYED: {},

@@ -3,7 +3,7 @@
 Pure: whoever reads modules and registry hands both in. Nothing is put right here; each difference says what to do.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,6 +21,7 @@ class Kind(StrEnum):
     CHANGED_KEY = "changed-key"
     CHANGED_ATTRIBUTES = "changed-attributes"
     NOT_DESTROYED = "not-destroyed"
+    NOT_IN_PARTS = "not-in-parts"
     DRIFTED_MODULE = "drifted-module"
     UNREGISTERED_MODULE = "unregistered-module"
     UNFINISHED_ACT = "unfinished-act"
@@ -75,7 +76,7 @@ class Scene:
     attributes: Mapping[KeyId, Sequence[str]]
     modules: Mapping[str, ModuleRecord]
     identities: Mapping[str, Mapping[str, str]]
-    proposals: Iterable[ProposalRecord]
+    proposals: Sequence[ProposalRecord]
     own: frozenset[tuple[str, str]]
 
 
@@ -148,7 +149,28 @@ def _of_key(key: KeyRecord, scene: Scene) -> list[Difference]:
                 "take the module out of use; somebody put the key back from a backup (G5.13(b))",
             )
         )
-    if key.state not in _WITHOUT_OBJECT and key.module in scene.identities and not private:
+    if key.state is KeyState.ORDERED and mine and not _under_way(key, scene):
+        where = ", ".join(sorted({str(one.module) for one in mine}))
+        found.append(
+            Difference(
+                Kind.UNKNOWN_OBJECT,
+                key.key_id,
+                f"the key is only ordered, and {where} has {len(mine)} objects in its place",
+                "where `init` was interrupted run it again, which makes the key anew; else find out who put them there",
+            )
+        )
+    split = key.state is KeyState.SPLIT or key.life.in_parts
+    if split and mine:
+        where = ", ".join(sorted({str(one.module) for one in mine}))
+        found.append(
+            Difference(
+                Kind.NOT_IN_PARTS,
+                key.key_id,
+                f"its record says that it is in parts, and {where} has {len(mine)} objects of it",
+                "resume the ceremony that was interrupted, or take the module out of use: somebody put the key back (G2.44B)",
+            )
+        )
+    if key.state not in _WITHOUT_OBJECT and not split and key.module in scene.identities and not private:
         found.append(
             Difference(
                 Kind.MISSING_OBJECT,
@@ -177,6 +199,13 @@ def _of_key(key: KeyRecord, scene: Scene) -> list[Difference]:
             )
         )
     return found
+
+
+def _under_way(key: KeyRecord, scene: Scene) -> bool:
+    return any(
+        one.state is ProposalState.EXECUTING and one.statement.subject == key.key_id
+        for one in scene.proposals
+    )
 
 
 def _unknown(scene: Scene) -> list[Difference]:

@@ -52,8 +52,9 @@ from cryptosvc.core.transfer.record import TransferRecord, transfer_document, tr
 class KeyState(StrEnum):
     """Key states. Source: NIST SP 800-57 Part 1 Rev 5, section 7.
 
-    ORDERED stands before them: the record exists and no object does yet (G5.13(b), "ordered"). IN_TRANSFER stands beside
-    them: the key was exported to another system and does nothing here (G2.22G).
+    ORDERED stands before them: the record exists and no object does yet (G5.13(b), "ordered"). IN_TRANSFER and
+    SPLIT stand beside them: the key was exported to another system and does nothing here (G2.22G); the key exists in
+    parts only, which their holders have (G2.44B).
     """
 
     ORDERED = "ordered"
@@ -61,6 +62,7 @@ class KeyState(StrEnum):
     ACTIVE = "active"
     SUSPENDED = "suspended"
     IN_TRANSFER = "in-transfer"
+    SPLIT = "split"
     DEACTIVATED = "deactivated"
     COMPROMISED = "compromised"
     DESTROYED = "destroyed"

@@ -18,7 +18,7 @@ from cryptosvc.core import statement as statements
 from cryptosvc.core.acts.base import Act, Made, Turn
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.case import Principal
-from cryptosvc.core.errors import Conflict, Malformed, OutcomeUnknown, Refusal, Unavailable, WrongState
+from cryptosvc.core.errors import Conflict, Malformed, OutcomeUnknown, Refusal, Unavailable
 from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.quorum import Scene
@@ -70,8 +70,8 @@ class Governor:
 
     Args:
         records, vault, ledger, clock, setting: what it stands on.
-        movers: act → what the module has to do for it, for acts on transfers; the service has none, since they are
-            carried out on its machine. What a mover does may be asked for again after it was interrupted.
+        movers: act → what the module has to do for it, for acts on transfers and in ceremonies alone; the service has
+            none, since they are carried out on its machine. What a mover does may be asked for again after it was interrupted.
 
     """
 
@@ -211,7 +211,7 @@ class Governor:
         for _ in range(_TRIES):
             generation = await self._records.generation()
             judged = await self._judged(proposal_id)
-            self._require_here(judged.act)
+            proposals.require_here(judged.act, self._movers)
             try:
                 if not judged.act.touches_module:
                     return await self._end(judged, None, generation)
@@ -304,15 +304,6 @@ class Governor:
         after = judged.act.after(self._turn(found.statement, judged.at, judged.records, made))
         receipts = await self._records.change([done, *after], judged.because, at_generation=generation)
         return Ended(done, after, tuple(receipts))
-
-    def _require_here(self, act: Act) -> None:
-        """Acts on transfers that a module has a part in are carried out on the machine, by `cryptosvc transfer`."""
-        if act.touches_module and act.kind != "key-record" and act.name not in self._movers:
-            raise WrongState(
-                f"{act.name} is carried out on the machine of the service: `cryptosvc transfer carry-out`",
-                rule="transfer/on-the-machine",
-                clause=act.clause,
-            )
 
     async def _made(self, judged: "_Judged") -> Made:
         """Have the module do it. Where it is known that nothing was done, the proposal has failed."""

@@ -1,13 +1,14 @@
 """What the governor asks of a proposal and its signatures, and how it says how one ended."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from cryptosvc.core import quorum
 from cryptosvc.core.acts.base import Act, Made
 from cryptosvc.core.custodian import CustodianRecord
 from cryptosvc.core.custody import one_person
-from cryptosvc.core.errors import Conflict, Forbidden, Refusal
+from cryptosvc.core.errors import Conflict, Forbidden, Refusal, WrongState
+from cryptosvc.core.life import IN_CEREMONIES
 from cryptosvc.core.proposal import Endorsement, ProposalRecord
 from cryptosvc.core.quorum import Scene
 
@@ -23,6 +24,29 @@ def naming(proposal_id: str) -> Mapping[str, str]:
 def rehearsed(act: Act) -> Made | None:
     """Nothing the module gave yet: enough to learn whether the act would be refused."""
     return Made() if act.touches_module else None
+
+
+def require_here(act: Act, movers: Container[str]) -> None:
+    """Require that an act which a module has a part in is carried out where that part can be done.
+
+    Raises:
+        WrongState: one on a transfer (`cryptosvc transfer`) or in a ceremony, of which the service has no mover.
+
+    """
+    if not act.touches_module or act.name in movers:
+        return
+    if act.kind != "key-record":
+        raise WrongState(
+            f"{act.name} is carried out on the machine of the service: `cryptosvc transfer carry-out`",
+            rule="transfer/on-the-machine",
+            clause=act.clause,
+        )
+    if act.event in IN_CEREMONIES:
+        raise WrongState(
+            f"{act.name} is carried out in a ceremony, where those who hold the parts are: `cryptosvc ceremony run`",
+            rule="split/in-ceremony",
+            clause=act.clause,
+        )
 
 
 def require_new(found: ProposalRecord, mine: Endorsement, scene: Scene) -> None:

@@ -14,7 +14,7 @@ from cryptosvc.core.acts.base import Act, Made, Turn
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.asset import ModuleRecord
 from cryptosvc.core.errors import Conflict, Refusal
-from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
+from cryptosvc.core.life import IN_CEREMONIES, NANOSECONDS, Event, UnixSeconds
 from cryptosvc.core.names import KeyId, ModuleName
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.reconcile import Difference, Held, Scene
@@ -118,6 +118,8 @@ class Reconciler:
                 found.state,
                 "an act on a transfer is ended by `cryptosvc transfer carry-out`",
             )
+        if act.event in IN_CEREMONIES:
+            return Ending(found.proposal_id, found.state, "it is ended by `cryptosvc ceremony resume`")
         subject = await self._records.record(act.kind, statement.subject)
         records = {} if subject is None else {(act.kind, statement.subject): subject}
         for one in await self._records.of_kind(act.looks_at_every) if act.looks_at_every else ():

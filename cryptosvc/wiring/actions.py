@@ -348,24 +348,38 @@ class WiredActions:
         return holding.rehearse(config, file, folder, desk)
 
     def ceremony_run(
-        self, config: Path, file: Path, people: Path, folder: Path, caller: str, desk: "TerminalDesk"
+        self,
+        config: Path,
+        file: Path,
+        people: Path,
+        folder: Path,
+        caller: str,
+        so_pin_file: Path | None,
+        desk: "TerminalDesk",
     ) -> Document:
         """Hold it on this machine."""
         from cryptosvc.wiring import process
         from cryptosvc.wiring.ceremony import holding
 
         process.protect_memory()
-        return holding.run(config, file, people, folder, caller, desk)
+        return holding.run(config, file, people, folder, caller, desk, so_pin_file)
 
     def ceremony_resume(
-        self, config: Path, file: Path, people: Path, folder: Path, caller: str, desk: "TerminalDesk"
+        self,
+        config: Path,
+        file: Path,
+        people: Path,
+        folder: Path,
+        caller: str,
+        so_pin_file: Path | None,
+        desk: "TerminalDesk",
     ) -> Document:
         """Go on, on this machine."""
         from cryptosvc.wiring import process
         from cryptosvc.wiring.ceremony import holding
 
         process.protect_memory()
-        return holding.resume(config, file, people, folder, caller, desk)
+        return holding.resume(config, file, people, folder, caller, desk, so_pin_file)
 
     def ceremony_diff(self, rehearsal: Path, real: Path) -> tuple[str, Document, Callable[[], None]]:
         """Read both."""

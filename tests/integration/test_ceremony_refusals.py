@@ -64,11 +64,6 @@ def test_in_live_nobody_signs_with_a_key_in_a_file(deployment: Deployment, tmp_p
     assert refused(deployment, tmp_path, "root-oca", people(tmp_path)) == "ceremony/file-key"
 
 
-def test_a_key_is_split_by_nobody(deployment: Deployment, tmp_path: Path) -> None:
-    for name in ("recovery-key-split", "contingency-key-split", "recovery-key-recombination"):
-        assert refused(deployment, tmp_path, name, people(tmp_path)) == "ceremony/unsupported"
-
-
 def test_whoever_is_missing_is_missed(deployment: Deployment, tmp_path: Path) -> None:
     deployment.configure(environment="test")
     try:

@@ -7,7 +7,7 @@ import pytest
 
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.errors import WrongState
-from cryptosvc.core.life import OF_TRANSFERS, Event
+from cryptosvc.core.life import IN_CEREMONIES, OF_TRANSFERS, Event
 from cryptosvc.core.lifecycle import TRANSITIONS
 from cryptosvc.core.registry import KeyRecord, KeyState
 from tests.govern_stand import ORDER, Stand
@@ -17,6 +17,7 @@ from tests.governance import NOW
 ORDERED, BEFORE, ACTIVE = KeyState.ORDERED, KeyState.PRE_ACTIVATION, KeyState.ACTIVE
 SUSPENDED, OVER = KeyState.SUSPENDED, KeyState.DEACTIVATED
 COMPROMISED, DESTROYED, MOVING = KeyState.COMPROMISED, KeyState.DESTROYED, KeyState.IN_TRANSFER
+SPLIT = KeyState.SPLIT
 TABLE: Mapping[KeyState | None, Mapping[str, KeyState]] = {
     None: {"order": ORDERED, "register": BEFORE, "import": ACTIVE},
     ORDERED: {"generate": BEFORE, "label": ORDERED, "destroy": DESTROYED},
@@ -25,6 +26,7 @@ TABLE: Mapping[KeyState | None, Mapping[str, KeyState]] = {
         "certify": BEFORE,
         "distribute": BEFORE,
         "install": BEFORE,
+        "back-up": BEFORE,
         "activate": ACTIVE,
         "compromise": COMPROMISED,
         "destroy": DESTROYED,
@@ -34,23 +36,33 @@ TABLE: Mapping[KeyState | None, Mapping[str, KeyState]] = {
         "certify": ACTIVE,
         "distribute": ACTIVE,
         "install": ACTIVE,
+        "back-up": ACTIVE,
         "renew": ACTIVE,
         "suspend": SUSPENDED,
         "supersede": OVER,
         "deactivate": OVER,
         "compromise": COMPROMISED,
         "export": MOVING,
+        "split": SPLIT,
     },
+    SPLIT: {"recombine": ACTIVE, "deactivate": OVER, "compromise": COMPROMISED},
     MOVING: {"return": SUSPENDED, "relinquish": OVER, "compromise": COMPROMISED},
     SUSPENDED: {
         "label": SUSPENDED,
         "distribute": SUSPENDED,
+        "back-up": SUSPENDED,
         "resume": ACTIVE,
         "supersede": OVER,
         "deactivate": OVER,
         "compromise": COMPROMISED,
     },
-    OVER: {"label": OVER, "distribute": OVER, "compromise": COMPROMISED, "destroy": DESTROYED},
+    OVER: {
+        "back-up": OVER,
+        "label": OVER,
+        "distribute": OVER,
+        "compromise": COMPROMISED,
+        "destroy": DESTROYED,
+    },
     COMPROMISED: {"label": COMPROMISED, "compromise": COMPROMISED, "destroy": DESTROYED},
     DESTROYED: {"compromise": DESTROYED},
 }
@@ -60,6 +72,7 @@ PARAMETERS: Mapping[Event, Mapping[str, JsonValue]] = {
     Event.LABEL: {"label": "another"},
     Event.DISTRIBUTE: {"to": "whoever asks"},
     Event.INSTALL: {"where": "there"},
+    Event.BACK_UP: {"place": "a safe", "evidence": "0a" * 32},
     Event.CERTIFY: {"certificate": "30", "issuer": "key-2"},
     Event.RENEW: {"certificate": "30", "issuer": "key-2"},
     Event.SUPERSEDE: {"by": "key-2"},
@@ -90,7 +103,8 @@ async def in_state(state: KeyState) -> Stand:
 
 @pytest.mark.parametrize("state", list(KeyState))
 async def test_every_event_leads_where_the_table_says_or_is_refused(state: KeyState) -> None:
-    for event in sorted(set(Event) - OF_TRANSFERS):  # those: tests/unit/test_transfer_walk.py
+    # those of transfers: tests/unit/test_transfer_walk.py; those in ceremonies: tests/unit/test_split_keys.py
+    for event in sorted(set(Event) - OF_TRANSFERS - IN_CEREMONIES):
         if event in CERTIFIED and event.value in TABLE[state]:
             continue
         stand = await in_state(state)

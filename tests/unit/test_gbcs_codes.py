@@ -30,9 +30,9 @@ def test_every_critical_dlms_and_gbz_code_has_its_items_but_the_withdrawn() -> N
         assert codes.by_number(code).payload is Payload.GBZ
 
 
-def test_only_roles_of_command_signing_keys_sign() -> None:
+def test_only_roles_of_keys_that_sign_commands_sign() -> None:
     signing = {role for row in CODES.values() for role in row.signers}
-    assert signing == KEY_CLASSES["command-signing"].roles
+    assert signing == KEY_CLASSES["command-signing"].roles | KEY_CLASSES["recovery"].roles
 
 
 def test_one_role_signs_for_each_kind_of_party() -> None:

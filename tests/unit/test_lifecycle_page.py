@@ -66,5 +66,5 @@ def test_a_schedule_goes_by_the_rules_of_the_page(state: KeyState) -> None:
     for one in lifecycle.schedule(key):
         assert RULES[one.rule][0] is one.event
     spent = lifecycle.spent(replace(key, life=replace(life, deactivate_on=None)), UnixSeconds(6))
-    assert (spent is not None) is (state in (KeyState.ACTIVE, KeyState.SUSPENDED))
+    assert (spent is not None) is (state in (KeyState.ACTIVE, KeyState.SUSPENDED, KeyState.SPLIT))
     assert all(f"`{rule}`" in PAGE for rule in RULES)

@@ -13,13 +13,10 @@ Example:
 import ctypes
 import getpass
 import hashlib
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote_to_bytes
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -28,20 +25,25 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from cryptosvc.adapters.hsm import faults, pins
+from cryptosvc.adapters.hsm import agreeing, faults, pins
 from cryptosvc.adapters.hsm.assurance import Reported
+from cryptosvc.adapters.hsm.card_uri import SCHEME, CardUri, parse_uri
 from cryptosvc.adapters.hsm.constants import CKF_SERIAL_SESSION, CKU_USER, Cka, Ckk, Ckm, Cko, Ckr, TokenFlag
 from cryptosvc.adapters.hsm.cryptoki import TRUE, CryptokiError, Functions, Mechanism, number, require
 from cryptosvc.adapters.hsm.library import Library, acquire
 from cryptosvc.adapters.hsm.pins import PinCallable, PinFile, PinSource
 from cryptosvc.core.errors import Corrupt, Malformed, Unavailable
 
-SCHEME = "pkcs11:"
-_PATH = frozenset({"token", "serial", "manufacturer", "model", "object", "id", "type"})
-_TOKEN = frozenset({"token", "serial", "manufacturer", "model"})
-_QUERY = frozenset({"module-path", "pin-source"})
-_ESCAPED = re.compile(r"(?:[A-Za-z0-9\-._~:\[\]@!$'()*+,=&/?|]|%[0-9A-Fa-f]{2})*")
 _CKU_CONTEXT_SPECIFIC = 2
+_AGREES_NOT = frozenset(
+    (
+        Ckr.KEY_FUNCTION_NOT_PERMITTED,
+        Ckr.KEY_TYPE_INCONSISTENT,
+        Ckr.MECHANISM_INVALID,
+        Ckr.TEMPLATE_INCONSISTENT,
+        Ckr.ATTRIBUTE_VALUE_INVALID,
+    )
+)
 _SIGNATURE_OCTETS = 64
 _NAME = "the card"
 
@@ -56,48 +58,8 @@ class SigningKey(Protocol):
     def sign(self, octets: bytes) -> bytes:
         """ECDSA over SHA-256 of `octets`, as DER ECDSA-Sig-Value."""
 
-
-@dataclass(frozen=True, slots=True)
-class CardUri:
-    """A PKCS#11 URI, as far as it names a private key.
-
-    Args:
-        library: path of the PKCS#11 library.
-        token: what the token must report: any of token (its label), serial, manufacturer, model.
-        label: CKA_LABEL; None where the URI names none.
-        object_id: CKA_ID; None where the URI names none.
-        pin_file: file with the PIN; None to ask at the terminal.
-
-    """
-
-    library: str
-    token: Mapping[str, str]
-    label: str | None
-    object_id: bytes | None
-    pin_file: Path | None
-
-
-def parse_uri(text: str) -> CardUri:
-    """Read a PKCS#11 URI; Malformed where it is none, has a PIN in it, or does not name library, token and key."""
-    if not text.startswith(SCHEME):
-        raise _uri(f"begins with {SCHEME}")
-    path, _, query = text.removeprefix(SCHEME).partition("?")
-    named, asked = _attributes(path, ";", _PATH), _attributes(query, "&", _QUERY)
-    library = _text(asked.get("module-path", b""))
-    if not library.startswith("/"):
-        raise _uri("names the library: ?module-path=/absolute/path.so")
-    if named.get("type", b"private") != b"private":
-        raise _uri("is of a private key: leave type out, or type=private")
-    token = {name: _text(named[name]) for name in sorted(_TOKEN & named.keys())}
-    if not token.keys() & {"token", "serial"} or not named.keys() & {"object", "id"}:
-        raise _uri("names the token (token= or serial=) and the key (object= or id=)")
-    return CardUri(
-        library=library,
-        token=token,
-        label=_text(named["object"]) if "object" in named else None,
-        object_id=named.get("id"),
-        pin_file=_pin_file(asked["pin-source"]) if "pin-source" in asked else None,
-    )
+    def agree(self, point: bytes) -> bytes:
+        """ECDH with a P-256 point of 65 octets: the x-coordinate, 32 octets. Malformed: the key cannot, or the point is none."""
 
 
 @contextmanager
@@ -127,6 +89,17 @@ class _FileKey:
 
     def sign(self, octets: bytes) -> bytes:
         return self._key.sign(octets, ec.ECDSA(hashes.SHA256()))
+
+    def agree(self, point: bytes) -> bytes:
+        return agreed(self._key, point)
+
+
+def agreed(key: ec.EllipticCurvePrivateKey, point: bytes) -> bytes:
+    """ECDH of a key in memory with a point; Malformed where that is no point of its curve."""
+    try:
+        return key.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(key.curve, point))
+    except ValueError:
+        raise Malformed("this is no point of the key's curve", rule="key/point", field="key") from None
 
 
 def _from_file(path: Path) -> ec.EllipticCurvePrivateKey:
@@ -201,6 +174,20 @@ class _Card:
                 rule="check/signature",
             ) from None
         return signature
+
+    def agree(self, point: bytes) -> bytes:
+        with _translated("agreeing with the card's key"):
+            try:
+                return bytes(agreeing.agreed_secret(self._functions, self._session, self._handle, point))
+            except CryptokiError as error:
+                if error.code in _AGREES_NOT:
+                    raise Malformed(
+                        "the card's key agrees on nothing (CKA_DERIVE is false, or the card lets no secret out); whoever holds "
+                        "a part of a key brings a key that does",
+                        rule="key/agrees-not",
+                        field="key",
+                    ) from None
+                raise
 
 
 class _Caller:
@@ -344,41 +331,5 @@ def _translated(doing: str) -> Iterator[None]:
         raise faults.translated(_NAME, error, doing=doing) from None
 
 
-def _attributes(text: str, separator: str, known: frozenset[str]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for part in text.split(separator) if text else []:
-        name, equals, value = part.partition("=")
-        if name == "pin-value":
-            raise _uri("has no PIN in it (arguments can be read by everybody): use pin-source, or be asked")
-        if name not in known or not equals:
-            raise _uri(f"has attributes {', '.join(sorted(known))}, each with a value; not {name!r}")
-        if name in found:
-            raise _uri(f"names {name} once")
-        if not _ESCAPED.fullmatch(value):
-            raise _uri(f"escapes what is special in {name} as %XX")
-        found[name] = unquote_to_bytes(value)
-    return found
-
-
-def _pin_file(value: bytes) -> Path:
-    text = _text(value)
-    if text.startswith("file:"):
-        text = text.removeprefix("file:").removeprefix("//")
-    if not text.startswith("/"):
-        raise _uri("names a file as pin-source: pin-source=file:/absolute/path")
-    return Path(text)
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise _uri("is UTF-8") from None
-
-
 def _spki(public: ec.EllipticCurvePublicKey) -> bytes:
     return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _uri(what: str) -> Malformed:
-    return Malformed(f"a PKCS#11 URI {what} (RFC 7512)", rule="key/uri", field="key")

@@ -12,11 +12,15 @@ from cryptosvc.core.life import Event
 from cryptosvc.core.statement import Statement
 
 _CLAUSE = "G5.13(b)"
+_SPLITTING = "G2.44B"
 
 _LABEL = Parameter("label", Kind.TEXT, "what people call the key", required=False)
 _CLASSIFICATION = Parameter("classification", Kind.TEXT, "classification of the asset (G5.6)", required=False)
 _RESPONSIBLE = Parameter("responsible", Kind.TEXT, "person who answers for the key (G5.21)", required=False)
 _ASSET = (_LABEL, _CLASSIFICATION, _RESPONSIBLE)
+_EVIDENCE = Parameter(
+    "evidence", Kind.HEX, "in live: SHA-256 of what the module's own quorum gave as evidence", required=False
+)
 _NEW = (
     Parameter("class", Kind.NAME, "key class, as command-signing"),
     Parameter("module", Kind.NAME, "configured module that is to hold the key"),
@@ -184,7 +188,62 @@ KEY_ACTS = (
         after=keys.destroy,
         looks_at=_device_store,
         touches_module=True,
-        parameters=(),
+        parameters=(
+            Parameter(
+                "parts_destroyed", Kind.TEXT, "of a key in parts: who saw each part destroyed", required=False
+            ),
+            Parameter(
+                "backups_destroyed",
+                Kind.TEXT,
+                "of a key that was backed up: who saw each copy destroyed",
+                required=False,
+            ),
+        ),
         sentence=Sentence("Destroy key {subject} in its module, verifiably and for good."),
+    ),
+    Act(
+        name="key.back-up",
+        clause="G5.13(a)",
+        event=Event.BACK_UP,
+        after=keys.back_up,
+        parameters=(
+            Parameter("place", Kind.TEXT, "where the copy is kept, and on what"),
+            Parameter("evidence", Kind.HEX, "SHA-256 of what the module's own procedure gave as evidence"),
+        ),
+        sentence=Sentence(
+            "Record that key {subject} was backed up by its module's own procedure, to {place} (evidence {evidence}); it "
+            "cannot be destroyed any more without an account of that copy."
+        ),
+    ),
+    Act(
+        name="key.split",
+        clause=_SPLITTING,
+        event=Event.SPLIT,
+        after=keys.split,
+        touches_module=True,
+        parameters=(
+            Parameter("threshold", Kind.NUMBER, "how many parts restore it"),
+            Parameter("parts", Kind.NUMBER, "how many parts there are"),
+            Parameter("holders", Kind.TEXT, "who gets a part: custodian ids, separated by commas"),
+            _EVIDENCE,
+        ),
+        sentence=Sentence(
+            "Split key {subject} into {parts} parts, of which any {threshold} restore it, for {holders}; it is nowhere "
+            "whole from then on and nobody can use it."
+        ),
+    ),
+    Act(
+        name="key.recombine",
+        clause=_SPLITTING,
+        event=Event.RECOMBINE,
+        after=keys.recombine,
+        touches_module=True,
+        parameters=(
+            Parameter(
+                "holders", Kind.TEXT, "whose parts are put together: custodian ids, separated by commas"
+            ),
+            _EVIDENCE,
+        ),
+        sentence=Sentence("Put key {subject} together again, on its module, from the parts of {holders}."),
     ),
 )

@@ -12,9 +12,10 @@ from cryptosvc.core.acts.base import Turn, date_of, require_classified, text_of
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.device_records import DEVICE_STORE, DeviceStoreRecord
 from cryptosvc.core.errors import Forbidden, Malformed, WrongState
-from cryptosvc.core.keyclass import KeyClass, ceiling
+from cryptosvc.core.keyclass import SPLIT_CLASSES, KeyClass, ceiling
 from cryptosvc.core.life import DAY, Asset, Event, UnixSeconds
-from cryptosvc.core.names import Eui64, KeyId, ModuleName, RemotePartyRole
+from cryptosvc.core.names import Environment, Eui64, KeyId, ModuleName, RemotePartyRole
+from cryptosvc.core.parts import require_shares
 from cryptosvc.core.registry import KeyRecord, KeyState, Origin, Record
 from cryptosvc.core.statement import Statement
 
@@ -267,4 +268,71 @@ def destroy(turn: Turn) -> tuple[Record, ...]:
             clause=_CLAUSE,
             field="subject",
         )
-    return (_key(turn, Event.DESTROY),)
+    key = _key(turn, Event.DESTROY)
+    if key.life.in_parts is not bool(text_of(turn.statement, "parts_destroyed")):
+        raise Forbidden(
+            "of a key that is in parts the statement says who saw every part destroyed; of any other it says nothing of parts",
+            rule="split/parts-destroyed",
+            clause="G2.44B",
+            field="parts_destroyed",
+        )
+    if (key.life.when(Event.BACK_UP) is not None) is not bool(text_of(turn.statement, "backups_destroyed")):
+        raise Forbidden(
+            "of a key that was backed up the statement says who saw every copy destroyed; of any other it says nothing of "
+            "copies",
+            rule="destruction/backups",
+            clause="G5.13(b)",
+            field="backups_destroyed",
+        )
+    return (key,)
+
+
+def back_up(turn: Turn) -> tuple[Record, ...]:
+    """A copy was made by the module's own procedure; whoever destroys the key accounts for it."""
+    return (_key(turn, Event.BACK_UP),)
+
+
+def split(turn: Turn) -> tuple[Record, ...]:
+    """It exists in parts from now on, and nobody can use it until enough of their holders come together."""
+    turn.given()
+    key = _key(turn, Event.SPLIT)
+    _require_may_be_split(turn, key)
+    numbers = [turn.statement.parameters[name] for name in ("threshold", "parts")]
+    threshold, parts = (one if isinstance(one, int) else 0 for one in numbers)
+    require_shares(threshold, parts)
+    return (key,)
+
+
+def recombine(turn: Turn) -> tuple[Record, ...]:
+    """It is whole again, on its module, and the same key as before."""
+    made = turn.given()
+    key = _key(turn, Event.RECOMBINE)
+    _require_may_be_split(turn, key)
+    if made.public_point not in (b"", key.public_point):
+        raise Forbidden(
+            f"what was put together is another key than {key.key_id}",
+            rule="split/other-key",
+            clause=SPLIT_CLASSES[key.key_class],
+            field="subject",
+        )
+    return (key,)
+
+
+def _require_may_be_split(turn: Turn, key: KeyRecord) -> None:
+    """Recovery and contingency keys alone; in live by the module's own quorum, which leaves evidence."""
+    if key.key_class not in SPLIT_CLASSES:
+        raise Forbidden(
+            f"a {key.key_class} key is not split; {' and '.join(SPLIT_CLASSES)} keys may be",
+            rule="split/class",
+            clause="G2.44B",
+            field="subject",
+        )
+    by_vendor = bool(text_of(turn.statement, "evidence"))
+    if by_vendor is not (key.environment is Environment.LIVE):
+        raise Forbidden(
+            "in live a key is split and put together by the quorum of its module, and the statement names the SHA-256 of "
+            "the evidence; in test the service does it, and there is none",
+            rule="split/evidence",
+            clause=SPLIT_CLASSES[key.key_class],
+            field="evidence",
+        )

@@ -13,12 +13,11 @@ from cryptosvc.core.ceremony.acts import Act
 from cryptosvc.core.ceremony.fields import Setting
 from cryptosvc.core.ceremony.rows import ActKind, Thing
 from cryptosvc.core.errors import Forbidden, Malformed, Refusal
-from cryptosvc.core.keyclass import ceiling
+from cryptosvc.core.keyclass import SPLIT_CLASSES, ceiling
 from cryptosvc.core.life import Event
 from cryptosvc.core.names import ContentKind, Operation, RemotePartyRole
 from cryptosvc.core.registry import KeyState
 
-_SPLIT_CLAUSES = {"recovery": "G2.44B(a)", "contingency": "G2.44B(b)"}
 _NO_OBJECT = frozenset({KeyState.ORDERED, KeyState.DESTROYED})
 _DCC, _USER = "G5.13", "G5.24"  # the same duties; G5.24 binds Users
 
@@ -133,7 +132,7 @@ def _signing_clause(act: Act, there: Mapping[str, Given], path: str) -> str:
 
 def _own_clause(act: Act) -> str:
     if act.kind is ActKind.SPLIT_KEY:
-        return _SPLIT_CLAUSES[act.text("purpose")]
+        return SPLIT_CLASSES[act.text("purpose")]
     if act.kind is ActKind.RECOMBINE_KEY:
         return "G2.44B"
     return act.text("clause") if act.has("clause") else ""
@@ -174,7 +173,7 @@ def _done(act: Act, there: dict[str, Given], path: str, system: str) -> dict[str
                 raise _refused(
                     f"{path}.key", f"there is no whole key {key.name} by then", "state", "G5.13(b)"
                 )
-            return {}
+            return _happened(act, Event.BACK_UP, there, path)
         case ActKind.DECOMMISSION_SYSTEM:
             return _decommissioned(act, there, path, system)
         case _:
@@ -193,7 +192,7 @@ def _generated(act: Act, there: dict[str, Given], path: str) -> dict[str, Settin
 
 def _happened(act: Act, event: Event, there: dict[str, Given], path: str) -> dict[str, Setting]:
     key = there[act.text("key")]
-    if key.split and event not in {Event.SUSPEND, Event.COMPROMISE, Event.DESTROY, Event.DEACTIVATE}:
+    if key.state is KeyState.SPLIT and (key.state, event) not in lifecycle.TRANSITIONS:
         raise _refused(f"{path}.key", f"the key {key.name} is in parts", "split", "G2.44B")
     if act.kind is ActKind.SUPERSEDE:
         _require_successor(key, there[act.text("by")], path)
@@ -220,7 +219,12 @@ def _split(act: Act, there: dict[str, Given], path: str) -> dict[str, Setting]:
     if key.split is splits or key.state in _NO_OBJECT:
         why = f"the key {key.name} is {'' if key.split else 'not '}in parts, or does not exist"
         raise _refused(f"{path}.key", why, "split", "G2.44B")
-    there[key.name] = replace(key, split=splits)
+    if splits and key.key_class != act.text("purpose"):
+        raise _refused(
+            f"{path}.purpose", f"{key.name} is a {key.key_class or 'nameless'} key", "split", "G2.44B"
+        )
+    state = lifecycle.after(key.state, act.row.event or Event.SPLIT)
+    there[key.name] = replace(key, split=splits, state=state)
     threshold = act.number_of("threshold")
     if not splits:
         return {"threshold": threshold, "usable": True}

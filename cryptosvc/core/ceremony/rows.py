@@ -144,6 +144,8 @@ _CERTIFICATE_RESULTS = frozenset(
 )
 _LIST_RESULTS = frozenset({"extensions", "critical_extensions", "entries", "validity_days"})
 _DAYS = Field("days", fields.positive)
+_EVIDENCE = Field("evidence", fields.name, required=False)
+"""In live: the file with what the quorum of the module gave as evidence."""
 _SIGNED_CERTIFICATES = (ContentKind.OCA_CERTIFICATE.value, ContentKind.ORGANISATION_CERTIFICATE.value)
 
 
@@ -296,20 +298,30 @@ ROWS: Mapping[ActKind, ActRow] = MappingProxyType(
             subject="key",
             sentence=(
                 "Destroy the key {key} in its module and in every copy that is known, and ask the module again.",
+                " Every part was destroyed: {parts_destroyed}.",
+                " Every back-up was destroyed: {backups_destroyed}.",
                 " This cannot be undone.",
             ),
             needs={"key": _KEY},
+            others=(
+                Field("parts_destroyed", fields.sentence, required=False),
+                Field("backups_destroyed", fields.sentence, required=False),
+            ),
             event=Event.DESTROY,
             clause="G5.13(c)",
             results=frozenset({"state", "objects_left", "copies_left"}),
         ),
         ActKind.BACK_UP: ActRow(
             subject="key",
-            sentence=("Back up the key {key}, wrapped by its module, to {place}.",),
+            sentence=(
+                "Record that the key {key} is backed up to {place} by its module's own procedure; the evidence is in the ",
+                "file {evidence}.",
+            ),
             needs={"key": _KEY},
-            others=(Field("place", fields.sentence),),
+            others=(Field("place", fields.sentence), Field("evidence", fields.name)),
+            event=Event.BACK_UP,
             clause="G5.13(a)",
-            results=frozenset({"state", "usable"}),
+            results=frozenset({"state"}),
         ),
         ActKind.EXPORT_PUBLIC: ActRow(
             subject="of",
@@ -323,20 +335,27 @@ ROWS: Mapping[ActKind, ActRow] = MappingProxyType(
             sentence=(
                 "Split the {purpose} key {key} into {parts} parts, one for each part holder;",
                 " any {threshold} of them together restore it, and it is unusable until they do.",
+                " The quorum of the module does it; its evidence is in the file {evidence}.",
             ),
             needs={"key": _KEY},
             others=(
                 Field("purpose", fields.word("recovery", "contingency")),
                 Field("threshold", fields.positive),
                 Field("parts", fields.positive),
+                _EVIDENCE,
             ),
-            results=frozenset({"threshold", "parts", "usable"}),
+            event=Event.SPLIT,
+            results=frozenset({"threshold", "parts", "usable", "state"}),
         ),
         ActKind.RECOMBINE_KEY: ActRow(
             subject="key",
-            sentence=("Restore the key {key} from the parts of {threshold} part holders.",),
+            sentence=(
+                "Restore the key {key} from the parts of {threshold} part holders.",
+                " The quorum of the module does it; its evidence is in the file {evidence}.",
+            ),
             needs={"key": _KEY},
-            others=(Field("threshold", fields.positive),),
+            others=(Field("threshold", fields.positive), _EVIDENCE),
+            event=Event.RECOMBINE,
             results=frozenset({"threshold", "usable", "state"}),
         ),
         ActKind.REVOKE: ActRow(

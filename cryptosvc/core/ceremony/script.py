@@ -190,12 +190,14 @@ def _given(value: JsonValue, path: str) -> Given:
         )
     if ("key" in found) != (thing in {Thing.CERTIFICATE, Thing.REQUEST}):
         raise fields.wrong(path, "a certificate or request that is given names its key; nothing else does")
+    split = found.get("split") is True
+    usual = KeyState.SPLIT if split else KeyState.ACTIVE
     return Given(
         thing=thing,
         name=str(found["name"]),
         key_class=str(found.get("class", "")),
-        state=KeyState(str(found.get("state", KeyState.ACTIVE))) if thing is Thing.KEY else None,
-        split=found.get("split") is True,
+        state=KeyState(str(found.get("state", usual))) if thing is Thing.KEY else None,
+        split=split,
         key=str(found.get("key", "")),
         fingerprint=str(found.get("fingerprint", "")),
     )

@@ -14,17 +14,17 @@ from cryptosvc.core.ceremony.fields import REASONS, seconds_of
 from cryptosvc.core.ceremony.rows import ActKind, Thing
 from cryptosvc.core.ceremony.script import Script
 from cryptosvc.core.content.x509.identity import read_certificate
-from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed, Unavailable, WrongState
+from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed, Unavailable
 from cryptosvc.core.keyclass import AUTHORITY_CLASSES
 from cryptosvc.core.life import NANOSECONDS, UnixSeconds
-from cryptosvc.core.lifecycle import effective
-from cryptosvc.core.names import KeyId, ModuleName
-from cryptosvc.core.registry import KeyRecord
+from cryptosvc.core.names import Environment, KeyId, ModuleName
+from cryptosvc.core.registry import KeyRecord, KeyState
 from cryptosvc.flow.ceremony import Found, Scene
 from cryptosvc.wiring.ceremony import said
 from cryptosvc.wiring.ceremony.governed import Carried, Governing, Step, carried
 from cryptosvc.wiring.ceremony.making import Maker
 from cryptosvc.wiring.ceremony.office import Office
+from cryptosvc.wiring.ceremony.readiness import Readiness
 from cryptosvc.wiring.ceremony.rereading import (
     Rereader,
     destruction_file,
@@ -33,7 +33,6 @@ from cryptosvc.wiring.ceremony.rereading import (
     readable,
 )
 from cryptosvc.wiring.ceremony.shelf import FILES, PAPERS, Shelf
-from cryptosvc.wiring.ceremony.supported import require_supported
 
 Deliver = Callable[[str, str], Awaitable[None]]
 """Puts the certificate of a key, by its id, into a file, by its name."""
@@ -51,9 +50,13 @@ _LAST = {
     ActKind.GENERATE_KEY: "key.generate",
     ActKind.RENEW: "key.renew",
     ActKind.DESTROY: "key.destroy",
+    ActKind.BACK_UP: "key.back-up",
+    ActKind.SPLIT_KEY: "key.split",
+    ActKind.RECOMBINE_KEY: "key.recombine",
 }
 """Acts that are more than one governed act with its parameters → the last, whose record says what was approved."""
 _ASKED_AGAIN = 3
+_NO_EVIDENCE = b"in environment test no procedure of a module stands behind this\n"
 
 
 class OfficeActs:
@@ -86,6 +89,7 @@ class OfficeActs:
         self._deliver = deliver
         self._rereader = Rereader(office, shelf, script)
         self._maker = Maker(office, shelf)
+        self._readiness = Readiness(office, shelf)
         self._doing: Mapping[ActKind, Callable[[Act, Step], Awaitable[None]]] = {
             ActKind.GENERATE_KEY: self._generate,
             ActKind.SELF_SIGN_CERTIFICATE: self._self_sign,
@@ -96,6 +100,9 @@ class OfficeActs:
             ActKind.SIGN_CRL: self._list,
             ActKind.RENEW: self._renew,
             ActKind.DESTROY: self._destroy,
+            ActKind.BACK_UP: self._back_up,
+            ActKind.SPLIT_KEY: self._split,
+            ActKind.RECOMBINE_KEY: self._recombine,
             ActKind.EXPORT_PUBLIC: self._export,
             ActKind.REVOKE: self._revoke,
             ActKind.DECOMMISSION_SYSTEM: self._nothing,
@@ -105,32 +112,7 @@ class OfficeActs:
 
     async def require_ready(self, script: Script) -> None:
         """See `flow/ceremony.py`."""
-        require_supported(script)
-        for act in script.acts:
-            if act.kind is ActKind.REVOKE and self._shelf.has(
-                PAPERS, f"{act.text('certificate')}.revocation"
-            ):
-                raise WrongState(
-                    f"the certificate {act.text('certificate')} is revoked already",
-                    rule="ceremony/given",
-                    clause=act.clause,
-                )
-        configured = {module.name for module in self._office.settings.modules}
-        if script.module not in configured:
-            raise Malformed(
-                f"there is no module {script.module!r} in the configuration",
-                rule="hsm/unknown-module",
-                field="parameters.module",
-            )
-        for one in script.given:
-            if one.thing is Thing.KEY:
-                await self._require_given(one.name, one.key_class, str(one.state), one.fingerprint)
-            elif one.thing is Thing.CERTIFICATE:
-                found = await self._key(one.key)
-                self._require_fingerprint(one.name, fingerprint(found.certificate), one.fingerprint)
-            else:
-                octets = self._shelf.get(PAPERS, one.name)
-                self._require_fingerprint(one.name, fingerprint(octets), one.fingerprint)
+        await self._readiness.require(script)
 
     async def exists(self, thing: Thing, name: str) -> bool:
         """See `flow/ceremony.py`."""
@@ -183,7 +165,9 @@ class OfficeActs:
     async def _destroy(self, act: Act, step: Step) -> None:
         """Destroy, and lay the destruction certificate beside the other files."""
         key_id = act.text("key")
-        await self._governing.carry_out(step, "key.destroy", key_id, {})
+        seen = ("parts_destroyed", "backups_destroyed")
+        accounts: dict[str, JsonValue] = {name: act.text(name) for name in seen if act.has(name)}
+        await self._governing.carry_out(step, "key.destroy", key_id, accounts)
         if not self._shelf.has(FILES, destruction_file(key_id)):
             self._shelf.put(FILES, destruction_file(key_id), await self._destruction(KeyId(key_id)))
 
@@ -196,6 +180,33 @@ class OfficeActs:
             ):  # the log moved between its checkpoint and the certificate, or an earlier attempt was killed
                 continue
         return await self._office.certifier.certificate(key_id)
+
+    async def _back_up(self, act: Act, step: Step) -> None:
+        """Record what the module's own procedure did, by the evidence it gave."""
+        asked: dict[str, JsonValue] = {"place": act.text("place"), **self._evidence(act)}
+        await self._governing.carry_out(step, "key.back-up", act.text("key"), asked)
+
+    async def _split(self, act: Act, step: Step) -> None:
+        threshold, count = act.number_of("threshold"), act.number_of("parts")
+        asked: dict[str, JsonValue] = {"threshold": threshold, "parts": count, **self._evidence(act)}
+        asked["holders"] = ",".join(self._governing.part_holders(count))
+        await self._governing.carry_out(step, "key.split", act.text("key"), asked)
+
+    async def _recombine(self, act: Act, step: Step) -> None:
+        holders = self._governing.part_holders(act.number_of("threshold"))
+        asked: dict[str, JsonValue] = {"holders": ",".join(holders), **self._evidence(act)}
+        await self._governing.carry_out(step, "key.recombine", act.text("key"), asked)
+
+    def _evidence(self, act: Act) -> dict[str, JsonValue]:
+        """SHA-256 of the file with the evidence of the module's own procedure; in a rehearsal nobody has any."""
+        if not act.has("evidence"):
+            return {}
+        live = self._office.settings.deployment.environment is Environment.LIVE
+        if act.kind is not ActKind.BACK_UP and not live:
+            return {}
+        if not live and not self._shelf.has(FILES, act.text("evidence")):
+            self._shelf.put(FILES, act.text("evidence"), _NO_EVIDENCE)
+        return {"evidence": fingerprint(self._shelf.get(FILES, act.text("evidence")))}
 
     # Papers
 
@@ -309,6 +320,7 @@ class OfficeActs:
         facts: dict[str, JsonValue] = {"state": key.state.value, **done.facts()}
         if act.kind is ActKind.GENERATE_KEY:
             facts |= {"transferable": key.transferable, "public_key": key.public_point.hex()}
+        facts |= said.of_parts(act, done.proposal, usable=key.state is KeyState.ACTIVE)
         if act.kind is ActKind.DESTROY:
             # the store knows of no wrapped copy: no class in the table may be wrapped by the service
             left = int(dict(done.proposal.outcome)["objects_left"])
@@ -344,25 +356,6 @@ class OfficeActs:
             clause="G2.61(a)",
             field="file",
         )
-
-    async def _require_given(self, name: str, key_class: str, state: str, wanted: str) -> None:
-        key = await self._key(name)
-        now, _ = effective(key, self._now())
-        if key.key_class != key_class or now != state:
-            raise WrongState(
-                f"the key {name} is a {key.key_class} key and {now}; the ceremony takes it as given that it is a "
-                f"{key_class} key and {state}",
-                rule="ceremony/given",
-                clause="G5.13(b)",
-                field="given",
-            )
-        self._require_fingerprint(name, key_fingerprint(key).get(name, ""), wanted)
-
-    def _require_fingerprint(self, name: str, found: str, wanted: str) -> None:
-        if wanted and found != wanted:
-            raise Corrupt(
-                f"{name} has another fingerprint than the ceremony file says", rule="ceremony/given"
-            )
 
     def _now(self) -> UnixSeconds:
         return UnixSeconds(self._office.clock.now().at // NANOSECONDS)

@@ -14,6 +14,8 @@ from cryptosvc.core import statement as statements
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.case import Principal
+from cryptosvc.core.ceremony.rows import Role
+from cryptosvc.core.errors import Forbidden
 from cryptosvc.core.life import NANOSECONDS, Event, UnixSeconds
 from cryptosvc.core.names import Environment, SystemName
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
@@ -26,6 +28,8 @@ from cryptosvc.flow.ports import Clock, Records, Vault
 from cryptosvc.flow.setting import Setting
 from cryptosvc.wiring.ceremony.people import Controllers, Room
 
+MARK_CHARACTERS = 16
+"""Of the nonce of a statement: they tie it to the step it is made in."""
 OPEN_SECONDS = 3600
 """How long a statement of a ceremony is open: it is carried out at once, by people who are in one room."""
 
@@ -50,7 +54,7 @@ class Step:
 
     def mark(self, act: str) -> str:
         """What ties a statement to the step: the first 8 octets of its nonce, hex; the others differ each time."""
-        return hashlib.sha256(f"{self.ceremony}/{self.number}/{act}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self.ceremony}/{self.number}/{act}".encode()).hexdigest()[:MARK_CHARACTERS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,23 @@ class Governing:
         self._principal = principal
         self._room = room
         self._controllers = controllers
+
+    def part_holders(self, count: int) -> tuple[str, ...]:
+        """So many of those present who hold parts, in the order in which they are present.
+
+        Raises:
+            Forbidden: there are fewer.
+
+        """
+        found = [one.person for one in self._room.present if Role.PART_HOLDER in one.roles]
+        if len(found) < count:
+            raise Forbidden(
+                f"{count} part holders are needed, and {len(found)} are here",
+                rule="split/holders",
+                clause="G2.44B",
+                field="present",
+            )
+        return tuple(found[:count])
 
     async def carry_out(
         self, step: Step, name: str, subject: str, parameters: Mapping[str, JsonValue]

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
+from cryptosvc.adapters.hsm.splitting import Place
 from cryptosvc.config.ceremony import CARD, CeremonyFile, PersonEntry, read_ceremony, read_people
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core import dsse
@@ -26,7 +27,8 @@ from cryptosvc.core.ceremony.transcript import Transcript
 from cryptosvc.core.errors import Conflict, CryptosvcError, Forbidden, Malformed, Unavailable
 from cryptosvc.core.names import Environment, ModuleName
 from cryptosvc.flow.ceremony import Ceremony, Desk
-from cryptosvc.wiring import journal
+from cryptosvc.flow.govern import Governor
+from cryptosvc.wiring import journal, modules, stores
 from cryptosvc.wiring.ceremony import office as offices
 from cryptosvc.wiring.ceremony import rehearsal
 from cryptosvc.wiring.ceremony.acts import OfficeActs
@@ -35,7 +37,7 @@ from cryptosvc.wiring.ceremony.office import DEFAULT_CALLER, Office, OfficeScene
 from cryptosvc.wiring.ceremony.outside import Outside
 from cryptosvc.wiring.ceremony.people import OwnKey, Room, controllers
 from cryptosvc.wiring.ceremony.shelf import Shelf, TranscriptFile
-from cryptosvc.wiring.ceremony.supported import require_supported
+from cryptosvc.wiring.ceremony.splitting import Splitter
 
 _LOG = "office.log"
 
@@ -82,7 +84,6 @@ class Held:
 def rehearse(config: Path, file: Path, folder: Path, desk: Terminal) -> dict[str, JsonValue]:
     """Hold a ceremony on a stage of its own, and keep the transcript and the public keys that verify it."""
     settings, ceremony = read_settings(config), read_ceremony(file)
-    require_supported(ceremony.script)
     to = _places(folder, file, "rehearsal")
     if to.transcript.exists():
         raise _held(to.transcript)
@@ -96,19 +97,31 @@ def rehearse(config: Path, file: Path, folder: Path, desk: Terminal) -> dict[str
 
 
 def run(
-    config: Path, file: Path, people: Path, folder: Path, caller: str, desk: Terminal
+    config: Path,
+    file: Path,
+    people: Path,
+    folder: Path,
+    caller: str,
+    desk: Terminal,
+    so_pin_file: Path | None = None,
 ) -> dict[str, JsonValue]:
-    """Hold a ceremony that counts."""
+    """Hold a ceremony that counts; the Security Officer's PIN is for a key that is split in `test`."""
     settings, ceremony = read_settings(config), read_ceremony(file)
-    return _real(settings, ceremony, people, folder, file, caller, desk, again=False)
+    return _real(settings, ceremony, people, folder, file, caller, so_pin_file, desk, again=False)
 
 
 def resume(
-    config: Path, file: Path, people: Path, folder: Path, caller: str, desk: Terminal
+    config: Path,
+    file: Path,
+    people: Path,
+    folder: Path,
+    caller: str,
+    desk: Terminal,
+    so_pin_file: Path | None = None,
 ) -> dict[str, JsonValue]:
     """Go on with an interrupted ceremony."""
     settings, ceremony = read_settings(config), read_ceremony(file)
-    return _real(settings, ceremony, people, folder, file, caller, desk, again=True)
+    return _real(settings, ceremony, people, folder, file, caller, so_pin_file, desk, again=True)
 
 
 # Holding
@@ -121,11 +134,11 @@ def _real(
     folder: Path,
     file: Path,
     caller: str,
+    so_pin_file: Path | None,
     desk: Terminal,
     *,
     again: bool,
 ) -> dict[str, JsonValue]:
-    require_supported(ceremony.script)
     room = _room(read_people(people), settings, desk)
     verdict.require_present(room.present, ceremony.script)
     to = _places(folder, file, "transcript")
@@ -135,7 +148,9 @@ def _real(
         _require_where_it_was(pages, again=again)
         keys = {one.person: room.keys[one.person].spki for one in room.present}
         try:
-            held = asyncio.run(_hold(settings, ceremony, room, shelf, pages, caller, desk, again=again))
+            held = asyncio.run(
+                _hold(settings, ceremony, room, shelf, pages, caller, so_pin_file, desk, again=again)
+            )
         except CryptosvcError:
             if written := pages.read():
                 _print(to, transcripts.parse(written), keys)
@@ -151,6 +166,7 @@ async def _hold(
     shelf: Shelf,
     pages: TranscriptFile,
     caller: str,
+    so_pin_file: Path | None,
     desk: Terminal,
     *,
     again: bool,
@@ -158,7 +174,7 @@ async def _hold(
     script, sha256 = ceremony.script, ceremony.sha256
     async with offices.opened(settings, caller) as office:
         scene = OfficeScene(office, ModuleName(script.module))
-        governing = await _governing(office, room)
+        governing = await _governing(office, room, shelf, so_pin_file)
         acts = OfficeActs(office, governing, shelf, scene, script)
         walk = Ceremony(acts, scene, pages, desk, room, office.clock)
         if not again:
@@ -179,7 +195,7 @@ async def _rehearse(
         scene = OfficeScene(office, ModuleName(script.module))
         outside = Outside(office.x509, rehearsal.now(office.clock))
         await office.store.registry.change(outside.records())
-        governing = await _governing(office, room)
+        governing = await _governing(office, room, shelf, rehearsal.so_pin_file(stage))
 
         async def deliver(key_id: str, file: str) -> None:
             await setting.deliver(key_id, file)
@@ -191,9 +207,15 @@ async def _rehearse(
         return await walk.begin(script, ceremony.sha256, Mode.REHEARSAL, room.present), room
 
 
-async def _governing(office: Office, room: Room) -> Governing:
+async def _governing(office: Office, room: Room, shelf: Shelf, so_pin_file: Path | None) -> Governing:
+    folder = stores.lock_folder(office.settings)
+    places = {
+        str(one.name): Place(one, folder, so_pin_file) for one in modules.module_configs(office.settings)
+    }
+    records = office.store.registry
+    splitter = Splitter(places, office.vault, records, room, shelf)
     return Governing(
-        office.governor,
+        Governor(records, office.vault, office.store.ledger, office.clock, office.setting, splitter.movers()),
         office.store.registry,
         office.vault,
         office.clock,

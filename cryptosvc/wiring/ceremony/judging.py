@@ -13,7 +13,6 @@ from cryptosvc.core.ceremony import printed, verdict
 from cryptosvc.core.ceremony import transcript as transcripts
 from cryptosvc.core.ceremony.difference import Difference, compare, require_as_rehearsed
 from cryptosvc.core.errors import Malformed
-from cryptosvc.wiring.ceremony.supported import require_supported
 
 
 def check(file: Path) -> tuple[str, dict[str, JsonValue]]:
@@ -21,11 +20,9 @@ def check(file: Path) -> tuple[str, dict[str, JsonValue]]:
 
     Raises:
         Malformed: as `read_ceremony`.
-        Forbidden: `ceremony/unsupported`.
 
     """
     ceremony = read_ceremony(file)
-    require_supported(ceremony.script)
     script = ceremony.script
     return printed.script_markdown(script), {
         "sound": True,

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cryptosvc.adapters.hsm import card
 from cryptosvc.adapters.hsm.card import SigningKey
+from cryptosvc.adapters.hsm.card_uri import SCHEME
 from cryptosvc.core import dsse
 from cryptosvc.core.ceremony.entries import Present
 from cryptosvc.core.ceremony.rows import Role
@@ -41,6 +42,10 @@ class HeldKey:
         """ECDSA over SHA-256, DER."""
         return self._key.sign(octets, ec.ECDSA(hashes.SHA256()))
 
+    def agree(self, point: bytes) -> bytes:
+        """ECDH, as `card.SigningKey`."""
+        return card.agreed(self._key, point)
+
 
 class OwnKey:
     """A key that somebody brought: a PEM file, or a card by its `pkcs11:` URI. A PIN is asked for at every signature.
@@ -67,9 +72,14 @@ class OwnKey:
         with self._opened() as key:
             return key.sign(octets)
 
+    def agree(self, point: bytes) -> bytes:
+        """ECDH, as `card.SigningKey`."""
+        with self._opened() as key:
+            return key.agree(point)
+
     @contextmanager
     def _opened(self) -> Iterator[SigningKey]:
-        if self._where.startswith(card.SCHEME):
+        if self._where.startswith(SCHEME):
             self._turn(self._owner)
         with card.open_key(self._where) as key:
             yield key

@@ -38,6 +38,7 @@ from cryptosvc.wiring.ceremony.shelf import FILES, PAPERS, Shelf
 
 _CEREMONY = "0" * 64
 """What stands for a transcript while the stage is set: nothing of it is part of the ceremony."""
+_MODULE_FOLDER = "token"
 _ENTITY = "00-00-00-00-00-00-00-01"
 _REGISTERED = {
     Role.CUSTODIAN: CustodianRole.KEY_CUSTODIAN,
@@ -56,7 +57,7 @@ def private_folder() -> Iterator[Path]:
 
 def staged(settings: Settings, script: Script, folder: Path) -> Settings:
     """The deployment's settings on a stage: its policies and formats, a token and a store of its own."""
-    made = softhsm.make_token(folder / "token", "rehearsal")
+    made = softhsm.make_token(folder / _MODULE_FOLDER, "rehearsal")
     module = ModuleSettings(
         name=script.module,
         library=Path(made.library),
@@ -78,6 +79,11 @@ def staged(settings: Settings, script: Script, folder: Path) -> Settings:
     return settings.model_copy(
         update={"deployment": deployment, "store": store, "log": log, "modules": (module,)}
     )
+
+
+def so_pin_file(folder: Path) -> Path:
+    """Where the Security Officer's PIN of the stage's token is."""
+    return folder / _MODULE_FOLDER / "so-pin"
 
 
 async def provisioned(settings: Settings) -> None:
@@ -250,6 +256,8 @@ class Stage:
         match one.state:
             case KeyState.SUSPENDED:
                 await self._do(ActKind.SUSPEND, {"key": one.name})
+            case KeyState.SPLIT:
+                await self._do(ActKind.SPLIT_KEY, self._parts(one))
             case KeyState.DEACTIVATED:
                 await self._do(ActKind.DEACTIVATE, {"key": one.name})
             case KeyState.COMPROMISED | KeyState.DESTROYED:
@@ -258,6 +266,17 @@ class Stage:
                 pass
         if one.state is KeyState.DESTROYED:
             await self._do(ActKind.DESTROY, {"key": one.name})
+
+    def _parts(self, one: Given) -> dict[str, str | int]:
+        """In how many parts a given key is: as many as there are part holders; of how many the ceremony says."""
+        needed = [
+            act.number_of("threshold")
+            for act in self.script.acts
+            if act.kind is ActKind.RECOMBINE_KEY and act.text("key") == one.name
+        ]
+        holders = dict(self.script.people).get(Role.PART_HOLDER, 0)
+        threshold = needed[0] if needed else holders
+        return {"key": one.name, "purpose": one.key_class, "threshold": threshold, "parts": holders}
 
     async def _paper(self, one: Given) -> None:
         if one.thing is Thing.REQUEST:

@@ -40,6 +40,9 @@ _GOVERNED = {
     ActKind.DESTROY: "key.destroy",
     ActKind.COMPROMISE: "key.compromise",
     ActKind.SUPERSEDE: "key.supersede",
+    ActKind.BACK_UP: "key.back-up",
+    ActKind.SPLIT_KEY: "key.split",
+    ActKind.RECOMBINE_KEY: "key.recombine",
 }
 _OBJECTS = {
     Algorithm.EC_P256: ["private-key", "public-key"],
@@ -104,6 +107,13 @@ class Rereader:
         if act.kind is ActKind.DESTROY:
             facts |= {"objects_left": len(mine), "copies_left": 0}
             return await self._destroyed(key, done, facts)
+        if act.kind is ActKind.SPLIT_KEY:
+            return self._in_parts(key, done, facts, left=len(mine))
+        if act.kind is ActKind.RECOMBINE_KEY:
+            usable = key.state is KeyState.ACTIVE
+            facts |= seen.of_parts(
+                done.proposal.statement.parameters, dict(done.proposal.outcome), usable=usable
+            )
         kinds = sorted(one.kind for one in mine)
         if kinds != _OBJECTS[ceiling(key.key_class).template.algorithm]:
             raise Corrupt(
@@ -129,6 +139,25 @@ class Rereader:
                 "transferable": ceiling(key.key_class).template.transferable,
                 "public_key": seen.point_of_spki(point) if point else "",
             }
+        return Found(facts, key_fingerprint(key))
+
+    def _in_parts(
+        self, key: KeyRecord, done: Carried, facts: dict[str, JsonValue], left: int
+    ) -> Found | None:
+        """The module has no object of it, and every sealed part that the record names lies among the files."""
+        outcome = dict(done.proposal.outcome)
+        if left:
+            raise Corrupt(
+                f"the module still has {left} objects of the key {key.key_id}, which is in parts",
+                rule="ceremony/objects",
+                clause="G2.44B",
+            )
+        wanted = {value.rpartition(" ")[2] for name, value in outcome.items() if name.startswith("part_")}
+        there = {fingerprint(self._shelf.get(FILES, name)) for name in self._shelf.names(FILES)}
+        if not wanted <= there:
+            return None
+        usable = key.state is KeyState.ACTIVE
+        facts |= seen.of_parts(done.proposal.statement.parameters, outcome, usable=usable)
         return Found(facts, key_fingerprint(key))
 
     async def _destroyed(self, key: KeyRecord, done: Carried, facts: Mapping[str, JsonValue]) -> Found | None:

@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 
 from cryptosvc.core.canonical import JsonValue
+from cryptosvc.core.ceremony.acts import Act
 from cryptosvc.core.ceremony.fields import EXTENSIONS, moment_of
+from cryptosvc.core.ceremony.rows import ActKind
+from cryptosvc.core.ceremony.verdict import MODULE_EVIDENCE
 from cryptosvc.core.content.x509 import csr, der, extensions
 from cryptosvc.core.content.x509.distinguished import read_name
 from cryptosvc.core.content.x509.extensions import Extension, read_extensions
 from cryptosvc.core.content.x509.profile import X509Profile
 from cryptosvc.core.content.x509.tbs import read_tbs
 from cryptosvc.core.life import NANOSECONDS, UnixSeconds
+from cryptosvc.core.proposal import ProposalRecord
 
 _DAY = 86_400
 _LARGEST = 1 << 20
@@ -77,3 +81,16 @@ def _named(found: tuple[Extension, ...]) -> Mapping[str, JsonValue]:
         "extensions": sorted(_NAMES.get(one.oid, one.oid) for one in found),
         "critical_extensions": sorted(_NAMES.get(one.oid, one.oid) for one in found if one.critical),
     }
+
+
+def of_parts(act: Act, proposal: ProposalRecord, *, usable: bool) -> dict[str, JsonValue]:
+    """Facts of a key that was split or put together, as its proposal has them; none of another act."""
+    if act.kind not in (ActKind.SPLIT_KEY, ActKind.RECOMBINE_KEY):
+        return {}
+    asked, outcome = proposal.statement.parameters, dict(proposal.outcome)
+    facts: dict[str, JsonValue] = {"usable": usable}
+    if act.kind is ActKind.SPLIT_KEY:
+        facts |= {"threshold": asked["threshold"], "parts": asked["parts"]}
+    else:
+        facts["threshold"] = len(str(asked["holders"]).split(","))
+    return facts | ({MODULE_EVIDENCE: outcome[MODULE_EVIDENCE]} if MODULE_EVIDENCE in outcome else {})

@@ -131,3 +131,17 @@ def _require_signed(point: bytes, signature: bytes, octets: bytes) -> None:
 
 def _unsigned() -> Corrupt:
     return Corrupt("a second look finds a signature that does not verify", rule="ceremony/signature")
+
+
+def of_parts(
+    asked: Mapping[str, JsonValue], outcome: Mapping[str, str], *, usable: bool
+) -> dict[str, JsonValue]:
+    """What a statement asked of the parts of a key, and what the module's own quorum gave as evidence."""
+    holders = str(asked.get("holders", ""))
+    threshold = asked.get("threshold", holders.count(",") + 1)
+    facts: dict[str, JsonValue] = {"usable": usable, "threshold": threshold}
+    if "parts" in asked:
+        facts["parts"] = asked["parts"]
+    if evidence := outcome.get("module_evidence"):
+        facts["module_evidence"] = evidence
+    return facts

@@ -23,6 +23,8 @@ from cryptosvc.core.names import RemotePartyRole, UserRole
 
 CODE_ONLY = 2
 """Octets of OtherInfo that hold the message code and nothing else."""
+BY_CONTINGENCY = 0x0109
+"""Any credentials by the Contingency Private Key, which has no Remote Party Role; the only code it signs."""
 WITH_SUPPLEMENTARY_PARTY = 18
 """Octets of OtherInfo: message code, Supplementary Remote Party ID (8), Supplementary Remote Party Counter (8)."""
 

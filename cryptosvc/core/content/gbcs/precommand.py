@@ -31,6 +31,7 @@ from cryptosvc.core.content.gbcs.structures import CERTIFICATE, MODES, STRUCTURE
 from cryptosvc.core.content.gbcs.templates import GRAMMARS
 from cryptosvc.core.content.x509 import signer
 from cryptosvc.core.errors import Forbidden, Malformed
+from cryptosvc.core.keyclass import CONTINGENCY, RECOVERY
 from cryptosvc.core.names import ContentKind, RemotePartyRole, UnixNanoseconds, UserRole
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.values import quickly
@@ -157,6 +158,9 @@ def bind(
             clause=_clause(role),
             field=framing.FIELD,
         )
+    if key.key_class == CONTINGENCY:
+        _require_of_contingency(message, statement)
+        return
     signer.require_organisation(key)
     signer.require_in_force(key, at)
     # 2 who acts as Access Control Broker is configured, and only it carries that role
@@ -167,9 +171,9 @@ def bind(
             clause=_clause(role),
             field=framing.FIELD,
         )
-    # 3 its role signs this message code
+    # 3 its role signs this message code; a key of the Recovery role is of the class that has this role and no other is
     octets = code.signers.get(role) if role is not None else None
-    if octets is None:
+    if octets is None or (role is RemotePartyRole.RECOVERY) is not (key.key_class == RECOVERY):
         raise _not_a_signer(code, role)
     # 4 a party that acts for another says so, and no other does
     if octets != message.other_info_octets:
@@ -253,6 +257,18 @@ def _check_statement(message: PreCommand, role: RemotePartyRole | None, statemen
             clause="G1.5",
             field="user_role",
         )
+
+
+def _require_of_contingency(message: PreCommand, statement: Statement) -> None:
+    """The Contingency key signs one Command, for itself; it has no certificate, Devices know it by their Root's."""
+    if message.code.number != codes.BY_CONTINGENCY or message.other_info_octets != codes.CODE_ONLY:
+        raise Forbidden(
+            f"the Contingency key signs the Command 0109 alone, not {message.code.use_case} ({message.code.text})",
+            rule="gbcs/contingency",
+            clause="G2.56",
+            field=framing.FIELD,
+        )
+    _check_statement(message, None, statement)
 
 
 def _not_a_signer(code: Code, role: RemotePartyRole | None) -> Forbidden:
