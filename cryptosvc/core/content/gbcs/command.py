@@ -18,6 +18,7 @@ from cryptosvc.core.content.gbcs.agreed import AgreedContent, Task, require_all_
 from cryptosvc.core.content.gbcs.mac import Command
 from cryptosvc.core.content.gbcs.parties import DEVICE_FIELD, Parties, verifies
 from cryptosvc.core.content.gbcs.profile import GbcsProfile
+from cryptosvc.core.content.gbcs.senders import may_send
 from cryptosvc.core.content.x509 import signer
 from cryptosvc.core.content.x509.identity import CertificateFacts
 from cryptosvc.core.errors import Forbidden, Internal, Malformed
@@ -143,10 +144,21 @@ def _signer(command: Command, parties: Parties) -> CertificateFacts:
 
 
 def _require_known(command: Command, profile: GbcsProfile, parties: Parties) -> None:
-    """A Command without a signature is still from somebody: the broker, or a registered Organisation."""
+    """A Command without a signature is still from somebody: the broker, or a registered Organisation that may send it."""
     sender = command.agreement.initiator
-    if sender not in profile.brokers and sender not in parties.organisations:
+    if sender in profile.brokers:
+        return
+    known = parties.organisations.get(sender, ())
+    if not known:
         raise _forbidden("the originator of the Command is no registered party", "gbcs/unknown-originator")
+    read = command.pre_command
+    if not any(
+        facts.role is not None and may_send(facts.role, read.service_reference_variants) for facts in known
+    ):
+        raise _forbidden(
+            f"no User of the originator's role may send {read.code.use_case} ({read.code.text})",
+            "gbcs/not-eligible",
+        )
 
 
 def _check_statement(content: CommandContent, statement: Statement) -> None:
