@@ -32,6 +32,17 @@ def test_a_reader_that_falls_over_is_found(gbcs_data: Path, monkeypatch: pytest.
     assert all(octets[30] == 0xFF for _, octets in run.findings)
 
 
+def test_a_reader_that_does_not_come_back_is_found(gbcs_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(_: bytes) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr(fuzzing, "SLOW_SECONDS", 0.05)
+    monkeypatch.setitem(fuzzing.READERS, "token", endless)
+    (run,) = fuzzing.fuzz_all(gbcs_data / "rtds", 30.0, 1, ["token"])
+    assert {what for what, _ in run.findings} == {"Finding: it takes more than a second"}
+
+
 def test_what_is_read_with_an_octet_too_many_is_found() -> None:
     with pytest.raises(fuzzing.Finding):
         fuzzing._require_refused(lambda: None)
