@@ -16,11 +16,13 @@ import orjson
 from cryptosvc.core import checkpoint, dsse
 from cryptosvc.core.canonical import JsonValue, canonical, digest
 from cryptosvc.core.content import service_statement
+from cryptosvc.core.copies import FIELD, accounts
 from cryptosvc.core.documents import mapping, number, text, texts
 from cryptosvc.core.errors import Corrupt, CryptosvcError
 from cryptosvc.core.merkle import leaf_hash, verify_inclusion
 from cryptosvc.core.proposal import ProposalRecord, ProposalState, proposal_document, proposal_from_document
 from cryptosvc.core.registry import KeyRecord, KeyState, key_document, key_from_document
+from cryptosvc.core.statement import Statement
 
 TYPE = "destruction-certificate"
 ACT = "key.destroy"
@@ -138,9 +140,16 @@ def _require_destroyed(key: KeyRecord, proposal: ProposalRecord) -> None:
         ("the act is another", statement.act == ACT and proposal.state is ProposalState.DONE),
         ("the record is not the one the act led to", key.version == statement.subject_version + 1),
         ("the module was not asked again, or still had an object", evidence.get("objects_left") == "0"),
+        ("a copy of the key is not accounted for", _is_accounted(key, statement)),
     ):
         if not holds:
             raise _broken(what, "facts")
+
+
+def _is_accounted(key: KeyRecord, statement: Statement) -> bool:
+    """Whether those who approved said of every copy what became of it."""
+    said = statement.parameters.get(FIELD, "")
+    return set(accounts(said if isinstance(said, str) else "")) == set(key.life.backups)
 
 
 def require_proven(

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import NewType, Self
 
 from cryptosvc.core.canonical import JsonValue
-from cryptosvc.core.documents import number, number_or_none, text
+from cryptosvc.core.documents import number, number_or_none, text, texts
 
 UnixSeconds = NewType("UnixSeconds", int)
 
@@ -82,6 +82,7 @@ class Life:
         usage_limit: how often it may be used at most.
         replace_by: a key under G2.57 is replaced by then.
         supersedes, superseded_by: key ids; empty where none.
+        backups: names of the copies that the module's own procedure made, sorted (`core/copies.py`).
 
     """
 
@@ -93,6 +94,7 @@ class Life:
     replace_by: UnixSeconds | None = None
     supersedes: str = ""
     superseded_by: str = ""
+    backups: tuple[str, ...] = ()
 
     def when(self, event: Event) -> UnixSeconds | None:
         """When it last happened; None where it never did."""
@@ -129,8 +131,8 @@ def asset_from_document(document: Mapping[str, JsonValue]) -> Asset:
 
 
 def life_document(life: Life) -> dict[str, JsonValue]:
-    """Print a life."""
-    return {
+    """Print a life; one without copies as it was printed before there were any."""
+    document: dict[str, JsonValue] = {
         "milestones": {event.value: at for event, at in life.milestones},
         "activate_on": life.activate_on,
         "deactivate_on": life.deactivate_on,
@@ -140,6 +142,7 @@ def life_document(life: Life) -> dict[str, JsonValue]:
         "supersedes": life.supersedes,
         "superseded_by": life.superseded_by,
     }
+    return document | {"backups": list(life.backups)} if life.backups else document
 
 
 def life_from_document(document: Mapping[str, JsonValue]) -> Life:
@@ -156,6 +159,7 @@ def life_from_document(document: Mapping[str, JsonValue]) -> Life:
         replace_by=_date(document, "replace_by"),
         supersedes=text(document, "supersedes"),
         superseded_by=text(document, "superseded_by"),
+        backups=tuple(texts(document, "backups")) if "backups" in document else (),
     )
 
 

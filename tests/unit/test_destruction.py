@@ -72,6 +72,36 @@ async def scene() -> Scene:
     return Scene()
 
 
+async def test_a_certificate_covers_every_copy(scene: Scene) -> None:
+    stand = scene.stand
+    await stand.begin()
+    await stand.active("k")
+    await stand.carry("key.back-up", "k", copy="tape-7", place="the safe", evidence="0a" * 32)
+    await stand.carry("key.deactivate", "k")
+    await stand.carry("key.destroy", "k", backups_destroyed="tape-7: Wim saw it shredded")
+    envelope = await scene.certifier.certificate(KeyId("k"))
+    found = destruction.verify(envelope, scene.service, scene.audit)
+    assert found.key.life.backups == ("tape-7",)
+    assert found.proposal.statement.parameters["backups_destroyed"] == "tape-7: Wim saw it shredded"
+
+
+async def test_a_certificate_that_lacks_a_copy_does_not_hold(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The act refuses it first; whoever verifies does not rely on that."""
+    monkeypatch.setattr("cryptosvc.core.acts.keys.require_accounted", lambda _copies, _text: None)
+    stand = scene.stand
+    await stand.begin()
+    await stand.active("k")
+    await stand.carry("key.back-up", "k", copy="tape-7", place="the safe", evidence="0a" * 32)
+    await stand.carry("key.deactivate", "k")
+    await stand.carry("key.destroy", "k")
+    envelope = await scene.certifier.certificate(KeyId("k"))
+    with pytest.raises(Corrupt) as caught:
+        destruction.verify(envelope, scene.service, scene.audit)
+    assert "not accounted for" in caught.value.message
+
+
 async def test_a_destroyed_key_is_certified(scene: Scene) -> None:
     envelope = await scene.destroyed()
     found = destruction.verify(envelope, scene.service, scene.audit)

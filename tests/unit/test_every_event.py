@@ -72,7 +72,7 @@ PARAMETERS: Mapping[Event, Mapping[str, JsonValue]] = {
     Event.LABEL: {"label": "another"},
     Event.DISTRIBUTE: {"to": "whoever asks"},
     Event.INSTALL: {"where": "there"},
-    Event.BACK_UP: {"place": "a safe", "evidence": "0a" * 32},
+    Event.BACK_UP: {"copy": "tape-7", "place": "a safe", "evidence": "0a" * 32},
     Event.CERTIFY: {"certificate": "30", "issuer": "key-2"},
     Event.RENEW: {"certificate": "30", "issuer": "key-2"},
     Event.SUPERSEDE: {"by": "key-2"},

@@ -127,11 +127,11 @@ async def test_in_test_there_is_no_evidence_and_in_live_there_is():
 
 async def test_destruction_accounts_for_parts_and_back_ups():
     stand, _ = await stand_with()
-    await stand.carry("key.back-up", "key-1", ALL, place="tape 7 in the safe", evidence="0a" * 32)
+    await stand.carry("key.back-up", "key-1", ALL, copy="tape-7", place="the safe", evidence="0a" * 32)
     await stand.carry("key.split", "key-1", ALL, **SHARES)
     assert (await refusal_of(stand, "key.destroy")).rule == "lifecycle/event"
     await stand.carry("key.deactivate", "key-1", ALL)
-    seen = {"parts_destroyed": "Wim saw all three burnt", "backups_destroyed": "Wim saw tape 7 shredded"}
+    seen = {"parts_destroyed": "Wim saw all three burnt", "backups_destroyed": "tape-7: Wim saw it shredded"}
     assert (await refusal_of(stand, "key.destroy")).rule == "split/parts-destroyed"
     parts = {"parts_destroyed": seen["parts_destroyed"]}
     assert (await refusal_of(stand, "key.destroy", **parts)).rule == "destruction/backups"

@@ -195,7 +195,7 @@ KEY_ACTS = (
             Parameter(
                 "backups_destroyed",
                 Kind.TEXT,
-                "of a key that was backed up: who saw each copy destroyed",
+                "of a key that was backed up: NAME: who saw it destroyed, of each copy; semicolons between them",
                 required=False,
             ),
         ),
@@ -207,12 +207,13 @@ KEY_ACTS = (
         event=Event.BACK_UP,
         after=keys.back_up,
         parameters=(
+            Parameter("copy", Kind.NAME, "what the copy is called, on its medium too"),
             Parameter("place", Kind.TEXT, "where the copy is kept, and on what"),
             Parameter("evidence", Kind.HEX, "SHA-256 of what the module's own procedure gave as evidence"),
         ),
         sentence=Sentence(
-            "Record that key {subject} was backed up by its module's own procedure, to {place} (evidence {evidence}); it "
-            "cannot be destroyed any more without an account of that copy."
+            "Record that key {subject} was backed up by its module's own procedure, as {copy}, to {place} (evidence "
+            "{evidence}); it cannot be destroyed any more without an account of that copy."
         ),
     ),
     Act(

@@ -10,6 +10,7 @@ from cryptosvc.core import lifecycle
 from cryptosvc.core.acts import certificates
 from cryptosvc.core.acts.base import Turn, date_of, require_classified, text_of
 from cryptosvc.core.canonical import JsonValue
+from cryptosvc.core.copies import require_accounted
 from cryptosvc.core.device_records import DEVICE_STORE, DeviceStoreRecord
 from cryptosvc.core.errors import Forbidden, Malformed, WrongState
 from cryptosvc.core.keyclass import SPLIT_CLASSES, KeyClass, ceiling
@@ -276,20 +277,21 @@ def destroy(turn: Turn) -> tuple[Record, ...]:
             clause="G2.44B",
             field="parts_destroyed",
         )
-    if (key.life.when(Event.BACK_UP) is not None) is not bool(text_of(turn.statement, "backups_destroyed")):
-        raise Forbidden(
-            "of a key that was backed up the statement says who saw every copy destroyed; of any other it says nothing of "
-            "copies",
-            rule="destruction/backups",
-            clause="G5.13(b)",
-            field="backups_destroyed",
-        )
+    require_accounted(key.life.backups, text_of(turn.statement, "backups_destroyed"))
     return (key,)
 
 
 def back_up(turn: Turn) -> tuple[Record, ...]:
-    """A copy was made by the module's own procedure; whoever destroys the key accounts for it."""
-    return (_key(turn, Event.BACK_UP),)
+    """A copy was made by the module's own procedure, under a name; whoever destroys the key accounts for it."""
+    key, copy = _key(turn, Event.BACK_UP), text_of(turn.statement, "copy")
+    if copy in key.life.backups:
+        raise Forbidden(
+            f"there is a copy {copy} of {key.key_id} already; each has a name of its own",
+            rule="key/copy-name",
+            clause="G5.13(a)",
+            field="copy",
+        )
+    return (replace(key, life=replace(key.life, backups=tuple(sorted((*key.life.backups, copy))))),)
 
 
 def split(turn: Turn) -> tuple[Record, ...]:

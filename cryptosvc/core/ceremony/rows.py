@@ -314,11 +314,15 @@ ROWS: Mapping[ActKind, ActRow] = MappingProxyType(
         ActKind.BACK_UP: ActRow(
             subject="key",
             sentence=(
-                "Record that the key {key} is backed up to {place} by its module's own procedure; the evidence is in the ",
-                "file {evidence}.",
+                "Record that the key {key} is backed up as {copy}, to {place}, by its module's own procedure;",
+                " the evidence is in the file {evidence}.",
             ),
             needs={"key": _KEY},
-            others=(Field("place", fields.sentence), Field("evidence", fields.name)),
+            others=(
+                Field("copy", fields.name),
+                Field("place", fields.sentence),
+                Field("evidence", fields.name),
+            ),
             event=Event.BACK_UP,
             clause="G5.13(a)",
             results=frozenset({"state"}),

@@ -183,7 +183,8 @@ class OfficeActs:
 
     async def _back_up(self, act: Act, step: Step) -> None:
         """Record what the module's own procedure did, by the evidence it gave."""
-        asked: dict[str, JsonValue] = {"place": act.text("place"), **self._evidence(act)}
+        asked: dict[str, JsonValue] = {name: act.text(name) for name in ("copy", "place")}
+        asked |= self._evidence(act)
         await self._governing.carry_out(step, "key.back-up", act.text("key"), asked)
 
     async def _split(self, act: Act, step: Step) -> None:

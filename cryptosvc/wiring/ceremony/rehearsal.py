@@ -23,6 +23,7 @@ from cryptosvc.core.ceremony.entries import Present
 from cryptosvc.core.ceremony.plan import Given
 from cryptosvc.core.ceremony.rows import ActKind, Role, Thing
 from cryptosvc.core.ceremony.script import Script
+from cryptosvc.core.copies import FIELD, accounts
 from cryptosvc.core.custodian import CustodianRecord, CustodianRole, CustodianState, Privilege
 from cryptosvc.core.custody import Rules
 from cryptosvc.core.keyclass import KEY_CLASSES, ceiling
@@ -197,6 +198,13 @@ class Stage:
         days = self._days(key_id)
         self.shelf.put(FILES, file, self.outside.issue(request, days, self._now()))
 
+    def _copies(self, key_id: str) -> list[str]:
+        """Copies of a given key of which the script says what became of them."""
+        for act in self.script.acts:
+            if act.kind is ActKind.DESTROY and act.text("key") == key_id and act.has(FIELD):
+                return sorted(accounts(act.text(FIELD)))
+        return []
+
     def _days(self, key_id: str) -> int:
         for act in self.script.acts:
             if act.kind is ActKind.ATTACH_CERTIFICATE and act.text("key") == key_id:
@@ -219,6 +227,14 @@ class Stage:
         if row.roles and one.key_class not in ("root-oca", "issuing-oca"):
             settings["eui64"] = _ENTITY
         await self._do(ActKind.GENERATE_KEY, settings)
+        for copy in self._copies(name):
+            said: dict[str, str | int] = {
+                "key": name,
+                "copy": copy,
+                "place": "rehearsal",
+                "evidence": f"{name}.{copy}",
+            }
+            await self._do(ActKind.BACK_UP, said)
         is_certified = row.permits(Operation.SIGN, ContentKind.CERTIFICATION_REQUEST)
         if is_certified and not (one.key_class == "root-oca" and one.state in _ALREADY):
             await self._certified(one)
