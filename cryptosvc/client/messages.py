@@ -116,6 +116,7 @@ def request(
     user_id: str = "",
     user_role: str = "",
     supply_sensitive_check: bytes = b"",
+    origin_statement: bytes = b"",
 ) -> crypto_pb2.SignRequest:
     """Make a request of exactly one content; without a request id it gets a random one.
 
@@ -140,6 +141,7 @@ def request(
         user_id=user_id,
         user_role=user_role,
         supply_sensitive_check=supply_sensitive_check,
+        origin_statement=origin_statement,
     )
 
 

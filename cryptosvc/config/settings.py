@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from cryptosvc.config.reading import Section, read_toml
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.names import Environment, Eui64
+from cryptosvc.core.separation import RelevantSystem
 
 
 def _from_folder(path: Path, info: ValidationInfo) -> Path:
@@ -330,6 +331,29 @@ class SupplySettings(Section):
     sensitive_variants: tuple[str, ...] = ()
 
 
+class RelevantSystemSettings(Section):
+    """Which relevant system of G2.22A this deployment belongs to, and the other one (G2.22B(a)).
+
+    Args:
+        this: `cos-party` or `access-control-broker`.
+        other: name of the other system, as it names itself in its origin statements.
+        other_key: PEM file of the P-256 public key of its origin statements.
+        other_entities: EUI-64s of the other system's entities that originate Commands; the broker's side needs them.
+
+    """
+
+    this: RelevantSystem
+    other: Name
+    other_key: FilePath
+    other_entities: tuple[EuiText, ...] = ()
+
+    @model_validator(mode="after")
+    def _broker_knows_entities(self) -> Self:
+        if self.this is RelevantSystem.ACCESS_CONTROL_BROKER and not self.other_entities:
+            raise ValueError("the Access Control Broker needs other_entities, the CoS Party's EUI-64s")
+        return self
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -343,6 +367,7 @@ class Settings(Section):
     gbcs: GbcsSettings = GbcsSettings()
     duis: DuisSettings | None = None
     supply_sensitive: SupplySettings = SupplySettings()
+    relevant_system: RelevantSystemSettings | None = None
 
     @model_validator(mode="after")
     def _modules_differ(self) -> Self:

@@ -43,6 +43,7 @@ class Request:
         payload: the whole of it, at most the configured size.
         statement: service reference variant, User ID, User Role.
         supply_sensitive_check: DSSE envelope (JSON) of the checking system; empty where none is attached.
+        origin_statement: DSSE envelope (JSON) of the other relevant system; empty where none is attached.
         device_certificate: DER of the Device's key agreement certificate, for a MAC; empty otherwise.
 
     """
@@ -53,6 +54,7 @@ class Request:
     payload: bytes
     statement: Statement = field(default=Statement())
     supply_sensitive_check: bytes = b""
+    origin_statement: bytes = b""
     device_certificate: bytes = b""
 
 
@@ -94,6 +96,9 @@ class Facts:
         granted: the caller's record grants this operation on this key.
         module_standard, module_level: assurance of the module.
         module_accepted: that standard is accepted at the time of the request (`core/assurance.py`).
+        cos_party: the deployment is the CoS Party's (G2.44(a)).
+        from_relevant_system: the content comes, or purports to come, from the other relevant system (G2.22B(a)).
+        origin_verified: its origin and integrity are verified (`core/separation.py`).
         module_established: the Information Classification Scheme has the module for keys classified as this one.
         in_united_kingdom: module and worker both stand in the United Kingdom.
         supply_sensitive: the communication is of a configured Supply Sensitive Service Reference Variant.
@@ -119,6 +124,9 @@ class Facts:
     eligible_user_key: bool
     module_accepted: bool = False
     module_established: bool = False
+    cos_party: bool = False
+    from_relevant_system: bool = False
+    origin_verified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from cryptosvc.core import lifecycle, supply
+from cryptosvc.core import lifecycle, separation, supply
 from cryptosvc.core.assurance import AssuranceProfile
 from cryptosvc.core.case import Case, Facts, ModuleFacts, Principal, Request
 from cryptosvc.core.content.base import Content
@@ -23,6 +23,7 @@ from cryptosvc.core.names import (
     UserRole,
 )
 from cryptosvc.core.registry import CallerRecord, KeyRecord, KeyState
+from cryptosvc.core.separation import RelevantSystem, SeparationProfile
 from cryptosvc.core.values import quickly
 from cryptosvc.flow.ports import Clock, Hsm, Instant, Keys, KeyView
 
@@ -43,6 +44,7 @@ class Gatherer:
         environment: Environment,
         supply_profile: supply.SupplyProfile,
         assurance: AssuranceProfile | None = None,
+        separated: SeparationProfile | None = None,
     ) -> None:
         """Without a table of accepted standards no module is accepted."""
         self._keys = keys
@@ -51,6 +53,7 @@ class Gatherer:
         self._environment = environment
         self._supply = supply_profile
         self._assurance = assurance or AssuranceProfile()
+        self._separated = separated or SeparationProfile()
         self._standings: dict[KeyId, Standing] = {}
 
     async def gather(
@@ -115,7 +118,11 @@ class Gatherer:
             request.request_id,
             caller.supply_sensitive_checker_key,
         )
-        alike = (ground.key.key_id, content.kind, role, sensitive, checked)
+        received = separation.received(content, self._separated)
+        verified = (received or bool(request.origin_statement)) and separation.verified(
+            content, request.payload, request.origin_statement, self._separated
+        )
+        alike = (ground.key.key_id, content.kind, role, sensitive, checked, received, verified)
         facts = batch.facts.get(alike)
         if facts is None:
             key, module = ground.key, ground.module
@@ -139,6 +146,9 @@ class Gatherer:
                 supply_sensitive=sensitive,
                 supply_sensitive_check=checked,
                 eligible_user_key=ground.for_eligible_user,
+                cos_party=self._separated.this is RelevantSystem.COS_PARTY,
+                from_relevant_system=received,
+                origin_verified=verified,
             )
         return facts
 
@@ -179,7 +189,9 @@ class _Batch:
     view: KeyView
     instant: Instant
     grounds: dict[KeyId, _Ground] = field(default_factory=dict)
-    facts: dict[tuple[KeyId, ContentKind, UserRole | None, bool, bool], Facts] = field(default_factory=dict)
+    facts: dict[tuple[KeyId, ContentKind, UserRole | None, bool, bool, bool, bool], Facts] = field(
+        default_factory=dict
+    )
     registered_oca: frozenset[KnownOca] = _NONE
     generation: int = field(init=False)
 

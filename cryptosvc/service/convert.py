@@ -168,6 +168,13 @@ def request(
             rule="request/check-size",
             field="supply_sensitive_check",
         )
+    origin = message.origin_statement
+    if len(origin) > CHECK_OCTETS_AT_MOST:
+        raise Malformed(
+            f"an origin statement is at most {CHECK_OCTETS_AT_MOST} octets",
+            rule="request/origin-size",
+            field="origin_statement",
+        )
     device_certificate = message.device_certificate
     if device_certificate and (
         operation_on(form) is Operation.SIGN or len(device_certificate) > CERTIFICATE_OCTETS_AT_MOST
@@ -184,6 +191,7 @@ def request(
         payload=payload,
         statement=_statement(message.service_reference_variant, message.user_id, message.user_role),
         supply_sensitive_check=check,
+        origin_statement=origin,
         device_certificate=device_certificate,
     )
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from cryptosvc.config.settings import DuisSettings, Settings, X509Settings
 from cryptosvc.core.content.duis.profile import DuisProfile, duis_profile
@@ -13,7 +15,8 @@ from cryptosvc.core.content.gbcs.profile import GbcsProfile
 from cryptosvc.core.content.x509 import identity
 from cryptosvc.core.content.x509.profile import X509Profile
 from cryptosvc.core.errors import Malformed
-from cryptosvc.core.names import Environment
+from cryptosvc.core.names import Environment, SystemName
+from cryptosvc.core.separation import SeparationProfile
 from cryptosvc.core.supply import SupplyProfile
 
 _CERTIFICATE_POLICIES = ("root_policies", "issuing_policies", "organisation_policies")
@@ -47,6 +50,30 @@ def profiles(settings: Settings) -> Profiles:
 def supply_profile(settings: Settings) -> SupplyProfile:
     """The configured Supply Sensitive Service Reference Variants."""
     return SupplyProfile(sensitive_variants=frozenset(settings.supply_sensitive.sensitive_variants))
+
+
+def separation_profile(settings: Settings) -> SeparationProfile:
+    """Which relevant system this is, and what the other one signs with; Malformed where that is no P-256 key."""
+    relevant = settings.relevant_system
+    if relevant is None:
+        return SeparationProfile()
+    octets = read_octets(relevant.other_key, "relevant_system.other_key")
+    try:
+        key = load_pem_public_key(octets)
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise Malformed(
+            "relevant_system.other_key is no PEM file with a P-256 public key",
+            rule="config/value",
+            field="relevant_system.other_key",
+        )
+    return SeparationProfile(
+        this=relevant.this,
+        other=SystemName(relevant.other),
+        other_key=key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        other_entities=frozenset(relevant.other_entities),
+    )
 
 
 def read_octets(path: Path, setting: str) -> bytes:

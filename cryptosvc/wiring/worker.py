@@ -244,6 +244,7 @@ def assemble(
         settings.deployment.environment,
         profiles.supply_profile(settings),
         modules.assurance_profile(settings),
+        profiles.separation_profile(settings),
     )
     governed = setting(settings, policy)
     vault = Pkcs11Vault(modules.module_configs(settings), stores.lock_folder(settings))

@@ -103,7 +103,7 @@ def differences(text: str) -> list[str]:
     return found
 
 
-OPTIONAL_TABLES = ("duis.", "policy.information_classification.")
+OPTIONAL_TABLES = ("duis.", "policy.information_classification.", "relevant_system.")
 """Not in force in the example, so nothing of them can be."""
 
 CHOSEN = {"modules.pin_file"}

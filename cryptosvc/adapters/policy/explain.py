@@ -23,6 +23,7 @@ _BOOLEANS = (
     "same_system",
     "granted",
     "module_established",
+    "origin_verified",
     "in_united_kingdom",
     "supply_sensitive_check",
     "supply_sensitive",

@@ -68,6 +68,9 @@ def context(facts: Facts) -> dict[str, bool | int | Mapping[str, EntityRef]]:
         "module_established": facts.module_established,
         "module_level": facts.module_level,
         "in_united_kingdom": facts.in_united_kingdom,
+        "cos_party": facts.cos_party,
+        "from_relevant_system": facts.from_relevant_system,
+        "origin_verified": facts.origin_verified,
         "supply_sensitive": facts.supply_sensitive,
         "supply_sensitive_check": facts.supply_sensitive_check,
     }

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SignRequest(_message.Message):
-    __slots__ = ("request_id", "key_id", "tbs_certificate", "certification_request_info", "tbs_cert_list", "gbcs_pre_command", "duis_document", "gbcs_command", "gbcs_message", "encrypted_response", "prepayment_token", "tls_server_key_exchange", "tls_transcript", "service_reference_variant", "user_id", "user_role", "supply_sensitive_check", "device_certificate")
+    __slots__ = ("request_id", "key_id", "tbs_certificate", "certification_request_info", "tbs_cert_list", "gbcs_pre_command", "duis_document", "gbcs_command", "gbcs_message", "encrypted_response", "prepayment_token", "tls_server_key_exchange", "tls_transcript", "service_reference_variant", "user_id", "user_role", "supply_sensitive_check", "origin_statement", "device_certificate")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     TBS_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class SignRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ROLE_FIELD_NUMBER: _ClassVar[int]
     SUPPLY_SENSITIVE_CHECK_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_STATEMENT_FIELD_NUMBER: _ClassVar[int]
     DEVICE_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     key_id: str
@@ -45,8 +46,9 @@ class SignRequest(_message.Message):
     user_id: str
     user_role: str
     supply_sensitive_check: bytes
+    origin_statement: bytes
     device_certificate: bytes
-    def __init__(self, request_id: _Optional[str] = ..., key_id: _Optional[str] = ..., tbs_certificate: _Optional[bytes] = ..., certification_request_info: _Optional[bytes] = ..., tbs_cert_list: _Optional[bytes] = ..., gbcs_pre_command: _Optional[bytes] = ..., duis_document: _Optional[bytes] = ..., gbcs_command: _Optional[bytes] = ..., gbcs_message: _Optional[bytes] = ..., encrypted_response: _Optional[bytes] = ..., prepayment_token: _Optional[bytes] = ..., tls_server_key_exchange: _Optional[bytes] = ..., tls_transcript: _Optional[bytes] = ..., service_reference_variant: _Optional[str] = ..., user_id: _Optional[str] = ..., user_role: _Optional[str] = ..., supply_sensitive_check: _Optional[bytes] = ..., device_certificate: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., key_id: _Optional[str] = ..., tbs_certificate: _Optional[bytes] = ..., certification_request_info: _Optional[bytes] = ..., tbs_cert_list: _Optional[bytes] = ..., gbcs_pre_command: _Optional[bytes] = ..., duis_document: _Optional[bytes] = ..., gbcs_command: _Optional[bytes] = ..., gbcs_message: _Optional[bytes] = ..., encrypted_response: _Optional[bytes] = ..., prepayment_token: _Optional[bytes] = ..., tls_server_key_exchange: _Optional[bytes] = ..., tls_transcript: _Optional[bytes] = ..., service_reference_variant: _Optional[str] = ..., user_id: _Optional[str] = ..., user_role: _Optional[str] = ..., supply_sensitive_check: _Optional[bytes] = ..., origin_statement: _Optional[bytes] = ..., device_certificate: _Optional[bytes] = ...) -> None: ...
 
 class SignResponse(_message.Message):
     __slots__ = ("request_id", "signature", "artefact", "receipt", "clause", "key_version", "derivation", "plaintexts")
