@@ -33,8 +33,8 @@ FETCHES = 400
 """Reads of the index one page makes."""
 _TAIL = 256
 _READ_TOGETHER = 32
-_TILES_REMEMBERED = 128
-"""Hashes of this many tiles: 2.5 MB."""
+_TILES_REMEMBERED = 8
+"""The ends of the log, where first pages begin."""
 _UPPER_REMEMBERED = 512
 """Nodes of this many tiles above them, enough for a log of 33 million entries: 17 MB."""
 
