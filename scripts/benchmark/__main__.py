@@ -17,6 +17,7 @@ import audit_query
 import device_keys
 import floor
 import long_log
+import macs
 from bench_deployment import KEY_ID, REPOSITORY, USER_ID, USER_ROLE, VARIANT, Deployment
 from load import Order
 from measure import Measured, children, under_load
@@ -326,6 +327,21 @@ def devices(bench: Bench) -> None:
     bench.say(Figure("import of device keys, keys/s", found.imported_per_second, 5000, conditions))
 
 
+def commands(bench: Bench) -> None:
+    """MACs of Commands against the module's own work."""
+    found = macs.measure(bench.folder / "macs", max(20, int(4 * bench.seconds)))
+    bench.say(
+        Figure(
+            "service CPU of a MAC / raw derivation and GMAC",
+            found.ratio,
+            2.0,
+            f"{found.macs} Commands in batches of {macs.BATCH}, 1 worker, SoftHSM2 (derives in the service): "
+            f"{found.service_us:.0f} µs against {found.raw_us:.0f} µs",
+            at_most=True,
+        )
+    )
+
+
 def queries(bench: Bench) -> None:
     """Queries: the first page from a long log against a short one, and the index beside the records."""
     folder = bench.folder / "queries"
@@ -346,6 +362,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "slow-module": slow_module,
     "log": log,
     "devices": devices,
+    "macs": commands,
     "audit-query": queries,
 }
 

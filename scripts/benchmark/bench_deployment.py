@@ -34,6 +34,8 @@ class Deployment:
         library: PKCS#11 library to configure; None is SoftHSM itself.
         sessions: sessions of each worker.
         store: store URL; None is SQLite in the folder.
+        provisioning: keys and callers; empty is one key that signs Commands.
+        settings: what is configured besides.
 
     """
 
@@ -41,6 +43,8 @@ class Deployment:
     library: Path | None = None
     sessions: int = 1
     store: str | None = None
+    provisioning: str = ""
+    settings: str = ""
     port: int = 0
     token: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
@@ -75,7 +79,7 @@ class Deployment:
         self.token = json.loads(made.stdout)
         self.port = free_port()
         self.configure(1)
-        (self.folder / "provisioning.toml").write_text(PROVISIONING)
+        (self.folder / "provisioning.toml").write_text(self.provisioning or PROVISIONING)
         subprocess.run(
             [
                 str(COMMAND),
@@ -101,6 +105,7 @@ class Deployment:
                 sessions=self.sessions,
                 policies=REPOSITORY / "policies",
             )
+            + self.settings
         )
 
     def start(self, workers: int) -> list[int]:

@@ -45,11 +45,11 @@ def measure(deployment: Deployment, copies: int) -> Floor:
     """
     program = build("raw_sign", deployment.folder, ["-ldl"])
     token = deployment.token
-    signing = _together(
+    signing = together(
         copies, [program, token["library"], LABEL, token["pin_file"], KEY_ID, "40000"], deployment.environment
     )
     sign_us = sum(json.loads(said)["cpu_us"] for said in signing) / copies
-    verifying = _together(copies, ["openssl", "speed", "-seconds", "2", "ecdsap256"], deployment.environment)
+    verifying = together(copies, ["openssl", "speed", "-seconds", "2", "ecdsap256"], deployment.environment)
     rates = [
         float(re.findall(r"ecdsa \(nistp256\)\s+\S+\s+\S+\s+(\S+)\s+(\S+)", said)[0][1]) for said in verifying
     ]
@@ -60,7 +60,8 @@ def measure(deployment: Deployment, copies: int) -> Floor:
     return Floor(sign_us, sum(1e6 / rate for rate in rates) / copies, how)
 
 
-def _together(copies: int, command: list[str], environment: dict[str, str]) -> list[str]:
+def together(copies: int, command: list[str], environment: dict[str, str]) -> list[str]:
+    """Run a command so many times at once; what each printed."""
     processes = []
     for _ in range(copies):
         processes.append(
