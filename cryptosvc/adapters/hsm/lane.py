@@ -146,7 +146,8 @@ class Lane:
     def _agree(self, work: AgreementWork, index: int) -> bytes | CryptosvcError:
         """Derive and use a session key. What fails half way has told nobody anything, so it may be asked for again."""
         job = work.jobs[index]
-        handle = self._find(job.key)
+        known = self._handles.get(job.key.key_id)
+        handle = known[1] if known is not None and known[0] is job.key else self._find(job.key)
         if handle not in self._derivers:
             require_derives(self._functions, self._session, handle, job.key.label)
             self._derivers.add(handle)
