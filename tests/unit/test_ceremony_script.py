@@ -243,7 +243,9 @@ def test_a_key_in_parts_signs_nothing_until_it_is_put_together():
 def test_what_is_no_whole_key_is_not_backed_up(file, position):
     changed = raw(file)
     key = next(act["key"] for act in changed["acts"] if "key" in act)
-    changed["acts"].insert(position, {"act": "back-up", "key": key, "copy": "c-1", "place": "the safe", "evidence": "copy"})
+    changed["acts"].insert(
+        position, {"act": "back-up", "key": key, "copy": "c-1", "place": "the safe", "evidence": "copy"}
+    )
     assert refused(changed).field == f"acts.{position}.key"
     changed["acts"].insert(position - 1, changed["acts"].pop(position))
     assert read(changed)
