@@ -1,7 +1,8 @@
 """The table of cells: class × content × state × environment × User Role, evaluated as in service.
 
-It is what reviewers read. At load it is held against the ceiling, cell by cell, beside the proof (`proof.py`), and
-it finds conditions that fail to evaluate. A policy about one named caller or key never fires here, since the table
+It is what reviewers read. At load the cells of what each class may be asked are evaluated too, as in service, and held
+against the lifecycle, beside the proof (`proof.py`), which alone looks at everything else: conditions that fail to
+evaluate show here. A policy about one named caller or key never fires here, since the table
 asks about groups; `lint.py` refuses those. The ceiling is applied by `core/judge.py` on every decision all the same.
 """
 
@@ -84,7 +85,7 @@ def favourable(
 
 
 def table(decide_all: Callable[[Sequence[Facts]], Sequence[PolicyAnswer]]) -> list[Row]:
-    """Evaluate every cell of the table; about half a second."""
+    """Evaluate every cell of the table; some seconds."""
     asked = list(cells())
     return [
         Row(facts, allowed_at_most(facts), answer)
@@ -93,9 +94,14 @@ def table(decide_all: Callable[[Sequence[Facts]], Sequence[PolicyAnswer]]) -> li
 
 
 def require_under_ceiling(decide_all: Callable[[Sequence[Facts]], Sequence[PolicyAnswer]]) -> None:
-    """Raise Malformed where a cell of the table is permitted outside the ceiling, or fails to evaluate."""
-    for cell in table(decide_all):
-        _require_cell(cell)
+    """Raise Malformed where a cell of what a class may be asked is permitted in a state it may not be, or fails to evaluate."""
+    asked = [
+        facts
+        for facts in cells()
+        if KEY_CLASSES[facts.key_class].permits(facts.operation, facts.content_kind)
+    ]
+    for facts, answer in zip(asked, decide_all(asked), strict=True):
+        _require_cell(Row(facts, allowed_at_most(facts), answer))
 
 
 def _require_cell(cell: Row) -> None:
