@@ -32,7 +32,8 @@ async def test_a_worker_killed_at_each_step_loses_nothing(deployment: Deployment
     deaths.mkdir()
 
     def script() -> None:
-        until(lambda: len(list(deaths.glob("died-*"))) == len(STEPS), 120, "every death")
+        # eleven starts of a worker, one after another where cores are few and other tests have them too
+        until(lambda: len(list(deaths.glob("died-*"))) == len(STEPS), 300, "every death")
         time.sleep(1)
 
     command = ("-m", "tests.mortal_service", str(deployment.config), str(deaths), *STEPS)
