@@ -10,9 +10,10 @@ FROM base AS build
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3-venv ca-certificates \
  && rm -rf /var/lib/apt/lists/*
-COPY requirements/runtime.lock /build/runtime.lock
+COPY requirements/runtime.lock scripts/multi-buffer /build/
 RUN python3 -m venv --copies /opt/cryptosvc \
  && /opt/cryptosvc/bin/python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: -r /build/runtime.lock \
+ && /build/multi-buffer /opt/cryptosvc \
  && /opt/cryptosvc/bin/python -m pip uninstall --yes pip setuptools
 COPY cryptosvc /opt/cryptosvc/lib/python3.11/site-packages/cryptosvc
 RUN printf '#!/bin/sh\nexec /opt/cryptosvc/bin/python -m cryptosvc "$@"\n' > /opt/cryptosvc/bin/cryptosvc \

@@ -146,7 +146,7 @@ def work(folder: Path, steps: Sequence[str], config: Path, index: int, listen: s
     stores.open_store = lambda url: MortalStore(make(url), reaper)  # type: ignore[assignment,return-value]
     review.load = lambda *asked: MortalPolicy(load(*asked), reaper)  # type: ignore[assignment,return-value]
     forms.parse = reaper.before("inspect", forms.parse)
-    sign.check = reaper.before("check", sign.check)
+    sign.check_all = reaper.before("check", sign.check_all)
     convert.signed = reaper.before("reply", convert.signed)
     convert.signed_into = reaper.before("reply", convert.signed_into)
 

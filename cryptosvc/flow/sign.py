@@ -9,21 +9,19 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from cryptosvc.core.case import Case, Principal, Request
-from cryptosvc.core.check import Checked, check
+from cryptosvc.core.check import Checked, Verify, check_all, one_by_one
 from cryptosvc.core.content import forms
 from cryptosvc.core.content.base import Content
 from cryptosvc.core.errors import (
     Busy,
-    Corrupt,
     CryptosvcError,
-    Forbidden,
     OutcomeUnknown,
     Refusal,
     Unavailable,
 )
 from cryptosvc.core.judge import Authorised, judge
 from cryptosvc.core.names import Operation, operation_on
-from cryptosvc.core.record import Claim, Failed, Produced, Receipt, Refused
+from cryptosvc.core.record import Claim, Failed, Receipt, Refused
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.values import quickly
 from cryptosvc.flow.gather import Gatherer
@@ -80,6 +78,7 @@ class Signer:
         hsm: Hsm,
         clock: Clock,
         profiles: forms.Profiles,
+        verify: Verify = one_by_one,
     ) -> None:
         self._gatherer = gatherer
         self._policy = policy
@@ -87,6 +86,7 @@ class Signer:
         self._hsm = hsm
         self._clock = clock
         self._profiles = profiles
+        self._verify = verify
 
     async def sign(self, principal: Principal, requests: Sequence[Request]) -> list[Signed | NotSigned]:
         """Sign each request of one caller, or say why not; raises as `sign_each`."""
@@ -111,9 +111,10 @@ class Signer:
         claimed = await self._claim(items, read)
         # 5 perform
         claims = [item for item in claimed if isinstance(item, Claim)]
-        performed = iter(await self._hsm.sign(claims) if claims else ())
+        performed = await self._hsm.sign(claims) if claims else ()
         # 6 check
-        ended = [_checked(next(performed)) if isinstance(item, Claim) else item for item in claimed]
+        checked = iter(check_all(performed, self._verify))
+        ended = [next(checked) if isinstance(item, Claim) else item for item in claimed]
         # 7 record
         receipts = await self._record(ended, after_use=bool(claims))
         # 8 reply is the handler's
@@ -221,12 +222,3 @@ class Signer:
 def _asked(one: _Read) -> tuple[int, Operation]:
     """Whose the item is and which operation it asks for."""
     return id(one[1]), operation_on(one[2].form)
-
-
-def _checked(item: Produced | Failed) -> Checked | Failed:
-    if isinstance(item, Failed):
-        return item
-    try:
-        return check(item)
-    except (Corrupt, Forbidden) as error:
-        return Failed(item.claim, error)

@@ -16,6 +16,7 @@ import uvloop
 from prometheus_client import REGISTRY
 
 import cryptosvc
+from cryptosvc.adapters import multi_buffer
 from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
@@ -26,6 +27,7 @@ from cryptosvc.adapters.store.devices import StoredDeviceKeys
 from cryptosvc.adapters.store.every_key import EveryKey
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core.case import Principal
+from cryptosvc.core.check import one_by_one
 from cryptosvc.core.errors import Corrupt, Malformed, Unavailable
 from cryptosvc.core.names import CallerId, KeyId, ModuleName, Operation, SystemName
 from cryptosvc.core.record import Scope
@@ -248,7 +250,8 @@ def assemble(
     )
     governed = setting(settings, policy)
     vault = Pkcs11Vault(modules.module_configs(settings), stores.lock_folder(settings))
-    signer = Signer(gatherer, policy, store.ledger, hsm, clock, formats)
+    verify = multi_buffer.load() or one_by_one
+    signer = Signer(gatherer, policy, store.ledger, hsm, clock, formats, verify)
     application = Application(
         admission=Admission(store.registry, store.ledger, clock),
         signer=signer,

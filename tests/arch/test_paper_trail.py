@@ -27,7 +27,7 @@ def test_no_test_file_has_the_name_of_another() -> None:
 
 def test_each_runtime_dependency_is_in_the_decision_record() -> None:
     wanted = [
-        re.split(r"[\[=<>~ ]", line)[0]
+        re.split(r"[\[=<>~; ]", line)[0]
         for line in (REPOSITORY / "requirements/runtime.in").read_text().splitlines()
         if line and not line.startswith("#")
     ]
