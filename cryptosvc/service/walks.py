@@ -4,11 +4,10 @@ Where no walk is under way, one starts in the event-loop turn in which its first
 forms the next, since a walk of few costs nearly what a walk of many does: it starts soon after a walk ends, when it is a
 full turn, or after `PATIENCE_SECONDS`, so that a slow module does not hold up what is for another. Soon after: callers
 that were just answered are likely to ask again at once, and whoever comes first would otherwise set out alone and all
-others wait for it. So the next walk starts when as many are there as were answered or waited, at the latest after 0.4
-of the time the walk took. Connections take turns, so
-one that sends much does not stand in the way of one that sends little. Once a walk has started it is nobody's to
-cancel: a caller that goes away does not undo a claim. Work that has not started when its deadline passes, or when its
-caller has gone, never does.
+others wait for it. So the next walk starts when as many are there as were answered or waited, at the latest after the
+time the walk took. Connections take turns, so one that sends much does not stand in the way of one that sends little.
+Once a walk has started it is nobody's to cancel: a caller that goes away does not undo a claim. Work that has not
+started when its deadline passes, or when its caller has gone, never does.
 """
 
 import asyncio
@@ -30,10 +29,7 @@ PATIENCE_SECONDS = 0.02
 """How long requests wait for a walk under way before one of their own starts beside it, where there may be more."""
 
 GATHER_SECONDS = 0.01
-"""Longest a walk waits for the callers of the one before it."""
-
-_GATHER_SHARE = 0.4
-"""The same as a share of the time that walk took."""
+"""Longest a walk waits for the callers of the one before it, which is never longer than that one took."""
 
 
 @dataclass(slots=True)
@@ -133,7 +129,7 @@ class Walks:
         """Give the callers of a walk that has ended a moment to come again."""
         if self._gathering is None and not self._under_way:
             self._expected = self._waiting + answered
-            wait = min(seconds * _GATHER_SHARE, GATHER_SECONDS)
+            wait = min(seconds, GATHER_SECONDS)
             self._gathering = self._loop.call_later(wait, self._schedule)
         else:
             self._schedule()

@@ -34,6 +34,7 @@ class Failing:
     def __init__(self, path: Path) -> None:
         self._store = SqliteStore(path)
         self.reading = self._store.reading
+        self.flush = self._store.flush
         self.close = self._store.close
         self.next = ""
 

@@ -137,6 +137,7 @@ class Ledger:
         self._readers.shutdown()
         if self._anchor is not None and self.keeper.known is not None:
             with suppress(Unavailable, Corrupt):  # the anchor lags by an interval then, as after a crash
+                self._store.flush()  # what another worker committed may have been seen here before it was on the disk
                 self._anchor.keep(self.keeper.known)
         self._store.close()
 

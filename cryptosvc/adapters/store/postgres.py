@@ -77,6 +77,9 @@ class PostgresStore:
                 if not _end(session.connection):
                     self._reader = None
 
+    def flush(self) -> None:
+        """See `Store`. Nothing to do: a commit is seen by others only once the server has it on the disk."""
+
     def close(self) -> None:
         """Close every connection."""
         with self._reading:

@@ -350,13 +350,19 @@ class Store(Protocol):
         """Whether a write transaction, while it lasts, is the only one in the whole deployment."""
 
     def writing(self) -> AbstractContextManager[Session]:
-        """A write transaction: committed at the end of the block, rolled back where it raises.
+        """A write transaction: committed and on the disk at the end of the block, rolled back where it raises.
 
-        Unavailable: nothing was done. Moved: likewise, and trying again helps. Uncertain: COMMIT was lost.
+        Others may read it a moment before it is on the disk. What they do in the open rests on a transaction of their own,
+        which cannot be there without this one, or on `flush`.
+
+        Unavailable: nothing was done, or what was is not known to be on the disk. Moved: likewise, and trying again helps. Uncertain: COMMIT was lost.
         """
 
     def reading(self) -> AbstractContextManager[Session]:
         """A snapshot. Unavailable: the store is out of reach."""
+
+    def flush(self) -> None:
+        """Return when all that was read so far is on the disk. Unavailable: it is not known to be."""
 
     def close(self) -> None:
         """Close every connection."""

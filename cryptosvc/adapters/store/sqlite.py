@@ -1,7 +1,12 @@
-"""SQLite: write-ahead log, synchronous=FULL, and a queue of writers across processes.
+"""SQLite: a write-ahead log that is flushed outside the write lock, and a queue of writers across processes.
 
 Without the queue four workers starve each other: one transaction waited four seconds. A writer takes the turnstile,
 then the lock, then gives the turnstile back; whoever just wrote stands behind the one who waits.
+
+A transaction is over when it is on the disk, as with synchronous=FULL; but the lock is given on before that, so that
+the next one writes while this one is flushed. The write-ahead log is one file, written in order and read back after a
+crash up to the first frame that does not fit: whoever has flushed it has flushed everything committed before, so
+nothing rests on a commit that is lost. ADR 0020 tells what follows.
 """
 
 import fcntl
@@ -50,6 +55,8 @@ class SqliteStore:
         self._reader: _SqliteSession | None = None
         self._reading = threading.Lock()
         self._index: FingerprintIndex | None = None
+        self._log: int | None = None
+        self._unsound = ""
 
     @property
     def one_writer(self) -> bool:
@@ -58,7 +65,8 @@ class SqliteStore:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A write transaction, after every process that queued before."""
+        """A write transaction, after every process that queued before; on the disk when it ends."""
+        self._require_sound()
         queue, lock = self._queue()
         fcntl.flock(queue, fcntl.LOCK_EX)
         try:
@@ -70,6 +78,30 @@ class SqliteStore:
                 yield session
         finally:
             fcntl.flock(lock, fcntl.LOCK_UN)
+        self.flush()
+
+    def flush(self) -> None:
+        """See `Store`. Once a flush has failed nothing is written or flushed here any more.
+
+        The kernel tells of a failure once, and takes the pages for clean after: the next flush would succeed over what
+        is not on the disk.
+        """
+        self._require_sound()
+        try:
+            if self._log is None:
+                self._log = os.open(self._path.with_name(self._path.name + "-wal"), os.O_RDWR | os.O_CLOEXEC)
+            os.fdatasync(self._log)
+        except OSError as error:
+            self._unsound = error.strerror or "I/O error"
+            self._require_sound()
+
+    def _require_sound(self) -> None:
+        if self._unsound:
+            raise Unavailable(
+                f"the disk did not take what was written to the store ({self._unsound}); look at the disk, then restart"
+                " the service: it does not write there before",
+                rule="store/flush",
+            )
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -98,6 +130,12 @@ class SqliteStore:
             for file in self._locks or ():
                 os.close(file)
             self._locks = None
+            self._close_log()
+
+    def _close_log(self) -> None:
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
 
     @contextmanager
     def _transaction(self) -> Iterator[Session]:
@@ -126,6 +164,7 @@ class SqliteStore:
                 raise
             connection.close()
             self._writer = None
+            self._close_log()  # it may have been the last connection, which takes that file with it
             raise Uncertain from error
 
     def _bring_up(self, session: "_SqliteSession") -> FingerprintIndex | None:
@@ -169,7 +208,7 @@ class SqliteStore:
             cached_statements=64,
         )
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA synchronous = NORMAL")  # `flush` is what makes a commit durable
         connection.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_PER_CHECKPOINT}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         # Debian's build zeroes what is deleted, and that is the openings of every group: no secret, written twice

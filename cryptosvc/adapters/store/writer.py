@@ -234,9 +234,12 @@ class LogWriter:
                 time.sleep(_RESOLVE_WAIT_SECONDS)
             try:
                 with self.worker.store.reading() as session:
-                    return look(session)
+                    there = look(session)
+                if there:
+                    self.worker.store.flush()
             except Unavailable:
                 continue
+            return there
         raise Unavailable(
             "the store was lost while it committed and cannot be asked what became of it",
             rule="store/uncertain",
