@@ -13,7 +13,7 @@ A log export is the range from 0 to its newest checkpoint, and is read as one.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,12 +24,13 @@ from cryptosvc.adapters import export
 from cryptosvc.core import checkpoint, completeness
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.checkpoint import Checkpoint
-from cryptosvc.core.completeness import Answered
+from cryptosvc.core.completeness import Answered, Listener
 from cryptosvc.core.errors import Corrupt, Internal, Malformed
 from cryptosvc.core.evidence import FORMAT as EXPORT_FORMAT
-from cryptosvc.core.evidence import SEPARATOR
+from cryptosvc.core.evidence import SEPARATOR, values_beside
 from cryptosvc.core.merkle import EMPTY, Frontier, leaf_hash
 from cryptosvc.core.query import Query
+from cryptosvc.core.retold import Told
 
 FORMAT = "cryptosvc-log-range"
 FORMAT_VERSION = 1
@@ -113,6 +114,7 @@ def replay(
     *,
     origin: str = "",
     answer: Path | None = None,
+    listener: Listener | None = None,
     progress: Callable[[int, int], None] = lambda _done, _size: None,
 ) -> Answered:
     """Find everything in a range that answers a query, and prove that nothing else does.
@@ -123,6 +125,7 @@ def replay(
         query: the question; the order asked for does not matter.
         origin: the origin expected; empty takes the one the file claims (the checkpoint's signature covers it).
         answer: JSON Lines with `leaf_index` and `leaf_hash` each, to be held against what is found; None for none.
+        listener: told of each entry found; then none is listed, and there is no answer to compare.
         progress: called with (entries read, entries there are).
 
     Raises:
@@ -136,7 +139,7 @@ def replay(
         raise Corrupt(f"the file is of the log {head.origin!r}", rule="checkpoint/origin")
     first = checkpoint.verify(head.first, expected, public_key_der) if head.first else None
     last = checkpoint.verify(head.last, expected, public_key_der)
-    replayer = completeness.begin(head.frontier, first, query)
+    replayer = completeness.begin(head.frontier, first, query, listener)
     with path.open("rb") as file:
         file.seek(head.entries_at)
         while some := list(islice(file, _LINES)):
@@ -146,6 +149,21 @@ def replay(
     if answer is not None:
         completeness.require_complete(found, _given(answer), _hashes(path, head, found))
     return found
+
+
+def told(path: Path, wanted: Collection[int]) -> Iterator[Told]:
+    """Some entries of a range, by index; what is beside each is what it commits to, or Corrupt."""
+    head = read_head(path)
+    last = max(wanted, default=-1)
+    with path.open("rb") as file:
+        file.seek(head.entries_at)
+        for index, line in enumerate(file, head.frontier.size):
+            if index > last:
+                return
+            if index in wanted:
+                octets, withheld = _split(line)
+                entry = orjson.loads(octets)
+                yield Told(index, entry, values_beside(index, entry, withheld))
 
 
 def read_head(path: Path) -> RangeHead:

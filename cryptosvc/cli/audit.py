@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cryptosvc.cli import console, inquiry
+from cryptosvc.cli import console, inquiry, reporting
 from cryptosvc.cli.options import (
     DEFAULT_CONFIG,
     CaOption,
@@ -134,3 +134,4 @@ def prove(
 
 
 inquiry.add_to(app)
+reporting.add_to(app)

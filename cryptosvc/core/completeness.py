@@ -9,8 +9,9 @@ Of an entry whose withheld value was redacted nobody can say any more whether it
 replay counts those.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import orjson
 
@@ -21,7 +22,17 @@ from cryptosvc.core.evidence import values_beside
 from cryptosvc.core.merkle import Frontier, leaf_hash, node_hash
 from cryptosvc.core.query import Query
 from cryptosvc.core.record import ENTRY_VERSION
-from cryptosvc.core.said import moment, said, silent_about
+from cryptosvc.core.said import Entry, Pair, moment, said, silent_about
+
+
+class Listener(Protocol):
+    """Told of entries one by one, so that nobody keeps a list of them."""
+
+    def take(self, index: int, entry: Entry, beside: Mapping[str, str], pairs: set[Pair]) -> None:
+        """An entry that answers: its index, itself, what is beside it, and what it says (`core/said.py`)."""
+
+    def leave_open(self, index: int) -> None:
+        """An entry that would answer but for a value that was redacted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +59,13 @@ class Replayer:
     Args:
         query: what is asked.
         frontier: of the log at the start of the range.
+        listener: told of each entry; then none is listed, and memory does not grow with the answer either.
 
     """
 
     query: Query
     frontier: Frontier
+    listener: Listener | None = None
     _leaves: list[int] = field(default_factory=list)
     _undecided: list[int] = field(default_factory=list)
 
@@ -102,14 +115,22 @@ class Replayer:
         beside = values_beside(index, entry, withheld)
         at, pairs = moment(entry), said(entry, beside)
         if self.query.answered_by(pairs, at):
-            self._leaves.append(index)
+            if self.listener is None:
+                self._leaves.append(index)
+            else:
+                self.listener.take(index, entry, beside, pairs)
         elif self.query.start <= at < self.query.stop:
             unmet = [one.field for one in self.query.conditions if one.pairs.isdisjoint(pairs)]
             if all(silent_about(name, entry, beside) for name in unmet):
-                self._undecided.append(index)
+                if self.listener is None:
+                    self._undecided.append(index)
+                else:
+                    self.listener.leave_open(index)
 
 
-def begin(frontier: Frontier, start: Checkpoint | None, query: Query) -> Replayer:
+def begin(
+    frontier: Frontier, start: Checkpoint | None, query: Query, listener: Listener | None = None
+) -> Replayer:
     """Begin a replay at a checkpoint, or at the beginning of the log.
 
     Raises:
@@ -125,7 +146,7 @@ def begin(frontier: Frontier, start: Checkpoint | None, query: Query) -> Replaye
         raise Corrupt(
             "the range does not begin where its first checkpoint ends", rule="completeness/frontier"
         )
-    return Replayer(query, frontier)
+    return Replayer(query, frontier, listener)
 
 
 def frontier_of(last_leaf: bytes, path: Sequence[bytes], size: int) -> Frontier:

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptosvc.cli.actions import Answer, Ask, Connection, Document, Draft, Finding, Progress, Signed
+from cryptosvc.wiring.audit_actions import AuditActions
 
 if TYPE_CHECKING:
     from cryptosvc.cli.desk import TerminalDesk
-    from cryptosvc.cli.inquiry import Inquiries
     from cryptosvc.core.evidence import Verdict
     from cryptosvc.core.reconcile import Difference
 
 
-class WiredActions:
+class WiredActions(AuditActions):
     """Implements `cli.actions.Actions`."""
 
     def serve(self, config: Path) -> None:
@@ -78,12 +78,6 @@ class WiredActions:
         from cryptosvc.wiring import calls
 
         return calls.prove(connection, leaf_index)
-
-    def inquiries(self) -> "Inquiries":
-        """Ask the service, and prove on this machine."""
-        from cryptosvc.wiring import inquiring
-
-        return inquiring.Inquiries()
 
     def export(self, config: Path, out: Path, progress: Progress) -> Document:
         """Read the store."""

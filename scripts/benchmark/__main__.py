@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import audit_query
+import audit_report
 import device_keys
 import floor
 import long_log
@@ -357,6 +358,20 @@ def queries(bench: Bench) -> None:
     bench.say(Figure("records while the index is filled / without", found.records_ratio, 0.9, conditions))
 
 
+def reports(bench: Bench) -> None:
+    """Reports: how long one on a long log takes, and what memory that wants."""
+    folder = bench.folder / "reports"
+    folder.mkdir()
+    found = audit_report.run(folder, bench.log_entries)
+    conditions = f"{bench.log_entries} entries verified and counted by one process"
+    bench.say(Figure("seconds for a report", found.seconds, 60.0, conditions, at_most=True))
+    conditions = (
+        f"peak of {found.memory >> 20} MiB; {audit_report.SHORT} entries take {found.short_memory >> 20} MiB"
+    )
+    ratio = found.memory / found.short_memory
+    bench.say(Figure("memory of a report, long log / short", ratio, 1.2, conditions, at_most=True))
+
+
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "signing": signing,
     "slow-module": slow_module,
@@ -364,6 +379,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "devices": devices,
     "macs": commands,
     "audit-query": queries,
+    "audit-report": reports,
 }
 
 

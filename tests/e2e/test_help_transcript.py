@@ -66,6 +66,7 @@ COMMANDS = (
     "audit range",
     "audit complete",
     "audit redact",
+    "audit report",
     "policy",
     "policy check",
     "policy explain",

@@ -1,0 +1,1 @@
+"""A report on a stretch of log: what is counted, and how it is laid out for whoever reads it."""

@@ -1,0 +1,225 @@
+"""A report as values: sections of paragraphs, charts and grids; every number in them leads to entries.
+
+Nothing here is markup. Whoever prints it escapes every text: most of them came from callers.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from cryptosvc.core.account import instant
+from cryptosvc.core.report.survey import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A number that leads to its figure."""
+
+    number: int
+    figure: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntryLink:
+    """Leads to one entry."""
+
+    index: int
+
+
+Cell: TypeAlias = str | Count | EntryLink
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table.
+
+    Args:
+        caption: what it counts.
+        columns: their headings; the first cell of a row heads the row.
+        rows: as many cells each as there are columns.
+        note: what it leaves out; empty where nothing.
+
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Cell, ...]]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A chart of stacked columns; the same numbers stand in a grid beside it.
+
+    Args:
+        title: what it shows.
+        labels: one for each column.
+        series: name → (number, id of its figure) for each column.
+
+    """
+
+    title: str
+    labels: tuple[str, ...]
+    series: Mapping[str, Sequence[tuple[int, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """A chart with a line of moments for each subject; the same stand in a grid beside it.
+
+    Args:
+        title: what it shows.
+        lines: subject → (seconds since 1970, what happened, index of the entry).
+
+    """
+
+    title: str
+    lines: Mapping[str, Sequence[tuple[int, str, int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the report.
+
+    Args:
+        anchor: its id in the page.
+        title: heading.
+        says: paragraphs.
+        charts, grids: in this order.
+
+    """
+
+    anchor: str
+    title: str
+    says: tuple[str, ...] = ()
+    charts: tuple[Bars | Moments, ...] = ()
+    grids: tuple[Grid, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What stands behind a number: where the entries are listed, and how to find all of them.
+
+    Args:
+        anchor: its id in the page.
+        label: what is counted.
+        figure: how many, and which.
+        command: finds them in the service; empty where no query can ask for exactly these.
+
+    """
+
+    anchor: str
+    label: str
+    figure: Figure
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What a report is about.
+
+    Args:
+        key, system: the one it is on; empty for all.
+        start, stop: nanoseconds; 0 for no bound.
+
+    """
+
+    key: str = ""
+    system: str = ""
+    start: int = 0
+    stop: int = 0
+
+    def command(self, conditions: Mapping[str, str]) -> str:
+        """The command that finds entries of these conditions."""
+        own = {name: value for name, value in (("key", self.key), ("system", self.system)) if value}
+        words = ["cryptosvc", "audit", "query"]
+        for name, value in (own | {name: value for name, value in conditions.items() if value}).items():
+            words += ["-w", f"{name}={value}"]
+        for option, bound in (("--from", self.start), ("--to", self.stop)):
+            if bound:
+                words += [option, instant(bound)]
+        return shlex.join([*words, "--limit", "0"])
+
+
+@dataclass(slots=True)
+class Sources:
+    """Gives every number of a report its source."""
+
+    scope: Scope
+    listed: list[Source] = field(default_factory=list)
+
+    def count(self, label: str, figure: Figure, conditions: Mapping[str, str] | None = None) -> Count:
+        """A number with its source.
+
+        Args:
+            label: what is counted.
+            figure: how many, and which.
+            conditions: fields of a query that finds them; None where none can.
+
+        """
+        command = "" if conditions is None else self.scope.command(conditions)
+        source = Source(f"f{len(self.listed) + 1}", label, figure, command)
+        self.listed.append(source)
+        return Count(figure.count, source.anchor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """The range a report rests on held.
+
+    Args:
+        origin: the log.
+        start, stop: sizes of the log it lies between.
+        first, last: the signed checkpoints; `first` is empty where the range begins with entry 0.
+        root: hex, of `stop` entries.
+        key: SHA-256 of the SubjectPublicKeyInfo the checkpoints verify under, hex.
+        undecided: entries of which nobody can say whether they belong here, since a value was redacted.
+
+    """
+
+    origin: str
+    start: int
+    stop: int
+    first: str
+    last: str
+    root: str
+    key: str
+    undecided: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotVerified:
+    """It did not; there is nothing to count then.
+
+    Args:
+        rule: what did not hold.
+        message: in words.
+
+    """
+
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A whole report.
+
+    Args:
+        sections: in order.
+        sources: of every number.
+
+    """
+
+    sections: tuple[Section, ...]
+    sources: tuple[Source, ...]
+
+    @property
+    def cited(self) -> frozenset[int]:
+        """Indexes of every entry the report leads to."""
+        found = {index for source in self.sources for index in source.figure.first}
+        for section in self.sections:
+            for grid in section.grids:
+                found |= {cell.index for row in grid.rows for cell in row if isinstance(cell, EntryLink)}
+        return frozenset(found)

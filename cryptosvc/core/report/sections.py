@@ -1,0 +1,394 @@
+"""The sections of a report, from what was counted.
+
+Lists show entries one by one, for which their content is needed: lay the report out once without, read the entries
+`Page.cited` names, and lay it out again.
+
+Source: SEC G2.3(b) (list of hardware, software and firmware), G2.6, G2.26 (review), G2.29 (anomalous events), G5.13(b).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import orjson
+
+from cryptosvc.core.account import instant
+from cryptosvc.core.asset import IDENTITY
+from cryptosvc.core.canonical import JsonValue
+from cryptosvc.core.life import NANOSECONDS
+from cryptosvc.core.report.grids import (
+    MOST_SHOWN,
+    OUTCOMES,
+    by_outcome,
+    counted,
+    largest_first,
+    left_out,
+    split_by_outcome,
+    stacked,
+)
+from cryptosvc.core.report.page import (
+    Cell,
+    Count,
+    EntryLink,
+    Grid,
+    Moments,
+    NotVerified,
+    Page,
+    Scope,
+    Section,
+    Sources,
+    Verified,
+)
+from cryptosvc.core.report.survey import HOUR, MOST_ROWS, Figure, Survey, Table, severity_of
+from cryptosvc.core.retold import Told
+from cryptosvc.core.said import moment, said
+
+MOST_LINES = 24
+"""Keys in the chart of lives; a page is no higher."""
+_HOURS_SHOWN = 72
+_DAYS_SHOWN = 93
+_MONTHS_SHOWN = 120
+
+
+def laid_out(
+    verdict: Verified | NotVerified, survey: Survey, scope: Scope, cited: Mapping[int, Told]
+) -> Page:
+    """Lay a report out.
+
+    Args:
+        verdict: of the range; where it did not verify the report says so and counts nothing.
+        survey: what was counted.
+        scope: what it is about.
+        cited: entries by index, as far as they are at hand.
+
+    """
+    if isinstance(verdict, NotVerified):
+        return Page((), ())
+    sources = Sources(scope)
+    steps: tuple[Callable[[Survey, Sources, Mapping[int, Told]], Section], ...] = (
+        _glance,
+        _over_time,
+        _usage,
+        _refusals,
+        _lives,
+        _governed,
+        _registers,
+        _alarms,
+        _reviews,
+        _inventory,
+    )
+    sections = tuple(step(survey, sources, cited) for step in steps)
+    return Page(sections, tuple(sources.listed))
+
+
+def _glance(survey: Survey, sources: Sources, _: Mapping[int, Told]) -> Section:
+    kinds = survey.tables["kind"].rows
+    rows: list[tuple[Cell, ...]] = [("Entries", sources.count("Entries", survey.entries, {}))]
+    rows += [
+        (
+            f"Key uses and requests: {name[0] or 'no outcome'}",
+            sources.count(f"Outcome {name[0]}", figure, {"outcome": name[0]}),
+        )
+        for name, figure in largest_first(survey.tables["outcome"])
+    ]
+    rows += [
+        (f"Entries of kind {name[0]}", sources.count(f"Kind {name[0]}", figure, {"kind": name[0]}))
+        for name, figure in sorted(kinds.items())
+        if name[0] not in {"use", "refusal"}
+    ]
+    rows += [
+        (f"Time quality: {name[0]}", sources.count(f"Time quality {name[0]}", figure))
+        for name, figure in sorted(survey.tables["time_quality"].rows.items())
+    ]
+    says = (
+        f"From {instant(survey.began)} to {instant(survey.ended)}, by the times in the entries."
+        if survey.entries.count
+        else "No entry of the range belongs to this report.",
+    )
+    return Section("glance", "At a glance", says, (), (Grid("What there is", ("What", "Entries"), rows),))
+
+
+def _over_time(survey: Survey, sources: Sources, _: Mapping[int, Told]) -> Section:
+    steps = _steps(survey)
+    if not steps:
+        return Section("time", "Usage over time", ("No key was used or asked for.",))
+    columns = (*OUTCOMES, "other")
+    title = "Key uses and refusals over time"
+    bars = stacked(title, steps, sources)
+    rows: list[tuple[Cell, ...]] = []
+    for number, (label, figures) in enumerate(steps.items()):
+        if figures:
+            numbers = [bars.series[name][number] if name in bars.series else (0, "") for name in columns]
+            rows.append((label, *(Count(count, anchor) if count else "0" for count, anchor in numbers)))
+    note = (
+        "Times are UTC; “other” is a use that released nothing. Steps in which nothing happened are left out."
+    )
+    return Section(
+        "time",
+        "Usage over time",
+        (),
+        (bars,),
+        (Grid(title, ("When", *columns), rows, note),),
+    )
+
+
+def _steps(survey: Survey) -> dict[str, dict[str, Figure]]:
+    """Figures by step of time and outcome; every step between the first and the last is there."""
+    hours, days = survey.tables["hour"], survey.tables["day"]
+    by_hour = not hours.others.count and _span(hours) <= _HOURS_SHOWN
+    table, unit = (hours, HOUR) if by_hour else (days, 24 * HOUR)
+    if not table.rows:
+        return {}
+    span = _span(table)
+    written = 13 if by_hour else 10 if span <= _DAYS_SHOWN else 7 if span <= _MONTHS_SHOWN * 30 else 4
+    numbers = sorted(int(name[0]) for name in table.rows)
+    all_numbers: Iterable[int] = range(numbers[0], numbers[-1] + 1) if span <= MOST_ROWS else numbers
+    found: dict[str, dict[str, Figure]] = {
+        instant(number * unit)[:written] or "no time": {} for number in all_numbers
+    }
+    for (number, outcome), figure in sorted(table.rows.items(), key=lambda row: int(row[0][0])):
+        step = found.setdefault(instant(int(number) * unit)[:written] or "no time", {})
+        name = outcome if outcome in OUTCOMES else "other"
+        step[name] = step.get(name, Figure()).plus(figure)
+    return found
+
+
+def _span(table: Table) -> int:
+    numbers = [int(name[0]) for name in table.rows]
+    return max(numbers) - min(numbers) + 1 if numbers else 0
+
+
+def _usage(survey: Survey, sources: Sources, _: Mapping[int, Told]) -> Section:
+    tables = survey.tables
+    title = "Key uses and refusals by key class"
+    classes: dict[str, dict[str, Figure]] = {}
+    for name, outcomes in by_outcome(tables["class"], 3).items():
+        row = classes.setdefault(name[0] or "no class", {})
+        for outcome, figure in outcomes.items():
+            row[outcome] = row.get(outcome, Figure()).plus(figure)
+    bars = stacked(title, dict(sorted(classes.items())), sources)
+    grids = (
+        split_by_outcome(
+            "By key class and content",
+            ("Class", "Operation", "Content"),
+            ("class", "operation", "content"),
+            tables["class"],
+            sources,
+        ),
+        counted("By clause", ("Clause", "Decision"), ("clause", "decision"), tables["clause"], sources),
+        split_by_outcome("By key", ("Key",), ("key",), tables["key"], sources),
+        split_by_outcome("By caller", ("Caller",), ("caller",), tables["caller"], sources),
+        counted("By system", ("System", "Environment"), ("system", ""), tables["system"], sources),
+    )
+    return Section("usage", "Usage by class, clause, key and caller", (), (bars,) if classes else (), grids)
+
+
+def _refusals(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Section:
+    listed = survey.lists["refusals"]
+    if not listed.count:
+        return Section("refusals", "Refusals", ("Nothing was refused.",))
+    by_rule = counted(
+        "Refusals by rule",
+        ("Reason", "Rule", "Clause"),
+        ("", "rule", "clause"),
+        survey.tables["refusal"],
+        sources,
+    )
+    each = Grid(
+        "Refusals one by one",
+        ("Entry", "Time", "Caller", "Key", "Operation", "Rule", "Clause"),
+        [
+            (
+                EntryLink(index),
+                *_words(cited.get(index), "time", "principal", "key", "operation", "rule", "clause"),
+            )
+            for index in listed.indexes
+        ],
+        left_out(len(listed.indexes), listed.count),
+    )
+    return Section("refusals", "Refusals", (), (), (by_rule, each))
+
+
+def _lives(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Section:
+    del sources
+    listed = survey.lists["lives"]
+    if not listed.count:
+        return Section("lives", "Lives of keys", ("No key's record changed.",))
+    lines: dict[str, list[tuple[int, str, int]]] = {}
+    rows: list[tuple[Cell, ...]] = []
+    for index in listed.indexes:
+        told = cited.get(index)
+        key, state, time, version = _words(told, "key", "state", "time", "record_version")
+        rows.append((EntryLink(index), time, key, version, state, _because(told), _approvals(told)))
+        if told is not None:
+            lines.setdefault(key, []).append((moment(told.entry) // NANOSECONDS, state, index))
+    drawn = dict(list(lines.items())[:MOST_LINES])
+    title = "Changes of keys over time"
+    notes = [left_out(len(listed.indexes), listed.count)]
+    if len(lines) > len(drawn):
+        notes.append(f"The chart shows the first {len(drawn)} of {len(lines)} keys.")
+    grid = Grid(
+        title,
+        ("Entry", "Time", "Key", "Version", "State", "Because", "Approvals that counted"),
+        rows,
+        " ".join(one for one in notes if one),
+    )
+    return Section("lives", "Lives of keys", (), (Moments(title, drawn),) if drawn else (), (grid,))
+
+
+def _governed(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Section:
+    listed = survey.lists["governed"]
+    if not listed.count:
+        return Section(
+            "ceremonies", "Ceremonies and transfers", ("No entry names a ceremony or a transfer.",)
+        )
+    rows: list[tuple[Cell, ...]] = []
+    for index in listed.indexes:
+        told = cited.get(index)
+        pairs = set() if told is None else said(told.entry, told.beside)
+        named = " ".join(sorted(value for name, value in pairs if name in {"ceremony", "transfer"}))
+        rows.append(
+            (EntryLink(index), *_words(told, "time", "kind", "operation"), named, *_words(told, "state"))
+        )
+    grids = (
+        counted("Ceremonies", ("Ceremony",), ("ceremony",), survey.tables["ceremony"], sources),
+        counted("Transfers", ("Transfer",), ("transfer",), survey.tables["transfer"], sources),
+        Grid(
+            "Step by step",
+            ("Entry", "Time", "Kind", "Operation", "Ceremony or transfer", "State"),
+            rows,
+            left_out(len(listed.indexes), listed.count),
+        ),
+    )
+    return Section(
+        "ceremonies", "Ceremonies and transfers", (), (), tuple(grid for grid in grids if grid.rows)
+    )
+
+
+def _registers(survey: Survey, sources: Sources, _: Mapping[int, Told]) -> Section:
+    grid = counted(
+        "Changes of registers",
+        ("Record", "Change"),
+        ("kind", "operation"),
+        survey.tables["register"],
+        sources,
+    )
+    says = () if grid.rows else ("No register changed.",)
+    return Section("registers", "Registers", says, (), (grid,) if grid.rows else ())
+
+
+def _alarms(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Section:
+    listed = survey.lists["alarms"]
+    if not listed.count:
+        return Section("alarms", "Alarms", ("No entry carries a severity: nothing was alarmed.",))
+    rows: list[tuple[Cell, ...]] = []
+    for index in listed.indexes:
+        told = cited.get(index)
+        severity = "" if told is None else severity_of(told.entry)
+        rows.append(
+            (
+                EntryLink(index),
+                *_words(told, "time"),
+                severity,
+                *_words(told, "kind", "operation", "rule", "clause"),
+                _facts(told),
+            )
+        )
+    by_severity = counted(
+        "Alarms by severity", ("Severity", "Kind"), ("", "kind"), survey.tables["severity"], sources
+    )
+    each = Grid(
+        "Alarms one by one",
+        ("Entry", "Time", "Severity", "Kind", "Operation", "Rule", "Clause", "What"),
+        rows,
+        left_out(len(listed.indexes), listed.count),
+    )
+    return Section("alarms", "Alarms", (), (), (by_severity, each))
+
+
+def _reviews(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Section:
+    del sources
+    listed = survey.lists["reviews"]
+    says = (
+        "No entry of this report signs off a range of the log (G2.26): all of it is unreviewed, as far as the log tells.",
+    )
+    if not listed.count:
+        return Section("reviews", "Review", says)
+    rows: list[tuple[Cell, ...]] = [
+        (EntryLink(index), *_words(cited.get(index), "time", "principal"), _facts(cited.get(index)))
+        for index in listed.indexes
+    ]
+    grid = Grid(
+        "Signed off", ("Entry", "Time", "By", "What"), rows, left_out(len(listed.indexes), listed.count)
+    )
+    return Section("reviews", "Review", (), (), (grid,))
+
+
+def _inventory(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Section:
+    tables = survey.tables
+    modules: list[tuple[Cell, ...]] = []
+    for name, index in sorted(survey.modules.items())[:MOST_SHOWN]:
+        document = _document(cited.get(index))
+        identity = document.get("identity")
+        reported = identity if isinstance(identity, Mapping) else {}
+        told = (_plain(reported.get(one)) for one in IDENTITY)
+        modules.append((name, *told, _plain(document.get("assurance")), EntryLink(index)))
+    grids = (
+        Grid(
+            "Modules, as registered last",
+            ("Module", *(one.replace("_", " ").capitalize() for one in IDENTITY), "Assurance", "Entry"),
+            modules,
+        ),
+        counted("Uses of keys by module", ("Module",), ("module",), tables["module"], sources),
+        counted("Software that wrote entries", ("Software",), ("",), tables["software"], sources),
+        counted(
+            "Policy sets that decided", ("Digest of the set",), ("policies",), tables["policies"], sources
+        ),
+    )
+    says = (
+        "Hardware, firmware and software that entries of this report name (G2.3(b)). What no entry names is not here.",
+    )
+    return Section("inventory", "Modules and software", says, (), tuple(grid for grid in grids if grid.rows))
+
+
+def _words(told: Told | None, *names: str) -> tuple[str, ...]:
+    """Texts of an entry by field; empty where there is none, or the entry is not at hand."""
+    if told is None:
+        return ("",) * len(names)
+    facts = told.entry.get("facts")
+    known: dict[str, JsonValue] = dict(facts) if isinstance(facts, Mapping) else {}
+    known |= {**told.entry, **told.beside, "time": instant(moment(told.entry))}
+    return tuple(_plain(known.get(name)) for name in names)
+
+
+def _plain(value: JsonValue) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _facts(told: Told | None) -> str:
+    facts = None if told is None else told.entry.get("facts")
+    if not isinstance(facts, Mapping):
+        return ""
+    return "; ".join(
+        f"{name}: {_plain(value)}" for name, value in sorted(facts.items()) if name != "severity"
+    )
+
+
+def _because(told: Told | None) -> str:
+    because = None if told is None else told.entry.get("because")
+    if not isinstance(because, Mapping):
+        return ""
+    return "; ".join(f"{name} {_plain(value)}".strip() for name, value in because.items())
+
+
+def _approvals(told: Told | None) -> str:
+    approvals = None if told is None else told.entry.get("approvals")
+    return str(len(approvals)) if isinstance(approvals, list | tuple) else ""
+
+
+def _document(told: Told | None) -> Mapping[str, JsonValue]:
+    try:
+        found = orjson.loads("{}" if told is None else told.beside.get("document", "{}"))
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,23 @@
+"""What auditors do, as the command line finds it; loaded when it is needed, as everything in `actions`."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptosvc.cli.inquiry import Inquiries
+    from cryptosvc.cli.reporting import Reports
+
+
+class AuditActions:
+    """Gives the commands of `audit` what they work with."""
+
+    def inquiries(self) -> "Inquiries":
+        """Ask the service, and prove on this machine."""
+        from cryptosvc.wiring import inquiring
+
+        return inquiring.Inquiries()
+
+    def reports(self) -> "Reports":
+        """Verify, count and lay out."""
+        from cryptosvc.wiring import reporting
+
+        return reporting.Reports()
