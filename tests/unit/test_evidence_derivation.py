@@ -38,6 +38,7 @@ from cryptosvc.flow.schedule import Scheduler
 from tests.claims import key_record
 from tests.govern_stand import Stand
 from tests.governance import NOW, ORIGIN, SYSTEM, person
+from tests.second_verifier import agreeing
 from tests.store_stand import authorised, checked
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -85,7 +86,7 @@ def verified(folder: Path, leaves: Leaves, registered: list[RecordBeside] | None
     entries = [(leaf.entry, leaf.withheld) for leaf in leaves]
     records = beside(leaves) if registered is None else registered
     export.write_export(path, ORIGIN, [note], records, entries)
-    return export.verify_export(path, SPKI)
+    return agreeing(export.verify_export)(path, SPKI)
 
 
 def beside(leaves: Leaves) -> list[RecordBeside]:

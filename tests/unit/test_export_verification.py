@@ -17,6 +17,7 @@ from cryptosvc.core.errors import Corrupt, CryptosvcError
 from cryptosvc.core.evidence import RecordBeside
 from cryptosvc.core.merkle import leaf_hash, root_of
 from cryptosvc.core.record import ENTRY_VERSION, sealed
+from tests.second_verifier import agreeing
 
 ORIGIN = "example.test/log"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -24,6 +25,12 @@ SPKI = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKey
 AT = 1_800_000_000_000_000_000
 
 Entry = tuple[bytes, bytes]
+
+
+@pytest.fixture(autouse=True)
+def two_verifiers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each export here is verified by both verifiers, which must agree."""
+    monkeypatch.setattr(export, "verify_export", agreeing(export.verify_export))
 
 
 def leaf(kind: str, withheld: dict[str, str] | None = None, **fields: JsonValue) -> Entry:
