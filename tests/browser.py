@@ -1,6 +1,7 @@
 """A real browser without a screen: Debian's Chromium, told what to do over WebDriver."""
 
 import base64
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from tests.conftest import REPOSITORY
+
 _FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -20,7 +23,9 @@ _FLAGS = (
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
-    "--proxy-server=127.0.0.1:9",  # loopback is not proxied; whatever else a page asked for would fail
+    # no name resolves but one, which somebody's DNS points here; whatever else a page asked for fails
+    "--host-resolver-rules=MAP rebound.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--hide-scrollbars",
     "--window-size=1200,1000",
 )
 
@@ -73,10 +78,11 @@ class Browser:
         finally:
             self.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
-    def photograph(self, height: int = 1000) -> bytes:
-        """A picture of the top of the page, PNG."""
-        self.driver.set_window_size(1200, height)
-        return self.driver.get_screenshot_as_png()
+    def picture(self, name: str, height: int) -> None:
+        """Where CRYPTOSVC_REWRITE is set, put a picture of the page into docs/images: as people see it, `height` high."""
+        if os.environ.get("CRYPTOSVC_REWRITE"):
+            self.driver.set_window_size(1200, height)
+            (REPOSITORY / "docs" / "images" / f"{name}.png").write_bytes(self.driver.get_screenshot_as_png())
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cryptosvc.cli import console, inquiry, reporting
+from cryptosvc.cli.browser import command as browser_command
 from cryptosvc.cli.options import (
     DEFAULT_CONFIG,
     CaOption,
@@ -135,3 +136,4 @@ def prove(
 
 inquiry.add_to(app)
 reporting.add_to(app)
+browser_command.add_to(app)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cryptosvc.cli.browser.command import Consoles
     from cryptosvc.cli.inquiry import Inquiries
     from cryptosvc.cli.reporting import Reports
 
@@ -21,3 +22,9 @@ class AuditActions:
         from cryptosvc.wiring import reporting
 
         return reporting.Reports()
+
+    def consoles(self) -> "Consoles":
+        """Show it in a browser."""
+        from cryptosvc.wiring import consoling
+
+        return consoling.Consoles()

@@ -38,6 +38,7 @@ def test_it_shows_its_verdict_first_and_complains_of_nothing(opened: Opened):
     seen = opened.browser
     assert seen.driver.title == "Audit report: example.test/log"
     assert seen.text("main").startswith("Verified: entries 0 to 59\n")
+    seen.picture("report", 1750)
     assert seen.complaints() == []
     fetched = seen.driver.execute_script("return performance.getEntriesByType('resource').length")
     assert fetched == 0

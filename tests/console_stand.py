@@ -1,0 +1,116 @@
+"""A console over a log in memory: real entries, proofs and checkpoints, without a service."""
+
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from cryptosvc.cli.actions import Document
+from cryptosvc.cli.browser.loopback import Loopback
+from cryptosvc.cli.inquiry import Asked, Rows
+from cryptosvc.core.account import Account, instant
+from cryptosvc.core.errors import Forbidden
+from cryptosvc.core.evidence import values_beside
+from cryptosvc.core.merkle import inclusion_proof, leaf_hash, root_of
+from cryptosvc.core.query import LATEST, Query
+from cryptosvc.core.retold import Told, retold
+from cryptosvc.core.said import FIELDS, moment, said
+from tests.report_stand import log
+from tests.signed_logs import ORIGIN, SPKI, Entry, note
+
+POLICY_TEXT = '@id("purpose-commands")\n@clause("G2.56")\npermit (principal, action, resource);'
+
+
+@dataclass
+class MemoryViews:
+    """Implements `Views`; `change` may do to a proof what an attacker would."""
+
+    entries: list[Entry] = field(default_factory=log)
+    signed: int = 55
+    page: int = 20
+    change: Callable[[dict[str, Any]], None] = lambda _evidence: None
+    asked: list[Asked] = field(default_factory=list)
+
+    def about(self) -> Document:
+        fields = {name: one.meaning for name, one in FIELDS.items()}
+        return {"origin": ORIGIN, "log_key": b64encode(SPKI).decode(), "fields": fields, "target": "memory"}
+
+    def rows(self, asked: Asked) -> Rows:
+        self.asked.append(asked)
+        query = Query.of(
+            asked.conditions, start=asked.start, stop=asked.stop or LATEST, oldest_first=asked.oldest_first
+        )
+        if "approver" in asked.conditions:
+            raise Forbidden("only an auditor may query the log", rule="audit/not-auditor", clause="G2.26")
+        found = [one for one in map(self._told, range(len(self.entries))) if self._answers(query, one)]
+        if not asked.oldest_first:
+            found.reverse()
+        begin = int(asked.cursor or 0)
+        stop = begin + self.page
+        rows = [self._row(one) for one in found[begin:stop]]
+        return Rows(rows, str(stop) if stop < len(found) else "", len(self.entries))
+
+    def key(self, key_id: str) -> Document:
+        account = Account()
+        for one in map(self._told, range(len(self.entries))):
+            if self._answers(Query.of({"key": [key_id]}), one):
+                account.take(one.leaf_index, one.entry, one.beside)
+        return {"key": key_id, **account.document()}
+
+    def entry(self, leaf_index: int) -> Document:
+        octets, withheld = self.entries[leaf_index]
+        digests = [leaf_hash(one) for one, _ in self.entries[: self.signed]]
+        hashes = None
+        if leaf_index < self.signed:
+            path = inclusion_proof(
+                leaf_index,
+                self.signed,
+                lambda height, index: root_of(digests[index << height : (index + 1) << height]),
+            )
+            hashes = [one.hex() for one in path]
+        evidence = {
+            "leaf_index": leaf_index,
+            "entry": b64encode(octets).decode(),
+            "withheld": withheld.decode(),
+            "checkpoint": note(self.entries[: self.signed]).decode(),
+            "hashes": hashes,
+        }
+        self.change(evidence)
+        return evidence
+
+    def why(self, leaf_index: int) -> Document:
+        told = self._told(leaf_index)
+        return retold(told, {"20-commands.cedar": POLICY_TEXT}, [])
+
+    def _told(self, leaf_index: int) -> Told:
+        octets, withheld = self.entries[leaf_index]
+        entry = orjson.loads(octets)
+        return Told(leaf_index, entry, values_beside(leaf_index, entry, withheld))
+
+    def _answers(self, query: Query, told: Told) -> bool:
+        return query.answered_by(said(told.entry, told.beside), moment(told.entry))
+
+    def _row(self, told: Told) -> dict[str, Any]:
+        pairs = said(told.entry, told.beside)
+        names = ("kind", "operation", "key", "content", "message", "outcome", "rule", "clause", "caller")
+        return {"leaf_index": told.leaf_index, "time": instant(moment(told.entry))} | {
+            name: " ".join(sorted(value for field_name, value in pairs if field_name == name))
+            for name in names
+        }
+
+
+@contextmanager
+def served(views: MemoryViews) -> Iterator[str]:
+    """Serve them; the address to open."""
+    loopback = Loopback(views)
+    thread = threading.Thread(target=loopback.serve)
+    thread.start()
+    try:
+        yield loopback.address
+    finally:
+        loopback.close()
+        thread.join()

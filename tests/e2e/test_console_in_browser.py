@@ -1,0 +1,382 @@
+"""The auditor's console in a real browser: questions, lives of keys, and proofs judged by the browser itself."""
+
+import base64
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from cryptosvc.core.merkle import inclusion_proof, leaf_hash, root_of
+from tests.browser import Browser, browser  # noqa: F401  # a fixture
+from tests.console_stand import MemoryViews, served
+from tests.e2e.conftest import COMMAND, Quickstart
+from tests.report_stand import HOSTILE, HOSTILE_KEY
+
+pytestmark = pytest.mark.xdist_group("quickstart")
+
+
+class Console:
+    """The console in a browser, as an auditor uses it."""
+
+    def __init__(self, seen: Browser, address: str) -> None:
+        self.seen = seen
+        self.origin = address.partition("/begin")[0]
+        seen.open(address)
+        self.wait("h1")
+
+    def wait(self, selector: str, text: str = "") -> str:
+        """Wait until something is there and says this; what it says."""
+
+        def ready(driver: Any) -> str | None:
+            try:
+                found = [one.text for one in driver.find_elements(By.CSS_SELECTOR, selector)]
+            except StaleElementReferenceException:  # the page has just shown something else
+                return None
+            return next((one for one in found if text in one and one), None)
+
+        return str(WebDriverWait(self.seen.driver, 20, 0.05).until(ready, f"{selector}: {text}"))
+
+    def go(self, view: str) -> None:
+        """Go to a view by its address."""
+        self.seen.driver.get(f"{self.origin}/#/{view}")
+
+    def rows(self, caption: str) -> list[list[str]]:
+        """Cells of the table whose caption begins so."""
+        for table in self.seen.each("table"):
+            if table.find_element(By.TAG_NAME, "caption").text.startswith(caption):
+                return [
+                    [cell.text for cell in row.find_elements(By.CSS_SELECTOR, "th, td")]
+                    for row in table.find_elements(By.CSS_SELECTOR, "tbody tr")
+                ]
+        pytest.fail(f"no table {caption!r}")
+
+
+@pytest.fixture
+def views() -> MemoryViews:
+    return MemoryViews()
+
+
+@pytest.fixture
+def console(browser: Browser, views: MemoryViews) -> Iterator[Console]:  # noqa: F811  # the fixture
+    with served(views) as address:
+        yield Console(browser, address)
+        browser.open("about:blank")
+
+
+def test_a_question_is_asked_and_answered_page_by_page(console: Console, views: MemoryViews):
+    seen = console.seen
+    assert console.wait("#about").startswith("example.test/log, key SHA-256 ")
+    seen.driver.find_element(By.NAME, "value").send_keys("key-1, key-2")
+    seen.driver.find_element(By.NAME, "to").send_keys("2026-10-26T15:00:00Z")
+    seen.driver.find_element(By.CSS_SELECTOR, "button.first").click()
+    console.wait("caption", "20 entries so far, of a log of 60")
+    (asked,) = views.asked
+    assert asked.conditions == {"key": ["key-1", "key-2"]}
+    assert asked.stop == 1_793_026_800 * 10**9
+    seen.driver.find_element(By.XPATH, "//button[text()='More']").click()
+    console.wait("caption", "27 entries, of a log of 60")
+    rows = console.rows("27 entries")
+    assert [row[0] for row in rows] == sorted((row[0] for row in rows), key=lambda one: -int(one.split()[1]))
+    assert {row[4] for row in rows} == {"key-1", "key-2"}
+    assert seen.complaints() == []
+    assert seen.barriers() == []
+
+
+def test_the_life_of_a_key_is_drawn_and_told(console: Console):
+    console.go("key?id=key-1")
+    console.wait("h2", "Life")
+    assert [row[2:] for row in console.rows("Changes")] == [
+        ["1", "active", "proposal p-3", "2"],
+        ["2", "suspended", "proposal p-20", "2"],
+    ]
+    assert ["gbcs-pre-command", "sign", "signed", "16"] in console.rows("Uses")
+    assert console.rows("Refusals")[0][2:] == ["stranger", "caller/not-granted", "G2.56"]
+    assert len(console.seen.each("svg.timeline circle.change")) == 2
+    assert len(console.seen.each("svg.timeline circle.refusal")) == 1
+    assert console.seen.complaints() == []
+    assert console.seen.barriers() == []
+
+
+def test_an_entry_is_proven_in_the_browser_and_its_decision_retold(console: Console):
+    console.go("entry?index=5")
+    words = console.wait("#verdict h2")
+    assert words == "Verified in this browser: the entry is in the log"
+    octets, _ = MemoryViews().entries[5]
+    steps = [one.text for one in console.seen.each("#verdict li")]
+    assert len(steps) == 5
+    assert all(one.startswith("✓ ") for one in steps)
+    assert steps[2].endswith(leaf_hash(octets).hex())
+    console.wait("h2", "Why")
+    assert "kept in the log; its 1 files have this digest" in console.seen.text("main")
+    assert console.seen.complaints() == []
+    assert console.seen.barriers() == []
+
+
+def test_every_entry_of_a_log_is_proven_whatever_its_size(console: Console, views: MemoryViews):
+    """The browser's reading of RFC 9162 agrees with ours on every leaf of trees of every shape."""
+    views.page = 1
+    judge = """
+        const done = arguments[arguments.length - 1];
+        import("/verify.js").then(async ({ rootOf }) => {
+          const octets = (text) => Uint8Array.from(text.match(/../g) ?? [], (two) => parseInt(two, 16));
+          const found = [];
+          for (const [leaf, index, size, path] of arguments[0]) {
+            const root = await rootOf(octets(leaf), index, size, path.map(octets));
+            found.push(root && Array.from(root, (one) => one.toString(16).padStart(2, "0")).join(""));
+          }
+          done(found);
+        }).catch((error) => done(String(error)));
+    """
+    digests = [leaf_hash(bytes([number])) for number in range(40)]
+    asked, expected = [], []
+    for size in range(1, 41):
+        for index in range(size):
+            path = inclusion_proof(
+                index, size, lambda height, at: root_of(digests[at << height : (at + 1) << height])
+            )
+            hashes = [one.hex() for one in path]
+            asked.append([digests[index].hex(), index, size, hashes])
+            expected.append(root_of(digests[:size]).hex())
+            asked.append([digests[index].hex(), index, size, [*hashes, "00" * 32]])
+            expected.append(None)
+    asked += [[digests[0].hex(), 1, 1, []], [digests[0].hex(), 0, 2, []], [digests[0].hex(), -1, 1, []]]
+    expected += [None, None, None]
+    assert console.seen.driver.execute_async_script(judge, asked) == expected
+
+
+def flipped(text: str, at: int) -> str:
+    octets = bytearray(base64.b64decode(text))
+    octets[at] ^= 1
+    return base64.b64encode(octets).decode()
+
+
+def edited_entry(evidence: dict[str, Any]) -> None:
+    octets = base64.b64decode(evidence["entry"]).replace(b'"outcome":"signed"', b'"outcome":"denied"')
+    evidence["entry"] = base64.b64encode(octets).decode()
+
+
+def another_caller(evidence: dict[str, Any]) -> None:
+    evidence["withheld"] = evidence["withheld"].replace("head-end-1", "head-end-2")
+
+
+def a_value_nothing_commits_to(evidence: dict[str, Any]) -> None:
+    evidence["withheld"] = evidence["withheld"].replace('"principal"', '"constructor"')
+
+
+def proof_of_another(evidence: dict[str, Any]) -> None:
+    evidence["hashes"] = evidence["hashes"][::-1]
+
+
+def proof_cut(evidence: dict[str, Any]) -> None:
+    evidence["hashes"] = evidence["hashes"][:-1]
+
+
+def proof_withheld(evidence: dict[str, Any]) -> None:
+    evidence["hashes"] = None
+
+
+def edited_root(evidence: dict[str, Any]) -> None:
+    lines = evidence["checkpoint"].split("\n")
+    lines[2] = flipped(lines[2], 3)
+    evidence["checkpoint"] = "\n".join(lines)
+
+
+def edited_signature(evidence: dict[str, Any]) -> None:
+    head, _, tail = evidence["checkpoint"].rpartition(" ")
+    evidence["checkpoint"] = f"{head} {flipped(tail.strip(), 40)}\n"
+
+
+def other_signer(evidence: dict[str, Any]) -> None:
+    head, _, tail = evidence["checkpoint"].rpartition(" ")
+    evidence["checkpoint"] = f"{head} {flipped(tail.strip(), 0)}\n"
+
+
+def other_log(evidence: dict[str, Any]) -> None:
+    evidence["checkpoint"] = evidence["checkpoint"].replace("example.test/log", "example.test/gol")
+
+
+def smaller_log(evidence: dict[str, Any]) -> None:
+    evidence["checkpoint"] = evidence["checkpoint"].replace("\n55\n", "\n54\n")
+
+
+def no_note(evidence: dict[str, Any]) -> None:
+    evidence["checkpoint"] = "x"
+
+
+@pytest.mark.parametrize(
+    ("change", "step"),
+    [
+        (edited_entry, "is in the tree"),
+        (another_caller, "is what it commits to"),
+        (a_value_nothing_commits_to, "is what it commits to"),
+        (proof_of_another, "is in the tree"),
+        (proof_cut, "is in the tree"),
+        (proof_withheld, "is in the tree"),
+        (edited_root, "signed by its key"),
+        (edited_signature, "signed by its key"),
+        (other_signer, "signed by its key"),
+        (other_log, "signed by its key"),
+        (smaller_log, "signed by its key"),
+        (no_note, "signed by its key"),
+    ],
+)
+def test_what_was_tampered_with_is_named_by_the_browser(
+    console: Console, views: MemoryViews, change: Callable[[dict[str, Any]], None], step: str
+):
+    views.change = change
+    console.go("entry?index=5")
+    assert console.wait("#verdict h2") == "This does not verify: do not believe this entry"
+    failed = [one.text for one in console.seen.each("#verdict li") if one.text.startswith("✗ ")]
+    assert len(failed) == 1
+    assert step in failed[0]
+
+
+def test_what_no_checkpoint_covers_yet_is_not_called_verified(console: Console):
+    console.go("entry?index=58")
+    assert console.wait("#verdict h2").startswith("Not covered by a checkpoint yet")
+    assert "✗" not in console.seen.text("#verdict")
+    assert console.seen.barriers() == []
+
+
+def test_what_callers_called_themselves_is_text_here_too(console: Console):
+    console.go("entry?index=4")
+    console.wait("h2", "Why")
+    assert HOSTILE in console.seen.text("main")
+    console.go("query?where=outcome%3Drefused&asked=1")
+    console.wait("caption", "2 entries")
+    assert HOSTILE_KEY in console.seen.text("main")
+    assert console.seen.driver.title == "Query – Audit console"
+    assert console.seen.each("main script, main img, main b") == []
+    assert console.seen.complaints() == []
+
+
+def test_a_refusal_is_said_with_its_clause_and_rule(console: Console):
+    console.go("query?where=approver%3Dx&asked=1")
+    said = console.wait("[role=alert]")
+    assert "G2.26" in said
+    assert "only an auditor may query the log" in said
+    assert "rule audit/not-auditor" in said
+
+
+class _Stranger(BaseHTTPRequestHandler):
+    """A page of somebody else on this machine, without any policy of its own."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!DOCTYPE html><title>stranger</title><link rel=icon href=data:,>")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def stranger() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Stranger)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_page_of_another_site_gets_nothing(console: Console, views: MemoryViews):
+    """A stranger on another port of this host: the browser even sends it our cookie, and still it learns nothing."""
+    driver = console.seen.driver
+    target = console.origin + "/api/query?where=kind%3Duse"
+    ask = """
+        const [target, mode, done] = arguments;
+        fetch(target, { mode, credentials: "include" }).then((answer) => done("got " + answer.type), () => done("nothing"));
+    """
+    with stranger() as elsewhere:
+        driver.get(elsewhere)
+        assert driver.execute_async_script(ask, elsewhere, "cors") == "got basic"
+        assert driver.execute_async_script(ask, target, "cors") == "nothing"
+        assert driver.execute_async_script(ask, target, "no-cors") == "nothing"
+        driver.execute_script("document.body.innerHTML = `<a href='${arguments[0]}/'>in</a>`", console.origin)
+        driver.find_element(By.TAG_NAME, "a").click()
+        console.wait("body", "A page of another site asked for this.")
+    assert views.asked == []
+    console.seen.complaints()
+
+
+def test_a_name_that_is_made_to_point_here_opens_nothing(console: Console, views: MemoryViews):
+    port = console.origin.rpartition(":")[2]
+    console.seen.driver.get(f"http://rebound.example:{port}/")
+    assert console.wait("body") == "This is not the address the command printed."
+    assert views.asked == []
+    console.seen.complaints()
+
+
+def test_whoever_has_the_cookie_alone_reads_nothing(console: Console):
+    """As another server on this host may have: it is shown a page, and no log."""
+    console.seen.driver.execute_script("sessionStorage.clear(); location.reload()")
+    assert "This page was not opened by the address the command printed." in console.wait("[role=alert]")
+    console.seen.complaints()
+
+
+@contextmanager
+def running(quickstart: Quickstart, caller: str = "auditor") -> Iterator[str]:
+    """`cryptosvc audit console` as a process; the address it prints."""
+    tls = quickstart.folder / "tls"
+    mine = {"CRYPTOSVC_CERT": str(tls / f"{caller}.pem"), "CRYPTOSVC_KEY": str(tls / f"{caller}.key")}
+    process = subprocess.Popen(
+        [str(COMMAND), "audit", "console", "--log-key", str(quickstart.folder / "log.pub.pem")],
+        env=os.environ | quickstart.environment | mine,
+        cwd=quickstart.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "Open this address; it works once:\n"
+        yield process.stdout.readline().strip()
+    finally:
+        process.send_signal(2)
+        assert process.wait(20) == 0
+        process.stdout.close()
+
+
+def test_an_auditor_looks_into_a_running_service(quickstart: Quickstart, browser: Browser):  # noqa: F811  # the fixture
+    with running(quickstart) as address:
+        console = Console(browser, address)
+        console.go("query?where=key%3Dsupplier-signing&where=outcome%3Dsigned&oldest=1&asked=1")
+        console.wait("caption", "of a log of")
+        browser.picture("console-query", 900)
+        browser.driver.find_element(By.CSS_SELECTOR, "tbody a").click()
+        assert console.wait("#verdict h2") == "Verified in this browser: the entry is in the log"
+        console.wait("h2", "Why")
+        assert console.wait("h3")
+        assert re.search(r'@clause\("G', browser.text("main"))
+        assert "supplier" in browser.text("main")
+        browser.picture("console-entry", 1500)
+        assert browser.barriers() == []
+        console.go("key?id=supplier-signing")
+        console.wait("h2", "Life")
+        browser.picture("console-key", 1100)
+        assert len(browser.each("svg.timeline circle.change")) == len(console.rows("Changes")) >= 1
+        assert browser.complaints() == []
+    asked = quickstart.run("audit", "query", "-w", "kind=read", "--limit", "1", "--json", caller="auditor")
+    assert json.loads(asked.stdout)["caller"] == "auditor"
+
+
+def test_whoever_is_no_auditor_is_told_so_in_the_console(quickstart: Quickstart, browser: Browser):  # noqa: F811  # the fixture
+    with running(quickstart, caller="supplier") as address:
+        console = Console(browser, address)
+        console.go("query?where=kind%3Duse&asked=1")
+        assert "only an auditor may query the log" in console.wait("[role=alert]")
