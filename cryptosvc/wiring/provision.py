@@ -1,4 +1,9 @@
-"""`cryptosvc init`: from an empty token and database to a test deployment; run again, what is missing is added."""
+"""`cryptosvc init`: from an empty token and database to a test deployment; run again, what is missing is added.
+
+A key that is to be generated is registered as ordered first, then generated, then registered with its public point. So
+no key is ever on the module without a record: what an interrupted run left is found by its record, destroyed, since
+nobody can have used a key whose public point is not recorded, and generated again.
+"""
 
 import asyncio
 import hashlib
@@ -22,30 +27,35 @@ from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core.asset import ModuleRecord
 from cryptosvc.core.errors import Conflict, Forbidden, Malformed
 from cryptosvc.core.founding import SHORTCUT
-from cryptosvc.core.keyclass import ceiling
-from cryptosvc.core.life import Asset
+from cryptosvc.core.life import NANOSECONDS, Asset, UnixSeconds
 from cryptosvc.core.names import CallerId, Environment, Eui64, KeyId, ModuleName, SystemName
 from cryptosvc.core.registry import (
     CallerRecord,
     CallerState,
     Grant,
     KeyRecord,
-    Origin,
     Record,
     caller_document,
     record_id,
 )
-from cryptosvc.wiring import founding, logkeys, modules, ownership, profiles, stores, worker
+from cryptosvc.wiring import (
+    founding,
+    logkeys,
+    modules,
+    ownership,
+    profiles,
+    provision_keys,
+    stores,
+    worker,
+)
 from cryptosvc.wiring.certifying import certificate_named, certified
-
-_OPERATOR = "whoever ran init"
-"""The responsible person of what the shortcut made: there is no better answer in environment test."""
 
 
 @dataclass(slots=True)
 class _Plan:
     """What this run does to the registry."""
 
+    at: UnixSeconds
     records: list[Record] = field(default_factory=list)
     generated: list[str] = field(default_factory=list)
     adopted: list[str] = field(default_factory=list)
@@ -91,7 +101,7 @@ async def provisioned(settings: Settings, provisioning: Provisioning, progress: 
         for name, token in tokens.items():
             ownership.take(token, settings, name)
         log_token = tokens[logkeys.log_module(settings)]
-        if fresh:
+        if fresh and not _has_only_begun(settings, log_token):
             logkeys.make_head_key(settings, log_token)
         clock = SystemClock()
         hsm = Pkcs11Hsm(tuple(configs.values()), clock, stores.lock_folder(settings))
@@ -99,9 +109,18 @@ async def provisioned(settings: Settings, provisioning: Provisioning, progress: 
         try:
             scope = worker.scope(settings, f"{os.uname().nodename}/init")
             async with stores.opened(settings, hsm, clock, scope, founding=SHORTCUT) as store:
-                return await _provision(settings, provisioning, tokens, store, progress)
+                at = UnixSeconds(clock.now().at // NANOSECONDS)
+                return await _provision(settings, provisioning, tokens, store, progress, at)
         finally:
             hsm.close()
+
+
+def _has_only_begun(settings: Settings, token: Provisioner) -> bool:
+    """Whether all that is on the token is what a run makes before it begins the log: its own head key can be used."""
+    return {seen.label for seen in token.objects()} == {
+        ownership.mark_of(settings),
+        settings.log.head_key,
+    }
 
 
 async def _provision(
@@ -110,20 +129,25 @@ async def _provision(
     tokens: dict[ModuleName, Provisioner],
     store: stores.Opened,
     progress: Progress,
+    at: UnixSeconds,
 ) -> Document:
     await _require_shortcut(store)
     registered = {record.key_id: record for record in await _keys(store, settings, provisioning)}
     callers = {record.caller_id: record for record in await store.registry.callers()}
-    plan = _Plan()
+    plan = _Plan(at)
     entries = [*_log_entries(settings), *provisioning.keys]
     if KeyId(settings.log.head_key) not in registered:
         plan.records.append(logkeys.head_key(settings))
     # 1 whatever can be refused; an object generated before that would be in the way of the next run
     total = len(entries) + len(provisioning.callers)
     done = 0
-    to_generate = [entry for entry in entries if not entry.adopt and KeyId(entry.id) not in registered]
+    to_generate = [
+        entry
+        for entry in entries
+        if not entry.adopt and provision_keys.is_to_be_made(registered.get(KeyId(entry.id)))
+    ]
     for entry in to_generate:
-        _require_can_be_generated(settings, entry, tokens)
+        _require_can_be_generated(settings, entry, tokens, registered.get(KeyId(entry.id)))
     for entry in entries:
         if entry not in to_generate:
             progress(f"key {entry.id}", done, total)
@@ -140,14 +164,25 @@ async def _provision(
     plan.records += [
         _module_record(settings, name, token) for name, token in tokens.items() if name not in entered
     ]
-    # 2 the keys
-    for entry in to_generate:
-        progress(f"key {entry.id}", done, total)
-        plan.records.append(_make(settings, entry, tokens, plan))
-        done += 1
-    # 3 the registry
+    # 2 the registry: everything, and of keys that are only now generated that they will be
+    ordered = [
+        registered.get(KeyId(entry.id)) or provision_keys.ordered(settings, entry) for entry in to_generate
+    ]
+    plan.records += [record for record in ordered if record.key_id not in registered]
     if plan.records:
         await store.registry.change(plan.records)
+    # 3 the keys, and then the registry again
+    made: list[Record] = []
+    for entry, record in zip(to_generate, ordered, strict=True):
+        progress(f"key {entry.id}", done, total)
+        point, begun = provision_keys.generate(record, tokens)
+        made.append(provision_keys.generated(entry, record, point, at))
+        plan.generated.append(entry.id)
+        if begun:
+            plan.remarks.append(f"{entry.id}: what an interrupted run had begun was destroyed")
+        done += 1
+    if made:
+        await store.registry.change(made)
     head = await store.ledger.head()
     audit_key, service_key = KeyId(settings.log.audit_key), KeyId(settings.log.service_key)
     view = await store.registry.keys({audit_key, service_key})
@@ -174,7 +209,11 @@ def _module_record(settings: Settings, name: ModuleName, token: Provisioner) -> 
         module=name,
         version=1,
         system=SystemName(settings.deployment.system),
-        asset=Asset(label=f"token {configured.token_label}", classification="test", responsible=_OPERATOR),
+        asset=Asset(
+            label=f"token {configured.token_label}",
+            classification="test",
+            responsible=provision_keys.OPERATOR,
+        ),
         identity=tuple(sorted(identity(token.reported).items())),
         assurance=level if configured.standard else "none",
     )
@@ -214,7 +253,7 @@ def _plan_key(
 ) -> None:
     certificate = certificate_named(entry)
     if record is None:
-        made = _make(settings, entry, tokens, plan)
+        made = _adopt(settings, entry, tokens, plan)
         plan.records.append(certified(entry, made, certificate) if certificate else made)
         return
     same = (entry.key_class, entry.system or settings.deployment.system)
@@ -228,10 +267,31 @@ def _plan_key(
         raise _differs(entry.id, "certificate")
 
 
+def _adopt(
+    settings: Settings, entry: KeyEntry, tokens: dict[ModuleName, Provisioner], plan: _Plan
+) -> KeyRecord:
+    made, differences = provision_keys.adopted(settings, entry, tokens, plan.at)
+    plan.adopted.append(entry.id)
+    plan.remarks += [f"{entry.id}: {difference}" for difference in differences]
+    return made
+
+
 def _require_can_be_generated(
-    settings: Settings, entry: KeyEntry, tokens: dict[ModuleName, Provisioner]
+    settings: Settings, entry: KeyEntry, tokens: dict[ModuleName, Provisioner], record: KeyRecord | None
 ) -> None:
-    _module_of(settings, entry, tokens)
+    module = provision_keys.module_of(settings, entry, tokens)
+    if record is not None:
+        same = (entry.key_class, entry.system or settings.deployment.system, module)
+        if (record.key_class, record.system, record.module) != same:
+            raise _differs(entry.id, "class, system or module")
+    elif any(
+        (seen.label, seen.object_id) == provision_keys.place(entry) for seen in tokens[module].objects()
+    ):
+        label, object_id = provision_keys.place(entry)
+        raise Conflict(
+            f"the token has an object {label!r} with id {object_id.hex()} already; adopt it or take another id",
+            rule="hsm/object-exists",
+        )
     if entry.certificate is not None:
         raise Malformed(
             f"key {entry.id}: its certificate is for another key: this one is only generated now. Leave the "
@@ -239,53 +299,6 @@ def _require_can_be_generated(
             rule="provisioning/certificate",
             field=f"keys.{entry.id}",
         )
-
-
-def _module_of(settings: Settings, entry: KeyEntry, tokens: dict[ModuleName, Provisioner]) -> ModuleName:
-    module = ModuleName(entry.module or settings.modules[0].name)
-    if module not in tokens:
-        raise Malformed(
-            f"key {entry.id}: module {module!r} is not in the configuration",
-            rule="provisioning/module",
-            field="keys",
-        )
-    return module
-
-
-def _make(
-    settings: Settings, entry: KeyEntry, tokens: dict[ModuleName, Provisioner], plan: _Plan
-) -> KeyRecord:
-    module = _module_of(settings, entry, tokens)
-    label = entry.label or entry.id
-    object_id = bytes.fromhex(entry.object_id) if entry.object_id else logkeys.object_id(entry.id)
-    template = ceiling(entry.key_class).template
-    if entry.adopt:
-        adopted = tokens[module].adopt(label, object_id, template)
-        point = adopted.public_point
-        plan.adopted.append(entry.id)
-        plan.remarks += [f"{entry.id}: {difference}" for difference in adopted.differences]
-    else:
-        point = tokens[module].generate(label, object_id, template)
-        plan.generated.append(entry.id)
-    return KeyRecord(
-        key_id=KeyId(entry.id),
-        version=1,
-        key_class=entry.key_class,
-        state=entry.state,
-        system=SystemName(entry.system or settings.deployment.system),
-        environment=settings.deployment.environment,
-        module=module,
-        label=label,
-        object_id=object_id,
-        public_point=point,
-        certificate=b"",
-        eui64=None if entry.eui64 is None else Eui64.parse(entry.eui64),
-        role=entry.role,
-        origin=Origin.ADOPTED if entry.adopt else Origin.GENERATED,
-        transferable=template.transferable and not entry.adopt,
-        signs_for_eligible_user=entry.signs_for_eligible_user,
-        asset=Asset(label=entry.id, classification="test", responsible=_OPERATOR),
-    )
 
 
 def _plan_caller(settings: Settings, entry: CallerEntry, record: CallerRecord | None, plan: _Plan) -> None:
