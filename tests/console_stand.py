@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import pytest
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from cryptosvc.cli.actions import Document
 from cryptosvc.cli.browser.loopback import Loopback
@@ -19,6 +23,7 @@ from cryptosvc.core.merkle import inclusion_proof, leaf_hash, root_of
 from cryptosvc.core.query import LATEST, Query
 from cryptosvc.core.retold import Told, retold
 from cryptosvc.core.said import FIELDS, moment, said
+from tests.browser import Browser
 from tests.report_stand import log
 from tests.signed_logs import ORIGIN, SPKI, Entry, note
 
@@ -114,3 +119,39 @@ def served(views: MemoryViews) -> Iterator[str]:
     finally:
         loopback.close()
         thread.join()
+
+
+class Console:
+    """The console in a browser, as an auditor uses it."""
+
+    def __init__(self, seen: Browser, address: str) -> None:
+        self.seen = seen
+        self.origin = address.partition("/begin")[0]
+        seen.open(address)
+        self.wait("h1")
+
+    def wait(self, selector: str, text: str = "") -> str:
+        """Wait until something is there and says this; what it says."""
+
+        def ready(driver: Any) -> str | None:
+            try:
+                found = [one.text for one in driver.find_elements(By.CSS_SELECTOR, selector)]
+            except StaleElementReferenceException:  # the page has just shown something else
+                return None
+            return next((one for one in found if text in one and one), None)
+
+        return str(WebDriverWait(self.seen.driver, 20, 0.05).until(ready, f"{selector}: {text}"))
+
+    def go(self, view: str) -> None:
+        """Go to a view by its address."""
+        self.seen.driver.get(f"{self.origin}/#/{view}")
+
+    def rows(self, caption: str) -> list[list[str]]:
+        """Cells of the table whose caption begins so."""
+        for table in self.seen.each("table"):
+            if table.find_element(By.TAG_NAME, "caption").text.startswith(caption):
+                return [
+                    [cell.text for cell in row.find_elements(By.CSS_SELECTOR, "th, td")]
+                    for row in table.find_elements(By.CSS_SELECTOR, "tbody tr")
+                ]
+        pytest.fail(f"no table {caption!r}")

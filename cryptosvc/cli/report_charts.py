@@ -57,7 +57,9 @@ def _moments(chart: Moments) -> Any:  # the library is untyped
     for line, moments in enumerate(chart.lines.values()):
         for second, event, index in moments:
             at = datetime.fromtimestamp(min(second, _LATEST_SECOND), UTC)
-            by_event.setdefault(event or "none", []).append({"value": (at, line), **_link(f"e{index}")})
+            by_event.setdefault(_short(event) or "none", []).append(
+                {"value": (at, line), **_link(f"e{index}")}
+            )
     colours = [_MORE_COLOURS[number % len(_MORE_COLOURS)] for number in range(len(by_event))]
     made = pygal.DateTimeLine(
         **_options(colours), height=120 + _LINE_HEIGHT * len(chart.lines), stroke=False, dots_size=5
@@ -102,7 +104,9 @@ def _link(anchor: str) -> dict[str, Any]:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…"
+    """A text as an XML document takes it, and short."""
+    shown = "".join(one if one.isprintable() else "\ufffd" for one in label[:_LONGEST_LABEL])
+    return shown if len(label) <= _LONGEST_LABEL else shown[:-1] + "…"
 
 
 def _day(at: datetime) -> str:

@@ -135,9 +135,9 @@ def said(entry: Entry, beside: Mapping[str, str]) -> set[Pair]:
 
 
 def moment(entry: Entry) -> int:
-    """Time of an entry, nanoseconds; 0 where it says none, and at most 2**63 - 1."""
+    """Time of an entry, nanoseconds; 0 where it says none, and at most 2**63 - 2: inside a query without an end."""
     text = entry.get("time")
-    return min(int(text), 2**63 - 1) if isinstance(text, str) and text.isdecimal() and len(text) <= 20 else 0
+    return min(int(text), 2**63 - 2) if isinstance(text, str) and text.isdecimal() and len(text) <= 20 else 0
 
 
 def silent_about(name: str, entry: Entry, beside: Mapping[str, str]) -> bool:

@@ -1,10 +1,6 @@
 """The auditor's console in a real browser: questions, lives of keys, and proofs judged by the browser itself."""
 
 import base64
-import json
-import os
-import re
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,53 +8,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 from cryptosvc.core.merkle import inclusion_proof, leaf_hash, root_of
 from tests.browser import Browser, browser  # noqa: F401  # a fixture
-from tests.console_stand import MemoryViews, served
-from tests.e2e.conftest import COMMAND, Quickstart
+from tests.console_stand import Console, MemoryViews, served
 from tests.report_stand import HOSTILE, HOSTILE_KEY
 
-pytestmark = pytest.mark.xdist_group("quickstart")
-
-
-class Console:
-    """The console in a browser, as an auditor uses it."""
-
-    def __init__(self, seen: Browser, address: str) -> None:
-        self.seen = seen
-        self.origin = address.partition("/begin")[0]
-        seen.open(address)
-        self.wait("h1")
-
-    def wait(self, selector: str, text: str = "") -> str:
-        """Wait until something is there and says this; what it says."""
-
-        def ready(driver: Any) -> str | None:
-            try:
-                found = [one.text for one in driver.find_elements(By.CSS_SELECTOR, selector)]
-            except StaleElementReferenceException:  # the page has just shown something else
-                return None
-            return next((one for one in found if text in one and one), None)
-
-        return str(WebDriverWait(self.seen.driver, 20, 0.05).until(ready, f"{selector}: {text}"))
-
-    def go(self, view: str) -> None:
-        """Go to a view by its address."""
-        self.seen.driver.get(f"{self.origin}/#/{view}")
-
-    def rows(self, caption: str) -> list[list[str]]:
-        """Cells of the table whose caption begins so."""
-        for table in self.seen.each("table"):
-            if table.find_element(By.TAG_NAME, "caption").text.startswith(caption):
-                return [
-                    [cell.text for cell in row.find_elements(By.CSS_SELECTOR, "th, td")]
-                    for row in table.find_elements(By.CSS_SELECTOR, "tbody tr")
-                ]
-        pytest.fail(f"no table {caption!r}")
+pytestmark = pytest.mark.xdist_group("browser")
 
 
 @pytest.fixture
@@ -327,56 +284,3 @@ def test_whoever_has_the_cookie_alone_reads_nothing(console: Console):
     console.seen.driver.execute_script("sessionStorage.clear(); location.reload()")
     assert "This page was not opened by the address the command printed." in console.wait("[role=alert]")
     console.seen.complaints()
-
-
-@contextmanager
-def running(quickstart: Quickstart, caller: str = "auditor") -> Iterator[str]:
-    """`cryptosvc audit console` as a process; the address it prints."""
-    tls = quickstart.folder / "tls"
-    mine = {"CRYPTOSVC_CERT": str(tls / f"{caller}.pem"), "CRYPTOSVC_KEY": str(tls / f"{caller}.key")}
-    process = subprocess.Popen(
-        [str(COMMAND), "audit", "console", "--log-key", str(quickstart.folder / "log.pub.pem")],
-        env=os.environ | quickstart.environment | mine,
-        cwd=quickstart.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "Open this address; it works once:\n"
-        yield process.stdout.readline().strip()
-    finally:
-        process.send_signal(2)
-        assert process.wait(20) == 0
-        process.stdout.close()
-
-
-def test_an_auditor_looks_into_a_running_service(quickstart: Quickstart, browser: Browser):  # noqa: F811  # the fixture
-    with running(quickstart) as address:
-        console = Console(browser, address)
-        console.go("query?where=key%3Dsupplier-signing&where=outcome%3Dsigned&oldest=1&asked=1")
-        console.wait("caption", "of a log of")
-        browser.picture("console-query", 900)
-        browser.driver.find_element(By.CSS_SELECTOR, "tbody a").click()
-        assert console.wait("#verdict h2") == "Verified in this browser: the entry is in the log"
-        console.wait("h2", "Why")
-        assert console.wait("h3")
-        assert re.search(r'@clause\("G', browser.text("main"))
-        assert "supplier" in browser.text("main")
-        browser.picture("console-entry", 1500)
-        assert browser.barriers() == []
-        console.go("key?id=supplier-signing")
-        console.wait("h2", "Life")
-        browser.picture("console-key", 1100)
-        assert len(browser.each("svg.timeline circle.change")) == len(console.rows("Changes")) >= 1
-        assert browser.complaints() == []
-    asked = quickstart.run("audit", "query", "-w", "kind=read", "--limit", "1", "--json", caller="auditor")
-    assert json.loads(asked.stdout)["caller"] == "auditor"
-
-
-def test_whoever_is_no_auditor_is_told_so_in_the_console(quickstart: Quickstart, browser: Browser):  # noqa: F811  # the fixture
-    with running(quickstart, caller="supplier") as address:
-        console = Console(browser, address)
-        console.go("query?where=kind%3Duse&asked=1")
-        assert "only an auditor may query the log" in console.wait("[role=alert]")

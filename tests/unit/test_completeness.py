@@ -13,6 +13,7 @@ from cryptosvc.core.completeness import Answered, frontier_of
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Malformed
 from cryptosvc.core.merkle import EMPTY, inclusion_proof, leaf_hash, root_of
 from cryptosvc.core.query import Query
+from cryptosvc.core.record import sealed
 from tests.signed_logs import ORIGIN, SPKI, STOP, Entry, log, note
 
 K1 = Query.of({"key": ["k1"]})
@@ -47,6 +48,15 @@ def test_a_range_gives_every_entry_that_answers_and_no_other(tmp_path: Path, sta
     assert seen == ([(STOP - start, STOP - start)] if start < STOP else [])
     by_caller = replay(path, SPKI, CALLER, origin=ORIGIN)
     assert by_caller.leaves == tuple(number for number in range(start, STOP) if number % 2)
+
+
+def test_no_time_an_entry_may_claim_is_outside_of_a_question_without_an_end(tmp_path: Path) -> None:
+    leaves = [
+        sealed({"v": 1, "kind": "use", "time": time, "key": "k1"}, {}, bytes(16))
+        for time in ("0", "x", str(2**63 - 1), str(2**63), "9" * 20, "9" * 21)
+    ]
+    entries = [(leaf.entry, leaf.withheld) for leaf in leaves]
+    assert replay(ranged(tmp_path, entries, 0), SPKI, K1).leaves == (0, 1, 2, 3, 4, 5)
 
 
 def test_an_export_is_a_range_too(tmp_path: Path) -> None:

@@ -16,7 +16,18 @@ from cryptosvc.core.report.grids import MOST_SHOWN, counted
 from cryptosvc.core.report.page import Scope, Sources
 from cryptosvc.core.report.survey import Figure, Survey, Table
 from cryptosvc.wiring.reporting import Reports
-from tests.report_stand import BEGAN, HOSTILE, HOSTILE_KEY, SECOND, log, ranged, refusal, use
+from tests.report_stand import (
+    BEGAN,
+    HOSTILE,
+    HOSTILE_KEY,
+    SECOND,
+    entry,
+    key_record,
+    log,
+    ranged,
+    refusal,
+    use,
+)
 from tests.signed_logs import Entry
 
 
@@ -184,6 +195,22 @@ def test_a_figure_keeps_its_first_entries_and_the_last() -> None:
         (odd if number % 2 else even).take(number)
     both = even.plus(odd)
     assert (both.count, both.first, both.last) == (20, [0, 1, 2, 3, 4], 19)
+
+
+def test_a_log_that_means_harm_is_laid_out_all_the_same(tmp_path: Path) -> None:
+    """Times at both ends, names no font has, names longer than a page: nothing but text comes of it."""
+    odd = "\x00\x1b[31m\u202e]]>\ufffe" + "long" * 500
+    entries = [
+        use(0, time="0", key_class=odd, key=odd),
+        use(1, time="9223372036854775807", outcome=odd),
+        use(2, time="soon"),
+        key_record(3, odd, 1, odd),
+        entry(4, odd, facts={"severity": odd, "transfer": odd}),
+    ]
+    done, page = made(tmp_path, entries)
+    assert (done["verified"], done["entries"]) == (True, 5)
+    assert [row(page, year)[1:] for year in ("no time", "2262")] == [["2", "0", "0"], ["0", "0", "1"]]
+    assert html.escape("]]>") in page
 
 
 def test_lists_are_cut_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
