@@ -19,7 +19,7 @@ from cryptosvc.cli.inquiry import Asked, Rows
 from cryptosvc.core.account import Account, instant
 from cryptosvc.core.errors import Forbidden
 from cryptosvc.core.evidence import values_beside
-from cryptosvc.core.merkle import inclusion_proof, leaf_hash, root_of
+from cryptosvc.core.merkle import SubtreeHash, consistency_proof, inclusion_proof, leaf_hash, root_of
 from cryptosvc.core.query import LATEST, Query
 from cryptosvc.core.retold import Told, retold
 from cryptosvc.core.said import FIELDS, moment, said
@@ -30,19 +30,31 @@ from tests.signed_logs import ORIGIN, SPKI, Entry, note
 POLICY_TEXT = '@id("purpose-commands")\n@clause("G2.56")\npermit (principal, action, resource);'
 
 
+def subtrees(digests: list[bytes]) -> SubtreeHash:
+    """Hashes of complete subtrees over these leaves."""
+    return lambda height, index: root_of(digests[index << height : (index + 1) << height])
+
+
 @dataclass
 class MemoryViews:
     """Implements `Views`; `change` may do to a proof what an attacker would."""
 
     entries: list[Entry] = field(default_factory=log)
     signed: int = 55
+    kept: int = 33
     page: int = 20
     change: Callable[[dict[str, Any]], None] = lambda _evidence: None
     asked: list[Asked] = field(default_factory=list)
 
     def about(self) -> Document:
         fields = {name: one.meaning for name, one in FIELDS.items()}
-        return {"origin": ORIGIN, "log_key": b64encode(SPKI).decode(), "fields": fields, "target": "memory"}
+        return {
+            "origin": ORIGIN,
+            "log_key": b64encode(SPKI).decode(),
+            "kept": note(self.entries[: self.kept]).decode(),
+            "fields": fields,
+            "target": "memory",
+        }
 
     def rows(self, asked: Asked) -> Rows:
         self.asked.append(asked)
@@ -68,21 +80,17 @@ class MemoryViews:
 
     def entry(self, leaf_index: int) -> Document:
         octets, withheld = self.entries[leaf_index]
-        digests = [leaf_hash(one) for one, _ in self.entries[: self.signed]]
+        subtree = subtrees([leaf_hash(one) for one, _ in self.entries[: self.signed]])
         hashes = None
         if leaf_index < self.signed:
-            path = inclusion_proof(
-                leaf_index,
-                self.signed,
-                lambda height, index: root_of(digests[index << height : (index + 1) << height]),
-            )
-            hashes = [one.hex() for one in path]
+            hashes = [one.hex() for one in inclusion_proof(leaf_index, self.signed, subtree)]
         evidence = {
             "leaf_index": leaf_index,
             "entry": b64encode(octets).decode(),
             "withheld": withheld.decode(),
             "checkpoint": note(self.entries[: self.signed]).decode(),
             "hashes": hashes,
+            "consistency": [one.hex() for one in consistency_proof(self.kept, self.signed, subtree)],
         }
         self.change(evidence)
         return evidence

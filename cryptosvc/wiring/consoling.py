@@ -15,6 +15,7 @@ from cryptosvc.core.said import FIELDS
 from cryptosvc.wiring.calls import client_of
 from cryptosvc.wiring.exporting import public_key_der
 from cryptosvc.wiring.inquiring import Inquiries
+from cryptosvc.wiring.profiles import read_octets
 
 
 class ServiceViews:
@@ -24,13 +25,15 @@ class ServiceViews:
         connection: where it is, and whose certificate asks.
         log_key: SubjectPublicKeyInfo of the log's audit-signing key.
         origin: of the log.
+        kept: the signed checkpoint the log must extend.
 
     """
 
-    def __init__(self, connection: Connection, log_key: bytes, origin: str) -> None:
+    def __init__(self, connection: Connection, log_key: bytes, origin: str, kept: bytes) -> None:
         self._connection = connection
         self._log_key = log_key
         self._origin = origin
+        self._kept = kept
         self._inquiries = Inquiries()
 
     def about(self) -> Document:
@@ -39,6 +42,7 @@ class ServiceViews:
         return {
             "origin": self._origin,
             "log_key": b64encode(self._log_key).decode(),
+            "kept": self._kept.decode(),
             "fields": fields,
             "target": self._connection.target,
         }
@@ -67,12 +71,17 @@ class ServiceViews:
             hashes: list[JsonValue] | None = None
             if leaf_index < size:
                 hashes = [one.hex() for one in client.prove_inclusion(leaf_index, size).hashes]
+            kept = checkpoint.parse(self._kept).checkpoint.size
+            consistency: list[JsonValue] = []
+            if 0 < kept < size:
+                consistency = [one.hex() for one in client.prove_consistency(kept, size).hashes]
         return {
             "leaf_index": found.leaf_index,
             "entry": b64encode(found.entry).decode(),
             "withheld": found.withheld.decode(),
             "checkpoint": note.decode(),
             "hashes": hashes,
+            "consistency": consistency,
         }
 
     def why(self, leaf_index: int) -> Document:
@@ -84,15 +93,27 @@ class Consoles:
     """Implements `cli.browser.command.Consoles`."""
 
     def serve(
-        self, connection: Connection, log_key: Path, origin: str, port: int, ready: Callable[[str], None]
+        self,
+        connection: Connection,
+        log_key: Path,
+        origin: str,
+        since: Path | None,
+        port: int,
+        ready: Callable[[str], None],
     ) -> None:
-        """Serve until interrupted. Where no origin is given, it is that of the newest checkpoint, which must verify."""
+        """Serve until interrupted.
+
+        Where no origin is given, it is that of the checkpoint that was kept; where none was, of the newest. Both must
+        verify.
+        """
         key = public_key_der(log_key)
         with client_of(connection) as client:
-            note = client.get_checkpoint()
-        own = origin or checkpoint.parse(note).checkpoint.origin
-        checkpoint.verify(note, own, key)
-        loopback = Loopback(ServiceViews(connection, key, own), port)
+            newest = client.get_checkpoint()
+        kept = newest if since is None else read_octets(since, "--since")
+        own = origin or checkpoint.parse(kept).checkpoint.origin
+        for note in (kept, newest):
+            checkpoint.verify(note, own, key)
+        loopback = Loopback(ServiceViews(connection, key, own, kept), port)
         ready(loopback.address)
         with contextlib.suppress(KeyboardInterrupt):
             loopback.serve()

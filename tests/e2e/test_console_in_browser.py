@@ -4,16 +4,21 @@ import base64
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from selenium.webdriver.common.by import By
 
-from cryptosvc.core.merkle import inclusion_proof, leaf_hash, root_of
+from cryptosvc.core.checkpoint import Note, NoteSignature, emit, key_id, parse, text
+from cryptosvc.core.merkle import consistency_proof, inclusion_proof, leaf_hash, root_of
 from tests.browser import Browser, browser  # noqa: F401  # a fixture
-from tests.console_stand import Console, MemoryViews, served
-from tests.report_stand import HOSTILE, HOSTILE_KEY
+from tests.console_stand import Console, MemoryViews, served, subtrees
+from tests.report_stand import HOSTILE, HOSTILE_KEY, log, use
+from tests.signed_logs import KEY, ORIGIN, SPKI, note
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -70,7 +75,7 @@ def test_an_entry_is_proven_in_the_browser_and_its_decision_retold(console: Cons
     assert words == "Verified in this browser: the entry is in the log"
     octets, _ = MemoryViews().entries[5]
     steps = [one.text for one in console.seen.each("#verdict li")]
-    assert len(steps) == 5
+    assert len(steps) == 6
     assert all(one.startswith("✓ ") for one in steps)
     assert steps[2].endswith(leaf_hash(octets).hex())
     console.wait("h2", "Why")
@@ -79,36 +84,60 @@ def test_an_entry_is_proven_in_the_browser_and_its_decision_retold(console: Cons
     assert console.seen.barriers() == []
 
 
-def test_every_entry_of_a_log_is_proven_whatever_its_size(console: Console, views: MemoryViews):
+IN_BROWSER = """
+    const done = arguments[arguments.length - 1];
+    import("/verify.js").then(async (verify) => {
+      const octets = (text) => Uint8Array.from(text.match(/../g) ?? [], (two) => parseInt(two, 16));
+      const hex = (found) => found && Array.from(found, (one) => one.toString(16).padStart(2, "0")).join("");
+      const found = [];
+      for (const one of arguments[0]) found.push(await (STEP));
+      done(found);
+    }).catch((error) => done(String(error)));
+"""
+DIGESTS = [leaf_hash(bytes([number])) for number in range(40)]
+
+
+def test_every_entry_of_a_log_is_proven_whatever_its_size(console: Console):
     """The browser's reading of RFC 9162 agrees with ours on every leaf of trees of every shape."""
-    views.page = 1
-    judge = """
-        const done = arguments[arguments.length - 1];
-        import("/verify.js").then(async ({ rootOf }) => {
-          const octets = (text) => Uint8Array.from(text.match(/../g) ?? [], (two) => parseInt(two, 16));
-          const found = [];
-          for (const [leaf, index, size, path] of arguments[0]) {
-            const root = await rootOf(octets(leaf), index, size, path.map(octets));
-            found.push(root && Array.from(root, (one) => one.toString(16).padStart(2, "0")).join(""));
-          }
-          done(found);
-        }).catch((error) => done(String(error)));
-    """
-    digests = [leaf_hash(bytes([number])) for number in range(40)]
+    step = "verify.rootOf(octets(one[0]), one[1], one[2], one[3].map(octets)).then(hex)"
     asked, expected = [], []
     for size in range(1, 41):
         for index in range(size):
-            path = inclusion_proof(
-                index, size, lambda height, at: root_of(digests[at << height : (at + 1) << height])
-            )
-            hashes = [one.hex() for one in path]
-            asked.append([digests[index].hex(), index, size, hashes])
-            expected.append(root_of(digests[:size]).hex())
-            asked.append([digests[index].hex(), index, size, [*hashes, "00" * 32]])
+            hashes = [one.hex() for one in inclusion_proof(index, size, subtrees(DIGESTS))]
+            asked.append([DIGESTS[index].hex(), index, size, hashes])
+            expected.append(root_of(DIGESTS[:size]).hex())
+            asked.append([DIGESTS[index].hex(), index, size, [*hashes, "00" * 32]])
             expected.append(None)
-    asked += [[digests[0].hex(), 1, 1, []], [digests[0].hex(), 0, 2, []], [digests[0].hex(), -1, 1, []]]
+    asked += [[DIGESTS[0].hex(), 1, 1, []], [DIGESTS[0].hex(), 0, 2, []], [DIGESTS[0].hex(), -1, 1, []]]
     expected += [None, None, None]
-    assert console.seen.driver.execute_async_script(judge, asked) == expected
+    script = IN_BROWSER.replace("STEP", step)
+    assert console.seen.driver.execute_async_script(script, asked) == expected
+
+
+def test_every_log_that_grew_is_seen_to_extend_what_it_was(console: Console):
+    """And no other is: a fork in any leaf, a proof cut or lengthened, a log put back."""
+    step = """verify.requireExtended({ size: one[0], root: octets(one[1]) }, { size: one[2], root: octets(one[3]) },
+        one[4].map(octets)).then(() => "extends", (error) => error.message)"""
+    asked, extends = [], []
+
+    def ask(first: int, root: bytes, second: int, other: bytes, path: list[bytes], *, good: bool) -> None:
+        asked.append([first, root.hex(), second, other.hex(), [one.hex() for one in path]])
+        extends.append(good)
+
+    for second in range(1, 25):
+        whole = root_of(DIGESTS[:second])
+        for first in range(1, second + 1):
+            path = list(consistency_proof(first, second, subtrees(DIGESTS))) if first < second else []
+            root = root_of(DIGESTS[:first])
+            ask(first, root, second, whole, path, good=True)
+            ask(first, root_of([*DIGESTS[: first - 1], bytes(32)]), second, whole, path, good=False)
+            ask(first, root, second, root_of([*DIGESTS[: second - 1], bytes(32)]), path, good=False)
+            ask(first, root, second, whole, [*path, bytes(32)], good=False)
+            if path:
+                ask(first, root, second, whole, path[:-1], good=False)
+                ask(second, whole, first, root, path, good=False)
+    answers = console.seen.driver.execute_async_script(IN_BROWSER.replace("STEP", step), asked)
+    assert [one == "extends" for one in answers] == extends
 
 
 def flipped(text: str, at: int) -> str:
@@ -166,6 +195,27 @@ def smaller_log(evidence: dict[str, Any]) -> None:
     evidence["checkpoint"] = evidence["checkpoint"].replace("\n55\n", "\n54\n")
 
 
+def signed_for_another_log(evidence: dict[str, Any]) -> None:
+    found = replace(parse(evidence["checkpoint"].encode()).checkpoint, origin="other.test/log")
+    signature = KEY.sign(text(found), ec.ECDSA(hashes.SHA256()))
+    evidence["checkpoint"] = emit(Note(found, (NoteSignature(ORIGIN, key_id(SPKI), signature),))).decode()
+
+
+def forked(evidence: dict[str, Any]) -> None:
+    entries = log()
+    entries[2] = use(2)
+    digests = [leaf_hash(octets) for octets, _ in entries[:55]]
+    evidence["checkpoint"] = note(entries[:55]).decode()
+    evidence["hashes"] = [one.hex() for one in inclusion_proof(5, 55, subtrees(digests))]
+    evidence["consistency"] = [one.hex() for one in consistency_proof(33, 55, subtrees(digests))]
+
+
+def put_back(evidence: dict[str, Any]) -> None:
+    digests = [leaf_hash(octets) for octets, _ in log()[:20]]
+    evidence["checkpoint"] = note(log()[:20]).decode()
+    evidence["hashes"] = [one.hex() for one in inclusion_proof(5, 20, subtrees(digests))]
+
+
 def no_note(evidence: dict[str, Any]) -> None:
     evidence["checkpoint"] = "x"
 
@@ -184,6 +234,9 @@ def no_note(evidence: dict[str, Any]) -> None:
         (other_signer, "signed by its key"),
         (other_log, "signed by its key"),
         (smaller_log, "signed by its key"),
+        (signed_for_another_log, "signed by its key"),
+        (forked, "It extends the checkpoint that was kept"),
+        (put_back, "It extends the checkpoint that was kept"),
         (no_note, "signed by its key"),
     ],
 )

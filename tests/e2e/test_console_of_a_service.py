@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.by import By
@@ -18,12 +19,12 @@ pytestmark = pytest.mark.xdist_group("quickstart")
 
 
 @contextmanager
-def running(quickstart: Quickstart, caller: str = "auditor") -> Iterator[str]:
+def running(quickstart: Quickstart, *more: str, caller: str = "auditor") -> Iterator[str]:
     """`cryptosvc audit console` as a process; the address it prints."""
     tls = quickstart.folder / "tls"
     mine = {"CRYPTOSVC_CERT": str(tls / f"{caller}.pem"), "CRYPTOSVC_KEY": str(tls / f"{caller}.key")}
     process = subprocess.Popen(
-        [str(COMMAND), "audit", "console", "--log-key", str(quickstart.folder / "log.pub.pem")],
+        [str(COMMAND), "audit", "console", "--log-key", str(quickstart.folder / "log.pub.pem"), *more],
         env=os.environ | quickstart.environment | mine,
         cwd=quickstart.folder,
         stdout=subprocess.PIPE,
@@ -40,8 +41,10 @@ def running(quickstart: Quickstart, caller: str = "auditor") -> Iterator[str]:
         process.stdout.close()
 
 
-def test_an_auditor_looks_into_a_running_service(quickstart: Quickstart, browser: Browser):  # noqa: F811  # the fixture
-    with running(quickstart) as address:
+def test_an_auditor_looks_into_a_running_service(quickstart: Quickstart, browser: Browser, tmp_path: Path):  # noqa: F811  # the fixture
+    kept = tmp_path / "kept.note"
+    kept.write_text(quickstart.json("audit", "checkpoint", caller="auditor")["note"])
+    with running(quickstart, "--since", str(kept)) as address:
         console = Console(browser, address)
         console.go("query?where=key%3Dsupplier-signing&where=outcome%3Dsigned&oldest=1&asked=1")
         console.wait("caption", "of a log of")

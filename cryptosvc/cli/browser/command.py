@@ -15,7 +15,13 @@ class Consoles(Protocol):
     """What this command can do."""
 
     def serve(
-        self, connection: Connection, log_key: Path, origin: str, port: int, ready: Callable[[str], None]
+        self,
+        connection: Connection,
+        log_key: Path,
+        origin: str,
+        since: Path | None,
+        port: int,
+        ready: Callable[[str], None],
     ) -> None:
         """Serve until interrupted; `ready` is given the address to open."""
 
@@ -41,6 +47,13 @@ def show(
     origin: Annotated[
         str, typer.Option(help="Origin the log must have. Default: as its newest checkpoint says.")
     ] = "",
+    since: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            help="The checkpoint you kept, which the log must extend. Default: its newest one now.",
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 for any.")] = 0,
     open_it: Annotated[bool, typer.Option("--open", help="Open the address in your browser.")] = False,
 ) -> None:
@@ -56,7 +69,7 @@ def show(
             webbrowser.open(address)
 
     consoles = cast("_Showing", context.obj).consoles()
-    consoles.serve(connection(target, ca, certificate, private_key), log_key, origin, port, ready)
+    consoles.serve(connection(target, ca, certificate, private_key), log_key, origin, since, port, ready)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -22,7 +22,13 @@ class Views(Protocol):
     """What there is to show. Each raises classes of `core/errors.py` and nothing else."""
 
     def about(self) -> Document:
-        """The log: `origin`, `log_key` (SubjectPublicKeyInfo, base64), `fields` (name → meaning), `target`."""
+        """The log.
+
+        Returns:
+            `origin`; `log_key` (SubjectPublicKeyInfo, base64); `kept` (the signed checkpoint the log must extend);
+            `fields` (name → meaning); `target`.
+
+        """
 
     def rows(self, asked: Asked) -> Rows:
         """One page of an answer."""
@@ -36,7 +42,7 @@ class Views(Protocol):
         Returns:
             `leaf_index`; `entry` (octets, base64); `withheld` (JSON text as it is kept beside it); `checkpoint` (the
             signed note); `hashes` (hex, the audit path in the tree of the checkpoint's size; null where the checkpoint
-            does not cover the entry yet).
+            does not cover the entry yet); `consistency` (hex, from the checkpoint that was kept to this one).
 
         """
 

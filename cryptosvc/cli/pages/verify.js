@@ -60,6 +60,34 @@ export async function rootOf(leaf, index, size, path) {
   return last === 0 ? root : null;
 }
 
+// Throws where the tree of the second checkpoint does not begin with that of the first (RFC 9162 section 2.1.4.2).
+export async function requireExtended(first, second, path) {
+  if (first.size > second.size) throw new Error(`the log had ${first.size} entries and now has ${second.size}: it was put back`);
+  if (first.size === second.size || first.size === 0) {
+    if (path.length || (first.size && !same(first.root, second.root))) throw new Error("the log was forked");
+    return;
+  }
+  const whole = first.size === 2 ** Math.round(Math.log2(first.size));
+  const [seed, ...others] = whole ? [first.root, ...path] : path;
+  if (seed === undefined || !path.every((one) => one.length === 32)) throw new Error("the proof is in no form");
+  let [at, last] = [first.size - 1, second.size - 1];
+  while (at % 2 === 1) [at, last] = [Math.floor(at / 2), Math.floor(last / 2)];
+  let [before, after] = [seed, seed];
+  for (const sibling of others) {
+    if (last === 0) throw new Error("the proof does not fit trees of these sizes");
+    if (at % 2 === 1 || at === last) {
+      before = await nodeHash(sibling, before);
+      after = await nodeHash(sibling, after);
+      while (at % 2 === 0 && at !== 0) [at, last] = [at / 2, Math.floor(last / 2)];
+    } else {
+      after = await nodeHash(after, sibling);
+    }
+    [at, last] = [Math.floor(at / 2), Math.floor(last / 2)];
+  }
+  if (last !== 0) throw new Error("the proof does not fit trees of these sizes");
+  if (!same(before, first.root) || !same(after, second.root)) throw new Error("the log was forked, or put back and grown again");
+}
+
 // A C2SP signed note: origin, size and root, each on a line; an empty line; signature lines.
 function readNote(note) {
   const cut = note.indexOf("\n\n");
@@ -157,6 +185,12 @@ export async function judged(evidence, log) {
       note = readNote(evidence.checkpoint);
       await requireSigned(note, log.origin, publicKey);
       return `${note.size} entries, SHA-256 of the key ${hexOf(await sha256(publicKey))}`;
+    }],
+    ["It extends the checkpoint that was kept", async () => {
+      const kept = readNote(log.kept);
+      await requireSigned(kept, log.origin, publicKey);
+      await requireExtended(kept, note, evidence.consistency.map(octetsOfHex));
+      return `${kept.size} entries then, ${note.size} now`;
     }],
   ];
   for (const [what, look] of all) if (!(await step(what, look))) return { verdict: "fails", steps, entry, beside };
