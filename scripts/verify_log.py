@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 RECORD = re.compile("(key|caller|custodian|proposal|module|transfer|device-store|device-source|device-work)-record")
 BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)?"
 NOTE = re.compile(f"(([!-*,-~]+)\n(0|[1-9][0-9]*)\n({BASE64})\n)\n((?:— [^ \n]+ {BASE64}\n)+)")
-BUNDLE = ["absent", "certificates", "checkpoint", "completeness", "consistency", "entries", "format", "public_key", "query", "since", "version"]
+BUNDLE = ["absent", "certificates", "checkpoint", "completeness", "consistency", "entries", "format", "made_by", "public_key", "query", "since", "version"]
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
 class Broken(Exception):
@@ -86,10 +86,10 @@ def verify_bundle(head, line, file, key, kept):
         read_entry(octets, withheld)
         require(climb(hash_of(b"\0" + octets), index, size - 1, path)[1] == root, "merkle/inclusion")
         last = index
-    made = canonical(file.readline()[:-1], "bundle/truncated")
-    require(sorted(made) == ["certificate", "signature"] and not file.read(1), "bundle/format")
-    maker = x509.load_der_x509_certificate(bytes.fromhex(made["certificate"])).public_key()
-    require_verified(maker, bytes.fromhex(made["signature"]), digest.digest(), "bundle/signature")
+    made = re.fullmatch(b'{"signature":"([0-9a-f]+)"}\n', file.readline())
+    require(made and not file.read(1), "bundle/truncated")
+    maker = x509.load_der_x509_certificate(bytes.fromhex(head["made_by"])).public_key()
+    require_verified(maker, bytes.fromhex(made[1].decode()), digest.digest(), "bundle/signature")
     return newest
 
 def require_grown(head, newest, key, kept):
@@ -103,7 +103,7 @@ def require_grown(head, newest, key, kept):
     number, last = old[1] - 1, newest[1] - 1
     while number & 1 or number == last != 0:
         number, last = number >> 1, last >> 1
-    begun, *path = path if number else [old[2], *path]  # a whole subtree, or all of it, opens its own path
+    begun, *path = (path or [b""]) if number else [old[2], *path]  # a whole subtree, or all of it, opens its own path
     require(climb(begun, number, last, path) == (old[2], newest[2]), "merkle/consistency")
 
 def climb(upto, number, last, path):

@@ -112,6 +112,7 @@ def verify_export(
     public_key_der: bytes,
     *,
     origin: str | None = None,
+    kept: bytes = b"",
     processes: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _size: None,
 ) -> Verdict:
@@ -121,6 +122,7 @@ def verify_export(
         path: the export.
         public_key_der: SubjectPublicKeyInfo of the log's audit-signing key.
         origin: the origin expected; None takes the one the export claims (the checkpoint's signature covers it).
+        kept: signed note that the verifier kept, which the log must extend; empty for none.
         processes: how many processes to use; None takes one per processor.
         progress: called with (entries verified, entries claimed) after each chunk.
 
@@ -130,7 +132,8 @@ def verify_export(
 
     """
     head = read_head(path)
-    sizes = [checkpoint.parse(note).checkpoint.size for note in head.notes]
+    notes = (*head.notes, kept) if kept and head.notes else head.notes
+    sizes = [checkpoint.parse(note).checkpoint.size for note in notes]
     findings: list[ChunkFindings] = []
     done = 0
     for found in _findings(path, head, sizes, processes or os.cpu_count() or 1):
@@ -139,7 +142,7 @@ def verify_export(
         progress(done, head.size)
     if done != head.size:
         raise Corrupt(f"the export claims {head.size} entries and holds {done}", rule="export/truncated")
-    return conclude(findings, head.notes, head.records, origin or head.origin, public_key_der)
+    return conclude(findings, notes, head.records, origin or head.origin, public_key_der)
 
 
 def read_head(path: Path) -> ExportHead:

@@ -114,6 +114,7 @@ def replay(
     *,
     origin: str = "",
     answer: Path | None = None,
+    given: Iterable[tuple[int, bytes]] | None = None,
     listener: Listener | None = None,
     progress: Callable[[int, int], None] = lambda _done, _size: None,
 ) -> Answered:
@@ -125,6 +126,7 @@ def replay(
         query: the question; the order asked for does not matter.
         origin: the origin expected; empty takes the one the file claims (the checkpoint's signature covers it).
         answer: JSON Lines with `leaf_index` and `leaf_hash` each, to be held against what is found; None for none.
+        given: likewise, as (leaf index, leaf hash).
         listener: told of each entry found; then none is listed, and there is no answer to compare.
         progress: called with (entries read, entries there are).
 
@@ -147,7 +149,9 @@ def replay(
             progress(replayer.frontier.size - head.frontier.size, last.size - head.frontier.size)
     found = replayer.conclude(first, last)
     if answer is not None:
-        completeness.require_complete(found, _given(answer), _hashes(path, head, found))
+        given = _given(answer)
+    if given is not None:
+        completeness.require_complete(found, given, _hashes(path, head, found))
     return found
 
 

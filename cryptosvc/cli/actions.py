@@ -153,7 +153,9 @@ class Actions(Protocol):
     def export(self, config: Path, out: Path, progress: Progress) -> Document:
         """Write the log to a file, from the store."""
 
-    def verify(self, export: Path, key: Path, origin: str, processes: int, progress: Progress) -> "Verdict":
+    def verify(
+        self, export: Path, key: Path, origin: str, since: Path | None, processes: int, progress: Progress
+    ) -> "Verdict":
         """Verify an export off-line."""
 
     def policy_check(self, folder: Path) -> Document:

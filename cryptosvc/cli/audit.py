@@ -52,14 +52,24 @@ def export(
 def verify(
     context: typer.Context,
     export_file: Annotated[
-        Path, typer.Argument(metavar="EXPORT", exists=True, help="What `audit export` wrote.")
+        Path,
+        typer.Argument(
+            metavar="FILE", exists=True, help="What `audit export` or `audit query --bundle` wrote."
+        ),
     ],
     key: Annotated[Path, typer.Option("--key", exists=True, help="The log's public key, PEM or DER.")],
-    origin: Annotated[str, typer.Option(help="Origin the log must have. Default: as the export says.")] = "",
+    origin: Annotated[str, typer.Option(help="Origin the log must have. Default: as the file says.")] = "",
+    since: Annotated[
+        Path | None, typer.Option(exists=True, help="The checkpoint you kept: the log must extend it.")
+    ] = None,
+    ranged: Annotated[
+        Path | None,
+        typer.Option("--range", exists=True, help="Of a bundle: the range its answer must be complete in."),
+    ] = None,
     processes: Annotated[int, typer.Option(min=0, help="Processes to use; 0 is one per processor.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify an export off-line, from its genesis to its checkpoint.
+    """Verify an export off-line, from its genesis to its checkpoint, or an evidence bundle.
 
     Finds any changed, removed, inserted or reordered entry, a forked log, a record that is not what the log says, a
     key used in the wrong state or too often, and a change that does not follow from what was approved. Needs nothing
@@ -67,7 +77,12 @@ def verify(
     derived again: how many those are is in the answer.
     """
     with console.progress_bar(as_json=as_json) as progress:
-        verdict = actions_of(context).verify(export_file, key, origin, processes, progress)
+        found = inquiry.inquiries_of(context).verify_bundle(export_file, key, origin, since, ranged, progress)
+        if found is None:
+            verdict = actions_of(context).verify(export_file, key, origin, since, processes, progress)
+    if found is not None:
+        console.print_document(found, as_json=as_json)
+        return
     document: dict[str, JsonValue] = {
         "verified": True,
         "origin": verdict.origin,

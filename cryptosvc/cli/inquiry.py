@@ -14,6 +14,15 @@ import typer
 
 from cryptosvc.cli import console
 from cryptosvc.cli.actions import Connection, Document, Progress
+from cryptosvc.cli.bundling import (
+    BundleOption,
+    Bundling,
+    ChainOption,
+    CompleteOption,
+    LogKeyOption,
+    SinceOption,
+    bundling,
+)
 from cryptosvc.cli.options import (
     CaOption,
     CertificateOption,
@@ -73,6 +82,9 @@ class Inquiries(Protocol):
     def query(self, connection: Connection, asked: Asked) -> Iterator[Rows]:
         """Ask the log."""
 
+    def bundle(self, connection: Connection, asked: Asked, wanted: Bundling, progress: Progress) -> Document:
+        """Ask the log, and write the answer with its proofs to a file."""
+
     def usage(self, connection: Connection, key_id: str, start: int, stop: int) -> Document:
         """Everything a key did."""
 
@@ -95,6 +107,11 @@ class Inquiries(Protocol):
     ) -> Document:
         """Replay a query over a range, off-line."""
 
+    def verify_bundle(
+        self, path: Path, key: Path, origin: str, since: Path | None, ranged: Path | None, progress: Progress
+    ) -> Document | None:
+        """Verify a bundle off-line; None where the file is none."""
+
     def redact(self, path: Path, out: Path, names: Sequence[str], progress: Progress) -> Document:
         """Write a copy of an export or range without some values."""
 
@@ -104,7 +121,8 @@ class _Answering(Protocol):
         """Give them."""
 
 
-def _inquiries(context: typer.Context) -> Inquiries:
+def inquiries_of(context: typer.Context) -> Inquiries:
+    """The inquiries `wiring` supplied."""
     return cast("_Answering", context.obj).inquiries()
 
 
@@ -139,6 +157,11 @@ def query(
         str, typer.Option(help="Go on where an earlier answer to the same question ended.")
     ] = "",
     form: Annotated[Form, typer.Option("--format", help="table, jsonl or csv.")] = Form.TABLE,
+    bundle: BundleOption = None,
+    log_key: LogKeyOption = None,
+    since: SinceOption = None,
+    chain: ChainOption = None,
+    complete: CompleteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find log entries, newest first. For auditors; the question is recorded.
@@ -154,7 +177,14 @@ def query(
         limit=limit,
         cursor=cursor,
     )
-    pages = _inquiries(context).query(connection(target, ca, certificate, private_key), asked)
+    wanted = bundling(bundle, log_key, since, chain, complete=complete)
+    if wanted is not None:
+        with console.progress_bar(as_json=as_json) as progress:
+            calling = connection(target, ca, certificate, private_key)
+            done = inquiries_of(context).bundle(calling, asked, wanted, progress)
+        console.print_document(done, as_json=as_json)
+        return
+    pages = inquiries_of(context).query(connection(target, ca, certificate, private_key), asked)
     reached = _print(pages, Form.JSONL if as_json else form)
     if reached:
         print(f"more: --cursor {reached}", file=sys.stderr)
@@ -174,7 +204,7 @@ def usage(
 ) -> None:
     """Tell everything a key ever did: uses by content, outcome and month, who, refusals, changes and approvals."""
     where = connection(target, ca, certificate, private_key)
-    document = _inquiries(context).usage(where, key_id, moment(begin), moment(end))
+    document = inquiries_of(context).usage(where, key_id, moment(begin), moment(end))
     console.print_document(document, as_json=as_json)
 
 
@@ -192,7 +222,7 @@ def who(
 ) -> None:
     """Tell everything a caller asked, or a custodian approved, and how their records changed."""
     where = connection(target, ca, certificate, private_key)
-    document = _inquiries(context).who(where, name, moment(begin), moment(end))
+    document = inquiries_of(context).who(where, name, moment(begin), moment(end))
     console.print_document(document, as_json=as_json)
 
 
@@ -208,7 +238,7 @@ def why(
 ) -> None:
     """Retell a decision: what was known, the policies that applied as they read then, and its approvals, verified again."""
     where = connection(target, ca, certificate, private_key)
-    console.print_document(_inquiries(context).why(where, leaf_index), as_json=as_json)
+    console.print_document(inquiries_of(context).why(where, leaf_index), as_json=as_json)
 
 
 def users(
@@ -224,7 +254,7 @@ def users(
 ) -> None:
     """List every User that was served (G10.4), with uses and different devices by half-year (G5.27)."""
     where = connection(target, ca, certificate, private_key)
-    rows = _inquiries(context).users(where, moment(begin), moment(end))
+    rows = inquiries_of(context).users(where, moment(begin), moment(end))
     console.print_rows(rows, ("user", "half_year", "uses", "devices"), as_json=as_json)
 
 
@@ -247,7 +277,7 @@ def fetch_range(
     """Fetch every entry from the checkpoint you kept to the newest one, for `audit complete`."""
     where = connection(target, ca, certificate, private_key)
     with console.progress_bar(as_json=as_json) as progress:
-        done = _inquiries(context).fetch_range(where, out, since, progress)
+        done = inquiries_of(context).fetch_range(where, out, since, progress)
     console.print_document(done, as_json=as_json)
 
 
@@ -274,7 +304,7 @@ def complete(
     """
     asked = Asked(conditions=conditions(where or []), start=moment(begin), stop=moment(end))
     with console.progress_bar(as_json=as_json) as progress:
-        document = _inquiries(context).complete(range_file, key, asked, origin, answer, progress)
+        document = inquiries_of(context).complete(range_file, key, asked, origin, answer, progress)
     console.print_document(document, as_json=as_json)
 
 
@@ -292,7 +322,7 @@ def redact(
 ) -> None:
     """Leave values out of an export or a range, for somebody who may not know them; every proof still holds."""
     with console.progress_bar(as_json=as_json) as progress:
-        done = _inquiries(context).redact(path, out, field, progress)
+        done = inquiries_of(context).redact(path, out, field, progress)
     console.print_document(done, as_json=as_json)
 
 

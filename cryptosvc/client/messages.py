@@ -81,8 +81,12 @@ def query(
     page_size: int = 0,
     most_entries: int = 0,
     cursor: str = "",
+    prove_in: int = 0,
 ) -> audit_pb2.QueryRequest:
-    """Make a query: fields with the values any of which will do, times in nanoseconds, 0 for no bound."""
+    """Make a query: fields with the values any of which will do, times in nanoseconds, 0 for no bound.
+
+    With `prove_in`, the size of a checkpoint, each entry that is in that tree comes with its audit path.
+    """
     return audit_pb2.QueryRequest(
         conditions=[
             audit_pb2.QueryCondition(field=name, values=values) for name, values in conditions.items()
@@ -93,6 +97,7 @@ def query(
         page_size=page_size,
         most_entries=most_entries,
         cursor=cursor,
+        prove_in=prove_in,
     )
 
 

@@ -121,7 +121,7 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
     first: tuple[Mapping[str, JsonValue], Mapping[str, str]] = ({}, {})
     for index, line in enumerate(lines, start):
         octets, _, withheld = line.partition(SEPARATOR)
-        entry = _entry(index, octets)
+        entry = read_entry(index, octets)
         beside = values_beside(index, entry, withheld)
         hashes.append(leaf_hash(octets))
         kind = str(entry.get("kind", ""))
@@ -131,7 +131,7 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
         if kind in RECORD_KINDS:
             changes.append(history.change_of(index, kind, entry, beside))
         elif kind == "use":
-            _count_use(index, entry, uses)
+            count_use(index, entry, uses)
     return ChunkFindings(
         start=start,
         count=len(hashes),
@@ -237,7 +237,8 @@ def prefixes_in(start: int, sizes: Iterable[int]) -> list[int]:
     return sorted({size - start for size in sizes if 0 < size - start <= CHUNK_ENTRIES})
 
 
-def _entry(index: int, octets: bytes) -> dict[str, JsonValue]:
+def read_entry(index: int, octets: bytes) -> dict[str, JsonValue]:
+    """Read an entry; Corrupt where it is not canonical (`export/entry`), or of an unknown version."""
     try:
         entry: dict[str, JsonValue] = orjson.loads(octets)
     except orjson.JSONDecodeError:
@@ -301,9 +302,8 @@ def _integer(index: int, entry: Mapping[str, JsonValue], name: str) -> int:
     return value
 
 
-def _count_use(
-    index: int, entry: Mapping[str, JsonValue], uses: dict[tuple[str, int, str, str], Use]
-) -> None:
+def count_use(index: int, entry: Mapping[str, JsonValue], uses: dict[tuple[str, int, str, str], Use]) -> None:
+    """Count a use with those of its key, version, operation and content kind; Corrupt where a field is missing."""
     key, version = _text(index, entry, "key"), _integer(index, entry, "key_version")
     operation, kind = _text(index, entry, "operation"), _text(index, entry, "content_kind")
     time = _text(index, entry, "time")

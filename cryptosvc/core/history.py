@@ -213,9 +213,18 @@ def require_use(use: Use, versions: Mapping[Name, Sequence[RecordChange]]) -> No
             f"entry {use.leaf_index} uses version {use.version} of key {use.key!r}, which the log did not hold then",
             rule="export/use-of-unknown-key",
         )
-    if of_device:
+    require_state(use, found[use.version - 1])
+
+
+def require_state(use: Use, version: RecordChange) -> None:
+    """Require that the state a key had under this version of its record allowed the use when it was claimed.
+
+    Raises:
+        Corrupt: `export/use-in-state`.
+
+    """
+    if use.key == USED_KEY:
         return  # which row it was, and in which state, is withheld; the record vouches for every row
-    version = found[use.version - 1]
     try:
         state = KeyState(version.state)
         operation, kind = Operation(use.operation), ContentKind(use.content_kind)

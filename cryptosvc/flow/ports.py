@@ -5,7 +5,7 @@ Coroutines may wait on a disk or a module; plain functions answer from memory.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptosvc.core.acts.base import Made
@@ -112,6 +112,7 @@ class Page:
         cursor: where to go on; None where this was the last.
         digest: of the query that was answered, for cursors in between.
         size: how many entries the log had when the answer began; the answer is over those.
+        proofs: RFC 6962 audit path by leaf index, of entries that were to be proven.
 
     """
 
@@ -119,6 +120,7 @@ class Page:
     cursor: Cursor | None
     digest: str
     size: int
+    proofs: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ and sees their entries alone, where a deployment is a Shared Resource of several
 decided at every page.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cryptosvc.core.canonical import canonical
@@ -26,7 +27,9 @@ class Inquirer:
         self._ledger = ledger
         self._clock = clock
 
-    async def page(self, principal: Principal, query: Query, cursor: str, at_most: int) -> Page:
+    async def page(
+        self, principal: Principal, query: Query, cursor: str, at_most: int, prove_in: int = 0
+    ) -> Page:
         """Find the next entries.
 
         Args:
@@ -34,10 +37,11 @@ class Inquirer:
             query: what for.
             cursor: as the page before gave it; empty for the first.
             at_most: entries, at least 1.
+            prove_in: size of the tree in which each entry is proven to be, where it is; 0 for no proofs.
 
         Raises:
             Forbidden: `audit/not-auditor`; `audit/other-user` for Users that are not this auditor's.
-            Malformed: the cursor is not one of this query, or of a longer log.
+            Malformed: the cursor is not one of this query, or of a longer log; no log is as long as `prove_in` yet.
             Unavailable, Corrupt: log or store.
 
         """
@@ -47,12 +51,22 @@ class Inquirer:
             place = Cursor.parse(cursor, narrowed) if cursor else None
             # 2 find
             page = await self._search.page(narrowed, place, at_most)
+            # 3 prove
+            if prove_in:
+                page = replace(page, proofs=await self._proofs(page, prove_in))
         except Refusal as refusal:
             await self._refuse(principal, refusal)
             raise
-        # 3 record before it leaves
+        # 4 record before it leaves
         await self._record(principal, query, page)
         return page
+
+    async def _proofs(self, page: Page, size: int) -> Mapping[int, Sequence[bytes]]:
+        return {
+            one.leaf_index: await self._ledger.inclusion_proof(one.leaf_index, size)
+            for one in page.entries
+            if one.leaf_index < size
+        }
 
     async def _record(self, principal: Principal, query: Query, page: Page) -> None:
         instant = self._clock.now()

@@ -5,6 +5,7 @@ reads.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -308,9 +309,11 @@ def key(record: KeyRecord) -> keys_pb2.Key:
     )
 
 
-def entry(stored: StoredEntry) -> audit_pb2.Entry:
-    """Put a log entry on the wire."""
-    return audit_pb2.Entry(leaf_index=stored.leaf_index, entry=stored.entry, withheld=stored.withheld)
+def entry(stored: StoredEntry, hashes: Sequence[bytes] = ()) -> audit_pb2.Entry:
+    """Put a log entry on the wire, with its audit path where it has one."""
+    return audit_pb2.Entry(
+        leaf_index=stored.leaf_index, entry=stored.entry, withheld=stored.withheld, hashes=hashes
+    )
 
 
 def inclusion(proof: InclusionProof) -> audit_pb2.InclusionProof:

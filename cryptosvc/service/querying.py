@@ -15,6 +15,7 @@ from cryptosvc.pb.v1 import audit_pb2
 from cryptosvc.service import convert
 from cryptosvc.service.handlers import Context, Desk, Handler
 from cryptosvc.service.limits import MEBIBYTE
+from cryptosvc.service.reading import LARGEST_INDEX
 
 _FRAME_OCTETS = MEBIBYTE
 
@@ -39,6 +40,8 @@ class QueryHandlers:
         try:
             asked = convert.parsed(audit_pb2.QueryRequest, payload)
             query = query_of(asked)
+            if asked.prove_in > LARGEST_INDEX:
+                raise Malformed("no log is that long", rule="audit/index", field="prove_in")
         except Refusal as error:
             raise await self._desk.refused(principal, Operation.READ_LOG, error) from None
         most = self._desk.limits.page_items
@@ -46,7 +49,7 @@ class QueryHandlers:
         left = asked.most_entries or LATEST
         cursor = asked.cursor
         while left > 0:
-            page = await self._inquirer.page(principal, query, cursor, min(size, left))
+            page = await self._inquirer.page(principal, query, cursor, min(size, left), asked.prove_in)
             for frame in frames(page, query):
                 await context.write(frame.SerializeToString())
             if page.cursor is None:
@@ -79,7 +82,7 @@ def frames(page: Page, query: Query) -> Iterator[audit_pb2.QueryPage]:
         if frame.entries and octets + length > _FRAME_OCTETS:
             yield frame
             frame, octets = audit_pb2.QueryPage(tree_size=page.size), 0
-        frame.entries.append(convert.entry(stored))
+        frame.entries.append(convert.entry(stored, page.proofs.get(stored.leaf_index, ())))
         octets += length
         at = stored.leaf_index + 1 if query.oldest_first else stored.leaf_index
         frame.cursor = Cursor(page.digest, page.size, at).emit()

@@ -106,12 +106,12 @@ class AuditHandlers:
         try:
             asked = convert.parsed(kind, payload)
             for descriptor, value in asked.ListFields():
-                if value > _LARGEST_INDEX:
+                if value > LARGEST_INDEX:
                     raise Malformed("no log is that long", rule="audit/index", field=descriptor.name)
         except Refusal as error:
             raise await self._desk.refused(principal, Operation.READ_LOG, error) from None
         return asked
 
 
-_LARGEST_INDEX = 2**53 - 1
+LARGEST_INDEX = 2**53 - 1
 """Largest integer an entry can name (RFC 8785)."""

@@ -85,11 +85,13 @@ class WiredActions(AuditActions):
 
         return exporting.export(config, out, progress)
 
-    def verify(self, export: Path, key: Path, origin: str, processes: int, progress: Progress) -> "Verdict":
+    def verify(
+        self, export: Path, key: Path, origin: str, since: Path | None, processes: int, progress: Progress
+    ) -> "Verdict":
         """Read the export."""
         from cryptosvc.wiring import exporting
 
-        return exporting.verify(export, key, origin, processes, progress)
+        return exporting.verify(export, key, origin, since, processes, progress)
 
     def policy_check(self, folder: Path) -> Document:
         """Load and run the tables."""

@@ -118,12 +118,15 @@ def _told(
         yield entry
 
 
-def verify(export: Path, key: Path, origin: str, processes: int, progress: Progress) -> Verdict:
+def verify(
+    export: Path, key: Path, origin: str, since: Path | None, processes: int, progress: Progress
+) -> Verdict:
     """Verify an export with the log's public key (PEM or DER). Raises as `adapters.export.verify_export`."""
     return verify_export(
         export,
         public_key_der(key),
         origin=origin or None,
+        kept=b"" if since is None else read_octets(since, "--since"),
         processes=processes or None,
         progress=lambda done, size: progress("verifying", done, size),
     )

@@ -7,7 +7,9 @@ from pathlib import Path
 import orjson
 
 from cryptosvc.adapters import log_range, redaction
+from cryptosvc.adapters.evidence_bundle import is_bundle
 from cryptosvc.cli.actions import Connection, Document, Progress
+from cryptosvc.cli.bundling import Bundling
 from cryptosvc.cli.inquiry import Asked, Rows
 from cryptosvc.client import messages
 from cryptosvc.client.calls import Client
@@ -22,6 +24,7 @@ from cryptosvc.core.query import LATEST, Cursor, Query
 from cryptosvc.core.retold import Told, proposal_of, retold, verified
 from cryptosvc.core.said import moment, said
 from cryptosvc.pb.v1 import audit_pb2
+from cryptosvc.wiring import bundling
 from cryptosvc.wiring.calls import client_of
 from cryptosvc.wiring.exporting import public_key_der
 from cryptosvc.wiring.profiles import read_octets
@@ -45,6 +48,15 @@ class Inquiries:
         with client_of(connection) as client:
             for page in client.query(question):
                 yield Rows([_row(_told(one), one.entry) for one in page.entries], page.cursor, page.tree_size)
+
+    def bundle(self, connection: Connection, asked: Asked, wanted: Bundling, progress: Progress) -> Document:
+        """Ask, and write the answer with its proofs to a file."""
+        fetched: Document | None = None
+        if wanted.complete:
+            fetched = self.fetch_range(connection, bundling.range_of(wanted), wanted.since, progress)
+        with client_of(connection) as client:
+            done = bundling.write(client, connection, asked, wanted, progress)
+        return {**done, "range": "" if fetched is None else str(fetched["written_to"])}
 
     def usage(self, connection: Connection, key_id: str, start: int, stop: int) -> Document:
         """Tell everything a key did."""
@@ -141,6 +153,14 @@ class Inquiries:
             "leaves": found.leaves,
             "undecided_leaves": found.undecided,
         }
+
+    def verify_bundle(
+        self, path: Path, key: Path, origin: str, since: Path | None, ranged: Path | None, progress: Progress
+    ) -> Document | None:
+        """Verify a bundle off-line; None where the file is none."""
+        if not is_bundle(path):
+            return None
+        return bundling.verify(path, key, origin, since, ranged, progress)
 
     def redact(self, path: Path, out: Path, names: Sequence[str], progress: Progress) -> Document:
         """Write a copy without some values."""

@@ -23,6 +23,7 @@ from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.adapters.hsm.vault import Pkcs11Vault
 from cryptosvc.adapters.policy import CedarPolicy
+from cryptosvc.adapters.software import software_digest
 from cryptosvc.adapters.store.devices import StoredDeviceKeys
 from cryptosvc.adapters.store.every_key import EveryKey
 from cryptosvc.config.settings import Settings, read_settings
@@ -165,7 +166,8 @@ async def _serve(
         settings, hsm, clock, store, await service_principal(store), proven
     )
     # Before the port is bound and the metrics are registered: where this cannot be written all of it is tried again.
-    await application.observer.happened("service-start", "serve", {"policy_digest": policy_digest}, {})
+    started = {"policy_digest": policy_digest, "software_digest": await asyncio.to_thread(software_digest)}
+    await application.observer.happened("service-start", "serve", started, {})
     await policy_sets.keep(
         store.search, application.observer, policy_digest, review.kept_files(settings.policy.folder)
     )

@@ -4,10 +4,13 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests import second_verifier
 from tests.e2e.conftest import Quickstart
 
 pytestmark = pytest.mark.xdist_group("quickstart")
@@ -130,6 +133,32 @@ def test_an_answer_is_proven_complete_off_line(quickstart: Quickstart, tmp_path:
     )
     assert (again["from"], again["to"]) == (since["from"], since["to"])
     assert since["from"] > 0
+
+
+def test_an_answer_goes_out_as_evidence_and_is_verified_off_line_by_both_verifiers(
+    quickstart: Quickstart, tmp_path: Path
+):
+    kept, bundle, key = tmp_path / "kept.note", tmp_path / "answer.bundle", quickstart.folder / "log.pub.pem"
+    kept.write_text(quickstart.json("audit", "checkpoint", caller="auditor")["note"])
+    lines(quickstart, "-w", "key=supplier-signing")  # the log grows
+    where = ("-w", "key=supplier-signing", "--limit", "0", "--bundle", str(bundle), "--log-key", str(key))
+    made = quickstart.json("audit", "query", *where, "--complete", caller="auditor")
+    assert (made["answer_is_complete"], made["absent"], made["software_is_this"]) == ("claimed", [], True)
+    verify = ("audit", "verify", str(bundle), "--key", str(key))
+    found = quickstart.json(*verify, "--range", made["range"])
+    assert (found["answer_is_complete"], found["undecided"]) == ("proven", 0)
+    assert found["answer"] == made["answer"] > 1
+    assert found["beside"] >= 3  # the record of the log's key, the policy set, a start of the software
+    assert found["question"]["conditions"] == {"key": ["supplier-signing"]}
+    second = [sys.executable, str(second_verifier.SCRIPT), str(bundle), str(key)]
+    done = subprocess.run(second, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout[:9]) == (0, "verified:"), done.stdout + done.stderr
+    unkept = quickstart.run(*verify, "--since", str(kept))
+    assert (unkept.returncode, "kept" in unkept.stderr) == (4, True)
+    since = quickstart.json("audit", "query", *where, "--since", str(kept), caller="auditor")
+    assert 0 < since["since"] <= since["entries"]
+    quickstart.json(*verify, "--since", str(kept))
+    assert subprocess.run([*second, str(kept)], capture_output=True, check=False).returncode == 0
 
 
 def test_every_question_is_in_the_log(quickstart: Quickstart):

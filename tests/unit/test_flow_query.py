@@ -7,6 +7,7 @@ import pytest
 
 from cryptosvc.core.case import Principal
 from cryptosvc.core.errors import Forbidden, Malformed
+from cryptosvc.core.merkle import leaf_hash, root_of, verify_inclusion
 from cryptosvc.core.names import CallerId, Eui64
 from cryptosvc.core.query import Cursor, Query
 from cryptosvc.flow.audit import Auditor
@@ -46,6 +47,22 @@ async def test_a_question_is_recorded_and_names_nobody_in_the_open():
     assert TARGETS[1].encode() not in ledger.leaves[-1].entry
     assert orjson.loads(withheld["query"][1])["conditions"] == {"target": [TARGETS[1]]}
     assert withheld["principal"][1] == "auditor"
+
+
+async def test_each_entry_found_is_proven_in_the_tree_that_was_asked_for():
+    inquirer, ledger = await stand()
+    page = await inquirer.page(AUDITOR, Query.of({"key": [KEYS[0]]}), "", 100, prove_in=40)
+    hashes = [leaf_hash(leaf.entry) for leaf in ledger.leaves[:40]]
+    inside = [one for one in page.entries if one.leaf_index < 40]
+    assert page.proofs.keys() == {one.leaf_index for one in inside}
+    assert len(page.entries) > len(inside) > 10
+    for one in inside:
+        verify_inclusion(
+            leaf_hash(one.entry), one.leaf_index, 40, page.proofs[one.leaf_index], root_of(hashes)
+        )
+    with pytest.raises(Malformed):
+        await inquirer.page(AUDITOR, Query.of({}), "", 1, prove_in=10**6)
+    assert last(ledger)[0]["kind"] == "refusal"
 
 
 async def test_who_is_no_auditor_is_refused_and_that_is_recorded():

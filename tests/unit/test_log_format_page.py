@@ -194,3 +194,21 @@ def test_the_rules_of_verification_are_on_the_page() -> None:
         text = (REPOSITORY / "cryptosvc" / file).read_text()
         raised |= set(re.findall(r'rule="([a-z/-]+)"', text))
     assert described == raised - {"registry/document"}  # caught, and told as export/record-leaf
+
+
+def test_the_rules_of_bundles_are_on_the_page() -> None:
+    described = {rule for cells in rows("bundle rule") for rule in named(cells[0])}
+    raised = set()
+    for file in (
+        "core/bundle.py",
+        "core/bundle_judge.py",
+        "adapters/evidence_bundle.py",
+        "wiring/bundling.py",
+    ):
+        text = (REPOSITORY / "cryptosvc" / file).read_text()
+        raised |= set(re.findall(r'rule="(bundle/[a-z/-]+)"', text))
+    raised.remove("bundle/maker")  # of whoever makes one
+    assert {rule for rule in described if rule.startswith("bundle/")} == raised
+    script = set(re.findall(r'"([a-z]+/[a-z-]+)"', (REPOSITORY / "scripts" / "verify_log.py").read_text()))
+    checkpoints = {"checkpoint/form", "checkpoint/origin", "checkpoint/unsigned", "checkpoint/signature"}
+    assert script <= described | {rule for cells in rows("rule") for rule in named(cells[0])} | checkpoints

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ryptosvc/v1/audit.proto\x12\x0c\x63ryptosvc.v1\"\x16\n\x14GetCheckpointRequest\"\x1a\n\nCheckpoint\x12\x0c\n\x04note\x18\x01 \x01(\x0c\"%\n\x0fGetEntryRequest\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\"<\n\x05\x45ntry\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x12\x10\n\x08withheld\x18\x03 \x01(\x0c\"\xac\x01\n\x0cQueryRequest\x12\x30\n\nconditions\x18\x01 \x03(\x0b\x32\x1c.cryptosvc.v1.QueryCondition\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0c\n\x04stop\x18\x03 \x01(\x04\x12\x14\n\x0coldest_first\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x14\n\x0cmost_entries\x18\x06 \x01(\x04\x12\x0e\n\x06\x63ursor\x18\x07 \x01(\t\"/\n\x0eQueryCondition\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"T\n\tQueryPage\x12$\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x13.cryptosvc.v1.Entry\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\ttree_size\x18\x03 \x01(\x04\">\n\x15ProveInclusionRequest\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\"Z\n\x0eInclusionProof\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\x12\x11\n\tleaf_hash\x18\x04 \x01(\x0c\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\"B\n\x17ProveConsistencyRequest\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\"K\n\x10\x43onsistencyProof\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x32\x8d\x03\n\x0c\x41uditService\x12M\n\rGetCheckpoint\x12\".cryptosvc.v1.GetCheckpointRequest\x1a\x18.cryptosvc.v1.Checkpoint\x12>\n\x08GetEntry\x12\x1d.cryptosvc.v1.GetEntryRequest\x1a\x13.cryptosvc.v1.Entry\x12S\n\x0eProveInclusion\x12#.cryptosvc.v1.ProveInclusionRequest\x1a\x1c.cryptosvc.v1.InclusionProof\x12Y\n\x10ProveConsistency\x12%.cryptosvc.v1.ProveConsistencyRequest\x1a\x1e.cryptosvc.v1.ConsistencyProof\x12>\n\x05Query\x12\x1a.cryptosvc.v1.QueryRequest\x1a\x17.cryptosvc.v1.QueryPage0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ryptosvc/v1/audit.proto\x12\x0c\x63ryptosvc.v1\"\x16\n\x14GetCheckpointRequest\"\x1a\n\nCheckpoint\x12\x0c\n\x04note\x18\x01 \x01(\x0c\"%\n\x0fGetEntryRequest\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\"L\n\x05\x45ntry\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x12\x10\n\x08withheld\x18\x03 \x01(\x0c\x12\x0e\n\x06hashes\x18\x04 \x03(\x0c\"\xbe\x01\n\x0cQueryRequest\x12\x30\n\nconditions\x18\x01 \x03(\x0b\x32\x1c.cryptosvc.v1.QueryCondition\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0c\n\x04stop\x18\x03 \x01(\x04\x12\x14\n\x0coldest_first\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x14\n\x0cmost_entries\x18\x06 \x01(\x04\x12\x0e\n\x06\x63ursor\x18\x07 \x01(\t\x12\x10\n\x08prove_in\x18\x08 \x01(\x04\"/\n\x0eQueryCondition\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"T\n\tQueryPage\x12$\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x13.cryptosvc.v1.Entry\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\ttree_size\x18\x03 \x01(\x04\">\n\x15ProveInclusionRequest\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\"Z\n\x0eInclusionProof\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\x12\x11\n\tleaf_hash\x18\x04 \x01(\x0c\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\"B\n\x17ProveConsistencyRequest\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\"K\n\x10\x43onsistencyProof\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x32\x8d\x03\n\x0c\x41uditService\x12M\n\rGetCheckpoint\x12\".cryptosvc.v1.GetCheckpointRequest\x1a\x18.cryptosvc.v1.Checkpoint\x12>\n\x08GetEntry\x12\x1d.cryptosvc.v1.GetEntryRequest\x1a\x13.cryptosvc.v1.Entry\x12S\n\x0eProveInclusion\x12#.cryptosvc.v1.ProveInclusionRequest\x1a\x1c.cryptosvc.v1.InclusionProof\x12Y\n\x10ProveConsistency\x12%.cryptosvc.v1.ProveConsistencyRequest\x1a\x1e.cryptosvc.v1.ConsistencyProof\x12>\n\x05Query\x12\x1a.cryptosvc.v1.QueryRequest\x1a\x17.cryptosvc.v1.QueryPage0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,21 +38,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETENTRYREQUEST']._serialized_start=94
   _globals['_GETENTRYREQUEST']._serialized_end=131
   _globals['_ENTRY']._serialized_start=133
-  _globals['_ENTRY']._serialized_end=193
-  _globals['_QUERYREQUEST']._serialized_start=196
-  _globals['_QUERYREQUEST']._serialized_end=368
-  _globals['_QUERYCONDITION']._serialized_start=370
-  _globals['_QUERYCONDITION']._serialized_end=417
-  _globals['_QUERYPAGE']._serialized_start=419
-  _globals['_QUERYPAGE']._serialized_end=503
-  _globals['_PROVEINCLUSIONREQUEST']._serialized_start=505
-  _globals['_PROVEINCLUSIONREQUEST']._serialized_end=567
-  _globals['_INCLUSIONPROOF']._serialized_start=569
-  _globals['_INCLUSIONPROOF']._serialized_end=659
-  _globals['_PROVECONSISTENCYREQUEST']._serialized_start=661
-  _globals['_PROVECONSISTENCYREQUEST']._serialized_end=727
-  _globals['_CONSISTENCYPROOF']._serialized_start=729
-  _globals['_CONSISTENCYPROOF']._serialized_end=804
-  _globals['_AUDITSERVICE']._serialized_start=807
-  _globals['_AUDITSERVICE']._serialized_end=1204
+  _globals['_ENTRY']._serialized_end=209
+  _globals['_QUERYREQUEST']._serialized_start=212
+  _globals['_QUERYREQUEST']._serialized_end=402
+  _globals['_QUERYCONDITION']._serialized_start=404
+  _globals['_QUERYCONDITION']._serialized_end=451
+  _globals['_QUERYPAGE']._serialized_start=453
+  _globals['_QUERYPAGE']._serialized_end=537
+  _globals['_PROVEINCLUSIONREQUEST']._serialized_start=539
+  _globals['_PROVEINCLUSIONREQUEST']._serialized_end=601
+  _globals['_INCLUSIONPROOF']._serialized_start=603
+  _globals['_INCLUSIONPROOF']._serialized_end=693
+  _globals['_PROVECONSISTENCYREQUEST']._serialized_start=695
+  _globals['_PROVECONSISTENCYREQUEST']._serialized_end=761
+  _globals['_CONSISTENCYPROOF']._serialized_start=763
+  _globals['_CONSISTENCYPROOF']._serialized_end=838
+  _globals['_AUDITSERVICE']._serialized_start=841
+  _globals['_AUDITSERVICE']._serialized_end=1238
 # @@protoc_insertion_point(module_scope)

@@ -23,17 +23,19 @@ class GetEntryRequest(_message.Message):
     def __init__(self, leaf_index: _Optional[int] = ...) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("leaf_index", "entry", "withheld")
+    __slots__ = ("leaf_index", "entry", "withheld", "hashes")
     LEAF_INDEX_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     WITHHELD_FIELD_NUMBER: _ClassVar[int]
+    HASHES_FIELD_NUMBER: _ClassVar[int]
     leaf_index: int
     entry: bytes
     withheld: bytes
-    def __init__(self, leaf_index: _Optional[int] = ..., entry: _Optional[bytes] = ..., withheld: _Optional[bytes] = ...) -> None: ...
+    hashes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, leaf_index: _Optional[int] = ..., entry: _Optional[bytes] = ..., withheld: _Optional[bytes] = ..., hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class QueryRequest(_message.Message):
-    __slots__ = ("conditions", "start", "stop", "oldest_first", "page_size", "most_entries", "cursor")
+    __slots__ = ("conditions", "start", "stop", "oldest_first", "page_size", "most_entries", "cursor", "prove_in")
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +43,7 @@ class QueryRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     MOST_ENTRIES_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
+    PROVE_IN_FIELD_NUMBER: _ClassVar[int]
     conditions: _containers.RepeatedCompositeFieldContainer[QueryCondition]
     start: int
     stop: int
@@ -48,7 +51,8 @@ class QueryRequest(_message.Message):
     page_size: int
     most_entries: int
     cursor: str
-    def __init__(self, conditions: _Optional[_Iterable[_Union[QueryCondition, _Mapping]]] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., oldest_first: _Optional[bool] = ..., page_size: _Optional[int] = ..., most_entries: _Optional[int] = ..., cursor: _Optional[str] = ...) -> None: ...
+    prove_in: int
+    def __init__(self, conditions: _Optional[_Iterable[_Union[QueryCondition, _Mapping]]] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., oldest_first: _Optional[bool] = ..., page_size: _Optional[int] = ..., most_entries: _Optional[int] = ..., cursor: _Optional[str] = ..., prove_in: _Optional[int] = ...) -> None: ...
 
 class QueryCondition(_message.Message):
     __slots__ = ("field", "values")
