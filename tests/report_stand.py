@@ -1,13 +1,14 @@
 """A log with something in it for every section of a report, with names that mean harm."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from cryptosvc.adapters.log_range import write_range
-from cryptosvc.core.merkle import EMPTY
-from cryptosvc.core.record import sealed
+from cryptosvc.core.merkle import EMPTY, leaf_hash
+from cryptosvc.core.names import ModuleName, UnixNanoseconds
+from cryptosvc.core.record import Scope, registered_leaf, sealed
+from tests.governance import MODULE
 from tests.signed_logs import ORIGIN, SPKI, Entry, note
 
 SECOND = 1_000_000_000
@@ -80,19 +81,17 @@ def key_record(number: int, key: str, version: int, state: str) -> Entry:
 
 
 def module_record(number: int) -> Entry:
+    scope = Scope(system="dcc-live-1", environment="test", worker="w-0", software="0.1.0+abc")
+    at = UnixNanoseconds((BEGAN + 600 * number) * SECOND)
     identity = {"manufacturer": "SoftHSM project", "model": "SoftHSM v2", "serial": "s-1", "firmware": "2.6"}
-    document = {
-        "module": "softhsm",
-        "identity": identity,
-        "assurance": "FIPS 140-2 level 3, certificate 1234",
-    }
-    return entry(
-        number,
-        "module-record",
-        {"document": orjson.dumps(document).decode()},
-        operation="register",
-        module="softhsm",
+    record = replace(
+        MODULE,
+        module=ModuleName("softhsm"),
+        identity=tuple(sorted(identity.items())),
+        assurance="FIPS 140-2 level 3, certificate 1234",
     )
+    leaf = registered_leaf(record, scope, at, "synchronised", number.to_bytes(16))
+    return leaf.entry, leaf.withheld
 
 
 def log() -> list[Entry]:
@@ -124,8 +123,6 @@ def log() -> list[Entry]:
 
 def ranged(folder: Path, entries: list[Entry] | None = None, start: int = 0) -> tuple[Path, Path]:
     """A range file and the log's public key beside it."""
-    from cryptosvc.core.merkle import leaf_hash
-
     made = log() if entries is None else entries
     path, key = folder / "log.range", folder / "log.pub"
     frontier = EMPTY.extended([leaf_hash(octets) for octets, _ in made[:start]])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cryptosvc.adapters.export import write_export
 from cryptosvc.cli.actions import Document
 from cryptosvc.cli.reporting import Report
 from cryptosvc.core.errors import Malformed
@@ -28,7 +29,7 @@ from tests.report_stand import (
     refusal,
     use,
 )
-from tests.signed_logs import Entry
+from tests.signed_logs import ORIGIN, SPKI, Entry, note
 
 
 def made(
@@ -72,12 +73,13 @@ def test_every_section_counts_what_the_log_holds(tmp_path: Path) -> None:
     assert row(page, "critical")[1:] == ["alarm", "1"]
     assert row(page, "entry 30")[2:7] == ["critical", "alarm", "alarm", "alarm/first-use", "G2.29"]
     assert row(page, "high")[1:] == ["reconciled", "1"]
-    assert row(page, "softhsm")[1:6] == [
+    assert row(page, "softhsm")[1:] == [
         "SoftHSM project",
         "SoftHSM v2",
         "s-1",
         "2.6",
         "FIPS 140-2 level 3, certificate 1234",
+        "entry 1",
     ]
     assert row(page, "entry 20")[2:6] == ["key-1", "2", "suspended", "proposal p-20"]
 
@@ -158,6 +160,24 @@ def test_a_range_that_does_not_verify_is_said_so_and_counted_not(
     assert "This range of the log does not verify" in page
     assert rule in page
     assert "<table" not in page
+    assert "Verified:" not in page
+
+
+def test_a_log_export_is_reported_on_too(tmp_path: Path) -> None:
+    entries = log()
+    path, key = tmp_path / "log.export", tmp_path / "log.pub"
+    write_export(path, ORIGIN, [note(entries[:5]), note(entries)], [], entries)
+    key.write_bytes(SPKI)
+    out = tmp_path / "report.html"
+    report = Report(log_key=key, origin=ORIGIN, key="", system="", start=0, stop=0, out=out)
+    done = Reports().from_range(path, report, lambda _what, _done, _size: None)
+    assert (done["verified"], done["entries"]) == (True, 60)
+    assert "e13" in re.findall(r'\bid="([^"]+)"', out.read_text())
+
+
+def test_another_log_than_was_asked_for_is_not_reported_on(tmp_path: Path) -> None:
+    done, page = made(tmp_path, origin="other.test/log")
+    assert (done["verified"], done["rule"]) == (False, "checkpoint/origin")
     assert "Verified:" not in page
 
 
