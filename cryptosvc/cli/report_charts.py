@@ -23,6 +23,7 @@ _BARS_HEIGHT = 320
 _LINE_HEIGHT = 22
 _LONGEST_LABEL = 32
 _LABELS_SHOWN = 16
+_DAY = 86_400
 _LATEST_SECOND = 253_402_300_799
 """The last that has a date of four digits in its year."""
 _COLOURS = {"signed": "#0b6e4f", "refused": "#b3261e", "other": "#6b4fa0"}
@@ -64,7 +65,9 @@ def _moments(chart: Moments) -> Any:  # the library is untyped
     made = pygal.DateTimeLine(
         **_options(colours), height=120 + _LINE_HEIGHT * len(chart.lines), stroke=False, dots_size=5
     )
-    made.x_value_formatter = _day
+    seconds = [second for moments in chart.lines.values() for second, _, _ in moments]
+    form = _form(max(seconds) - min(seconds))
+    made.x_value_formatter = lambda at: at.strftime(form)
     made.x_label_rotation = 30
     made.y_labels = [{"value": line, "label": _short(subject)} for line, subject in enumerate(chart.lines)]
     made.range = (-0.5, len(chart.lines) - 0.5)
@@ -109,8 +112,9 @@ def _short(label: str) -> str:
     return shown if len(label) <= _LONGEST_LABEL else shown[:-1] + "…"
 
 
-def _day(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M}"
+def _form(seconds: int) -> str:
+    """How moments that lie so far apart are told from each other."""
+    return "%Y-%m-%d" if seconds > 10 * _DAY else "%Y-%m-%d %H:%M" if seconds > _DAY // 8 else "%H:%M:%S"
 
 
 def _still(root: Any) -> Any:  # an element of whichever XML library pygal found

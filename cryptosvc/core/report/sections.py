@@ -305,7 +305,10 @@ def _alarms(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Sect
 
 
 def _reviews(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Section:
-    del sources
+    if sources.scope.key or sources.scope.system:
+        return Section(
+            "reviews", "Review", ("A report on one key or system does not say what was reviewed.",)
+        )
     listed = survey.lists["reviews"]
     says = (
         "No entry of this report signs off a range of the log (G2.26): all of it is unreviewed, as far as the log tells.",
