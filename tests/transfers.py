@@ -18,8 +18,9 @@ from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.content import service_statement
 from cryptosvc.core.custodian import CustodianRole
 from cryptosvc.core.handover import checks, notices
+from cryptosvc.core.handover.claimed import emit
 from cryptosvc.core.life import DAY, UnixSeconds
-from cryptosvc.core.names import Environment, SystemName
+from cryptosvc.core.names import Environment, KeyId, SystemName
 from cryptosvc.core.registry import KeyRecord, Record
 from cryptosvc.core.statement import Statement
 from cryptosvc.core.transfer import papers
@@ -29,6 +30,7 @@ from cryptosvc.core.transfer.proof import _SIGNED, answer_of_secret, pair_of, pr
 from cryptosvc.core.transfer.record import TransferRecord
 from cryptosvc.core.transfer.states import Step
 from cryptosvc.flow.govern import Ended, Mover
+from tests.fakes.promises import NOTHING, FakePromises
 from tests.govern_stand import HANDS_IN, Stand
 from tests.governance import NOW, Person, Room, person
 
@@ -74,6 +76,11 @@ class End:
     transport: rsa.RSAPrivateKey | None = None
     given: dict[str, str] = field(default_factory=dict)
     """What the movers say instead, for tests of what is refused."""
+    promises: FakePromises = field(default_factory=FakePromises)
+
+    def claims_of(self, key_id: str) -> str:
+        """Digest of what a key was used for here, as a package names it."""
+        return hashlib.sha256(emit(self.promises.taken.get(KeyId(key_id), NOTHING))).hexdigest()
 
     @property
     def spki(self) -> bytes:
@@ -124,8 +131,9 @@ class End:
         proofs = {
             f"proof:{one.record.key_id}": proof(private_of(one.record), one.record) for one in package.keys
         }
+        claims = {f"claims:{one.record.key_id}": one.claims for one in package.keys}
         self.transport = None
-        return self._made({**proofs, "transport_left": "0"})
+        return self._made({**proofs, **claims, "transport_left": "0"})
 
     async def _disposed(self, statement: Statement, _: Mapping[tuple[str, str], Record]) -> Made:
         return self._made({"objects_left": "0"})
@@ -264,7 +272,11 @@ class Pair:
             plan=record.plan,
             approval=self.sent.decode(),
             keys=tuple(
-                notices.PackedKey(record=self.source.stand.key(one.key_id), blob=facts[f"blob:{one.key_id}"])
+                notices.PackedKey(
+                    record=self.source.stand.key(one.key_id),
+                    blob=facts[f"blob:{one.key_id}"],
+                    claims=self.source.claims_of(one.key_id),
+                )
                 for one in record.plan.keys
             ),
             carrier=facts["carrier"],

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from cryptosvc.core.errors import Malformed, Unavailable
 
-_LARGEST_OCTETS = 64 * 1024
-
 
 class FolderCrate:
     """Implements `flow.transfer.Crate`.
@@ -45,18 +43,20 @@ class FolderCrate:
         except OSError as error:
             raise Unavailable(f"{path} cannot be written: {error.strerror}", rule="transfer/crate") from None
 
-    def take(self, name: str) -> bytes:
+    def take(self, name: str, at_most: int) -> bytes:
         """See `flow/transfer.py`."""
         path = self._folder / f"{name}.blob"
         try:
             with path.open("rb") as file:
-                octets = file.read(_LARGEST_OCTETS + 1)
+                octets = file.read(at_most + 1)
         except FileNotFoundError:
             raise Malformed(
                 f"the package has no {path.name}; ask for it again", rule="transfer/blob", clause="G2.22I"
             ) from None
         except OSError as error:
             raise Unavailable(f"{path} cannot be read: {error.strerror}", rule="transfer/crate") from None
-        if len(octets) > _LARGEST_OCTETS:
-            raise Malformed(f"{path.name} is no blob of a key", rule="transfer/blob", clause="G2.22I")
+        if len(octets) > at_most:
+            raise Malformed(
+                f"{path.name} is longer than any of its kind", rule="transfer/blob", clause="G2.22I"
+            )
         return octets

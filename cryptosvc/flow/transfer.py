@@ -1,4 +1,4 @@
-"""Transfer: what a module does for each step, and the statements that this deployment's service signs of it.
+"""Transfer: what a module does for each step; `flow/spokesman.py` then says it to the other side.
 
 A step is a governed act (`flow/govern.py`); where a module has a part in it, a mover here does that part, on the machine
 of the service. Each may be asked for again after it was interrupted:
@@ -8,9 +8,6 @@ of the service. Each may be asked for again after it was interrupted:
     import    what is there already is not unwrapped again; each key proves itself again
     dispose   what is gone is gone
 
-The service signs an offer, a package, a receipt, a notice only once the step is in its log. So a package is signed after
-its keys stopped being usable here, and a receipt after the transport key is destroyed.
-
 Source: Smart Energy Code G2.22F to G2.22I.
 """
 
@@ -18,29 +15,28 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from cryptosvc.core import dsse
 from cryptosvc.core.acts.base import Made, text_of
 from cryptosvc.core.acts.keys import object_id
-from cryptosvc.core.acts.transfer_destination import label_of, placed, proof_of
-from cryptosvc.core.canonical import JsonValue, canonical, digest
-from cryptosvc.core.case import Principal, Request
-from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed, Refusal, Unavailable, WrongState
-from cryptosvc.core.handover import checks, notices
+from cryptosvc.core.acts.transfer_destination import label_of, placed
+from cryptosvc.core.errors import Corrupt, Forbidden, Malformed, Refusal, Unavailable, WrongState
+from cryptosvc.core.handover import checks, claimed, notices
 from cryptosvc.core.handover.cargo import Arrival, Arrived, Transport, Wrapped
-from cryptosvc.core.names import ContentForm, Environment, KeyId, ModuleName, RequestId
-from cryptosvc.core.proposal import ProposalRecord, ProposalState
+from cryptosvc.core.handover.claimed import Claimed
+from cryptosvc.core.names import Environment, KeyId, ModuleName
 from cryptosvc.core.registry import KeyRecord, Record
 from cryptosvc.core.statement import Statement
 from cryptosvc.core.transfer import papers
-from cryptosvc.core.transfer.mechanism import OaepHash, Trust
+from cryptosvc.core.transfer.mechanism import OaepHash
 from cryptosvc.core.transfer.proof import require_proven
 from cryptosvc.core.transfer.record import TransferRecord
-from cryptosvc.core.transfer.states import Step, TransferState
 from cryptosvc.flow.govern import Mover
-from cryptosvc.flow.ports import Clock, Records, Vault
-from cryptosvc.flow.sign import Signed, Signer
+from cryptosvc.flow.ports import Vault
 
 CARRIER = "carrier"
+KEY_OCTETS = 64 * 1024
+"""A wrapped key is a few kilobytes at most."""
+CLAIMS_OCTETS = 1024 * 1024 * 1024
+"""Of 38 million uses; they are read as a whole."""
 _Records = Mapping[tuple[str, str], Record]
 
 
@@ -73,16 +69,29 @@ class Crate(Protocol):
     def put(self, name: str, octets: bytes) -> None:
         """Keep a blob, in the place of one of this name; it is on disk when this returns."""
 
-    def take(self, name: str) -> bytes:
-        """A blob. Malformed: it is missing."""
+    def take(self, name: str, at_most: int) -> bytes:
+        """A blob. Malformed: it is missing, or longer than that."""
+
+
+class Promises(Protocol):
+    """What claims of a key took, as far as it moves with the key. Unavailable: the store is out of reach now."""
+
+    async def of_key(self, key_id: KeyId) -> Claimed:
+        """All that a key's claims took here; the key must not be usable any more."""
+
+    async def take(self, key_id: KeyId, found: Claimed) -> None:
+        """Take the same here, before the key is usable. Conflict: something here was taken for other bytes."""
 
 
 class Movers:
     """What the modules do for the steps of transfers."""
 
-    def __init__(self, carriage: Carriage, crate: Crate, vault: Vault, environment: Environment) -> None:
+    def __init__(
+        self, carriage: Carriage, crate: Crate, promises: Promises, vault: Vault, environment: Environment
+    ) -> None:
         self._carriage = carriage
         self._crate = crate
+        self._promises = promises
         self._vault = vault
         self._environment = environment
 
@@ -152,6 +161,8 @@ class Movers:
             for one in arrivals:
                 await self._carriage.discard(one.key.module, one.key.label, one.key.object_id)
             raise
+        for packed in package.keys:
+            facts[f"claims:{packed.record.key_id}"] = await self._take_claims(packed)
         facts["transport_left"] = str(await self._carriage.discard(*place))
         return _made(facts)
 
@@ -180,8 +191,14 @@ class Movers:
         left = await self._carriage.discard(ModuleName(found.offer.module), label, object_id(label))
         return _made({"transport_left": str(left)})
 
-    def _blob(self, name: str, wanted: str) -> bytes:
-        octets = self._crate.take(name)
+    async def _take_claims(self, packed: notices.PackedKey) -> str:
+        key_id = packed.record.key_id
+        octets = self._blob(claims_of(key_id), packed.claims, CLAIMS_OCTETS)
+        await self._promises.take(key_id, claimed.parse(octets))
+        return packed.claims
+
+    def _blob(self, name: str, wanted: str, at_most: int = KEY_OCTETS) -> bytes:
+        octets = self._crate.take(name, at_most)
         if _sha256(octets) != wanted:
             raise Malformed(
                 f"the blob of {name} is not the one that its manifest names; ask for the package again",
@@ -210,144 +227,6 @@ class Movers:
         return facts
 
 
-class Spokesman:
-    """Signs this deployment's statements of a transfer, as the service's own principal, through the corridor."""
-
-    def __init__(
-        self, records: Records, signer: Signer, clock: Clock, service: Principal, service_key: KeyId
-    ) -> None:
-        self._records = records
-        self._signer = signer
-        self._clock = clock
-        self._service = service
-        self._service_key = service_key
-
-    async def say(self, transfer_id: str) -> tuple[str, bytes]:
-        """The statement that follows from where a transfer stands here: its type, and the DSSE envelope.
-
-        Raises:
-            WrongState: nothing is to be said in this state.
-            Malformed: there is no such transfer.
-            CryptosvcError: why it could not be signed.
-
-        """
-        found = await self._records.record("transfer-record", transfer_id)
-        if not isinstance(found, TransferRecord):
-            raise Malformed(f"there is no transfer {transfer_id}", rule="transfer/unknown", clause="G2.22I")
-        document = await self._document(found)
-        request = Request(
-            request_id=RequestId(f"transfer-{found.version}-{self._clock.now().at}"),
-            key_id=self._service_key,
-            form=ContentForm.SERVICE_STATEMENT,
-            payload=canonical(document),
-        )
-        (answer,) = await self._signer.sign(self._service, [request])
-        if not isinstance(answer, Signed):
-            raise answer.error
-        return str(document["type"]), answer.checked.artefact
-
-    async def _document(self, found: TransferRecord) -> dict[str, JsonValue]:
-        match found.state:
-            case TransferState.OFFERED:
-                return papers.offer_document(found.offer)
-            case TransferState.EXPORTED:
-                return notices.package_document(await self._package(found))
-            case TransferState.IMPORTED:
-                return notices.receipt_document(_receipt(found))
-            case TransferState.DECLINED:
-                return notices.not_imported_document(_not_imported(found))
-            case TransferState.DISPOSED:
-                return notices.disposed_document(_disposed(found))
-            case (
-                TransferState.PROPOSED
-                | TransferState.APPROVED
-                | TransferState.RECEIPTED
-                | TransferState.ABORTED
-                | TransferState.ROLLED_BACK
-            ):
-                raise WrongState(
-                    f"a transfer that is {found.state} has nothing to say to the other side",
-                    rule="transfer/step",
-                    clause="G2.22I",
-                )
-
-    async def _package(self, found: TransferRecord) -> notices.Package:
-        plan, facts = found.plan, dict(found.facts)
-        at = found.when(Step.EXPORT)
-        if plan is None or at is None:
-            raise Corrupt("an exported transfer has a plan and a date", rule="transfer/record")
-        keys = []
-        for one in plan.keys:
-            record = await self._records.record("key-record", one.key_id)
-            if not isinstance(record, KeyRecord):
-                raise Corrupt(f"the record of key {one.key_id} is missing", rule="transfer/record")
-            keys.append(notices.PackedKey(record=record, blob=facts[f"blob:{one.key_id}"]))
-        return notices.Package(
-            plan=plan,
-            approval=await self._approval(found.transfer_id),
-            keys=tuple(keys),
-            carrier=facts[CARRIER],
-            trust=Trust(facts["trust"]),
-            exported_at=at,
-        )
-
-    async def _approval(self, transfer_id: str) -> str:
-        """The SMKI PMA's envelope, from the statement that the export was carried out under."""
-        for one in await self._records.of_kind("proposal-record"):
-            if not isinstance(one, ProposalRecord) or one.state is not ProposalState.DONE:
-                continue
-            if (one.statement.act, one.statement.subject) == ("transfer.export", transfer_id):
-                octets = bytes.fromhex(text_of(one.statement, "approval"))
-                dsse.parse(octets)
-                return octets.decode()
-        raise Conflict("the export of this transfer is not in the registry", rule="transfer/record")
-
-
-def package_digest(document: Mapping[str, JsonValue]) -> str:
-    """How a receipt names a package."""
-    return digest(document).hex()
-
-
-def _receipt(found: TransferRecord) -> notices.Receipt:
-    at, plan = found.when(Step.IMPORT), found.plan
-    if at is None or plan is None:
-        raise Corrupt("an imported transfer has a plan and a date", rule="transfer/record")
-    facts = dict(found.facts)
-    return notices.Receipt(
-        transfer_id=found.transfer_id,
-        party=found.offer.party,
-        package=found.package,
-        proofs=tuple(proof_of(facts, one.key_id) for one in plan.keys),
-        imported_at=at,
-    )
-
-
-def _not_imported(found: TransferRecord) -> notices.NotImported:
-    at = found.when(Step.DECLINE)
-    if at is None:
-        raise Corrupt("a declined transfer has a date", rule="transfer/record")
-    return notices.NotImported(
-        transfer_id=found.transfer_id,
-        party=found.offer.party,
-        offer=checks.offer_digest(found.offer),
-        declined_at=at,
-    )
-
-
-def _disposed(found: TransferRecord) -> notices.Disposed:
-    at, plan = found.when(Step.DISPOSE), found.plan
-    if at is None or plan is None:
-        raise Corrupt("a transfer that is disposed has a plan and a date", rule="transfer/record")
-    return notices.Disposed(
-        transfer_id=found.transfer_id,
-        party=plan.source,
-        package=found.package,
-        disposition=plan.disposition,
-        keys=tuple(one.key_id for one in plan.keys),
-        disposed_at=at,
-    )
-
-
 def _transfer(statement: Statement, records: _Records) -> TransferRecord:
     found = records.get(("transfer-record", statement.subject))
     if not isinstance(found, TransferRecord):
@@ -360,6 +239,11 @@ def _key(records: _Records, key_id: str) -> KeyRecord:
     if not isinstance(found, KeyRecord):
         raise Malformed(f"there is no key {key_id}", rule="transfer/key", clause="G2.22I")
     return found
+
+
+def claims_of(key_id: str) -> str:
+    """Name of the blob with what a key's claims took."""
+    return f"claims-{key_id}"
 
 
 def _made(facts: Mapping[str, str]) -> Made:

@@ -215,23 +215,23 @@ class WiredActions(AuditActions):
 
     def transfer_approval(self, conditions: Path, folder: Path) -> Document:
         """Read the papers."""
-        from cryptosvc.wiring import transferring
+        from cryptosvc.wiring import transfer_offline
 
-        return transferring.approval(conditions, folder)
+        return transfer_offline.approval(conditions, folder)
 
     def transfer_sign_approval(self, key: str, folder: Path) -> Document:
         """Sign it here."""
-        from cryptosvc.wiring import transferring
+        from cryptosvc.wiring import transfer_offline
 
-        return transferring.sign_approval(key, folder)
+        return transfer_offline.sign_approval(key, folder)
 
     def transfer_verify(
         self, folder: Path, pma: Path, source_log: Path | None, destination_log: Path | None
     ) -> Document:
         """Read the papers."""
-        from cryptosvc.wiring import transferring
+        from cryptosvc.wiring import transfer_offline
 
-        return transferring.verify(folder, pma, source_log, destination_log)
+        return transfer_offline.verify(folder, pma, source_log, destination_log)
 
     def genesis_draft(self, config: Path, file: Path) -> bytes:
         """Draw it up."""

@@ -1,16 +1,8 @@
-"""`transfer …`: what is done on the machine of the service, and what the SMKI PMA does off-line.
-
-Papers of a transfer lie in one folder, under fixed names, which travels between the two sides and the SMKI PMA:
-
-    offer.dsse  plan.json  approval.dsse  package.dsse and *.blob  receipt.dsse  not-imported.dsse  disposition.dsse
-    scope.json  package.digest  destination.key  source.key
-
-The last five are made for `propose --param NAME=@FILE`; custodians see what they hold before they sign.
-"""
+"""`transfer …`: what is done on the machine of the service."""
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,46 +11,47 @@ import orjson
 
 from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.crate import FolderCrate
-from cryptosvc.adapters.hsm import card
 from cryptosvc.adapters.hsm.carriage import Pkcs11Carriage
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.adapters.hsm.vault import Pkcs11Vault
 from cryptosvc.adapters.policy.source import parse_source
+from cryptosvc.adapters.store.moved_claims import MovedClaims
 from cryptosvc.cli.actions import Document
 from cryptosvc.config.settings import Settings, read_settings
-from cryptosvc.config.transfer import read_conditions, read_terms
+from cryptosvc.config.transfer import read_terms
 from cryptosvc.core import dsse
 from cryptosvc.core.canonical import JsonValue, canonical, digest
 from cryptosvc.core.case import Principal
 from cryptosvc.core.content.checkpoint_note import public_key_der
 from cryptosvc.core.custodian import CustodianRecord, CustodianState
 from cryptosvc.core.errors import Malformed
-from cryptosvc.core.handover import checks, dossier, logged, notices
+from cryptosvc.core.handover import checks, logged, notices
 from cryptosvc.core.names import KeyId, SystemName
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.mechanism import Mechanism, best
-from cryptosvc.core.transfer.papers import APPROVAL_TYPE, Approval, Party, Plan, PlannedKey
+from cryptosvc.core.transfer.papers import Party, Plan, PlannedKey
 from cryptosvc.flow.govern import Governor
 from cryptosvc.flow.setting import Setting
-from cryptosvc.flow.transfer import Movers, Spokesman
+from cryptosvc.flow.spokesman import Spokesman
+from cryptosvc.flow.transfer import Movers
 from cryptosvc.flow.transfer_log import TransferLog
 from cryptosvc.wiring import modules, ownership, review, stores, worker
 from cryptosvc.wiring.ceremony import office as offices
-from cryptosvc.wiring.exporting import public_key_der as read_public_key
 from cryptosvc.wiring.profiles import read_octets
+from cryptosvc.wiring.transfer_papers import (
+    APPROVED,
+    NAMES,
+    PACKAGE_DIGEST,
+    PLAN,
+    SCOPE,
+    offer_in,
+    plan_in,
+    write,
+)
 
-NAMES: Mapping[str, str] = {
-    papers.OFFER: "offer.dsse",
-    papers.PACKAGE: "package.dsse",
-    papers.RECEIPT: "receipt.dsse",
-    papers.NOT_IMPORTED: "not-imported.dsse",
-    papers.DISPOSITION: "disposition.dsse",
-}
-PLAN, APPROVAL, APPROVED = "plan.json", "approval.json", "approval.dsse"
-SCOPE, PACKAGE_DIGEST = "scope.json", "package.digest"
 _OF_DESTINATION = frozenset({papers.OFFER, papers.RECEIPT, papers.NOT_IMPORTED})
 
 
@@ -88,15 +81,19 @@ class _Machine:
         service = await worker.service_principal(self.store)
         application, _, _ = worker.assemble(self.settings, self.hsm, self.clock, self.store, service)
         name = KeyId(self.settings.log.service_key)
-        spokesman = Spokesman(self.store.registry, application.signer, self.clock, service, name)
+        store = self.store
+        promises, crate = MovedClaims(store.ledger), FolderCrate(folder)
+        spokesman = Spokesman(
+            store.registry, promises, crate, application.signer, self.clock, (service, name)
+        )
         kind, envelope = await spokesman.say(transfer_id)
         key = await self.own_key(name)
-        written = [_write(folder / NAMES[kind], envelope)]
+        written = [write(folder / NAMES[kind], envelope)]
         mine = "destination.key" if kind in _OF_DESTINATION else "source.key"
-        written.append(_write(folder / mine, key))
+        written.append(write(folder / mine, key))
         if kind == papers.PACKAGE:
             document = orjson.loads(dsse.parse(envelope).payload)
-            written.append(_write(folder / PACKAGE_DIGEST, digest(document)))
+            written.append(write(folder / PACKAGE_DIGEST, digest(document)))
         return {"statement": kind, "service_key_sha256": checks.fingerprint(key), "written": written}
 
 
@@ -139,7 +136,11 @@ def carry_out(
             settings, store = machine.settings, machine.store
             vault = Pkcs11Vault(modules.module_configs(settings), stores.lock_folder(settings))
             movers = Movers(
-                _carriage(settings, so_pin_file), FolderCrate(folder), vault, settings.deployment.environment
+                _carriage(settings, so_pin_file),
+                FolderCrate(folder),
+                MovedClaims(store.ledger),
+                vault,
+                settings.deployment.environment,
             )
             setting = _setting(settings)
             governor = Governor(store.registry, vault, store.ledger, machine.clock, setting, movers.by_act())
@@ -182,8 +183,8 @@ def evidence(config: Path, transfer_id: str, folder: Path, caller: str) -> Docum
             found, octets = await log.bundle(transfer_id)
             key = await machine.own_key(settings.log.audit_key)
         logged.verify(octets, key)
-        written = [_write(folder / f"{found.side.value}-log.json", octets)]
-        written.append(_write(folder / f"{found.side.value}-log.key", key))
+        written = [write(folder / f"{found.side.value}-log.json", octets)]
+        written.append(write(folder / f"{found.side.value}-log.key", key))
         return {
             "transfer": transfer_id,
             "state": found.state.value,
@@ -198,7 +199,7 @@ def plan(config: Path, terms_file: Path, folder: Path, caller: str) -> Document:
     """Draw up a plan for the offer in the folder, by what this system's module was measured to do."""
 
     async def run() -> Document:
-        terms, offer = read_terms(terms_file), _offer(folder)
+        terms, offer = read_terms(terms_file), offer_in(folder)
         async with _machine(config, caller) as machine:
             settings = machine.settings
             keys = [await machine.key(name) for name in sorted(terms.keys)]
@@ -237,7 +238,7 @@ def plan(config: Path, terms_file: Path, folder: Path, caller: str) -> Document:
             "keys": tuple(one.key_id for one in made.keys),
             "oaep_hash": made.mechanism.oaep_hash.value,
             "trust": made.mechanism.trust.value,
-            "written": _write(folder / PLAN, canonical(document)),
+            "written": write(folder / PLAN, canonical(document)),
         }
 
     return asyncio.run(run())
@@ -260,93 +261,15 @@ def scope(config: Path, folder: Path, caller: str) -> Document:
             packed = notices.package_from_document(document)
             planned, envelope = packed.plan, packed.approval.encode()
         else:
-            planned, envelope = _plan(folder), read_octets(folder / APPROVED, APPROVED)
+            planned, envelope = plan_in(folder), read_octets(folder / APPROVED, APPROVED)
         _, signers = checks.approved(envelope, custodians)
         made: dict[str, JsonValue] = {
             "keys": [one.key_id for one in planned.keys],
             "approved_by": list(signers),
         }
-        return {**made, "written": _write(folder / SCOPE, canonical(made))}
+        return {**made, "written": write(folder / SCOPE, canonical(made))}
 
     return asyncio.run(run())
-
-
-def approval(conditions_file: Path, folder: Path) -> Document:
-    """Draw up the SMKI PMA's approval of the plan and offer in the folder. Off-line."""
-    offer, planned = _offer(folder), _plan(folder)
-    made = Approval(
-        transfer_id=planned.transfer_id,
-        plan=checks.plan_digest(planned),
-        offer=checks.offer_digest(offer),
-        mechanism=planned.mechanism,
-        committee_view=planned.committee_view,
-        disposition=planned.disposition,
-        disposition_seconds=planned.disposition_seconds,
-        conditions=read_conditions(conditions_file).conditions(checks.fingerprint(offer.transport)),
-    )
-    checks.require_approval(made, planned, offer)
-    document = papers.approval_document(made)
-    return {
-        "transfer": made.transfer_id,
-        "approval_sha256": digest(document).hex(),
-        "written": _write(folder / APPROVAL, canonical(document)),
-    }
-
-
-def sign_approval(key: str, folder: Path) -> Document:
-    """Add one signature of the SMKI PMA to the approval in the folder. Off-line."""
-    payload = read_octets(folder / APPROVAL, APPROVAL)
-    papers.approval_from_document(_object(payload, APPROVAL))
-    path = folder / APPROVED
-    before = dsse.parse(path.read_bytes()).signatures if path.exists() else ()
-    with card.open_key(key) as opened:
-        mine = dsse.sign(APPROVAL_TYPE, payload, {dsse.key_id(opened.spki): opened.sign})
-    envelope = dsse.Envelope(APPROVAL_TYPE, payload, (*before, *mine.signatures))
-    octets = dsse.emit(envelope)
-    dsse.parse(octets)
-    return {
-        "signatures": len(envelope.signatures),
-        "key_id": mine.signatures[0].key_id,
-        "written": _write(path, octets),
-    }
-
-
-def verify(folder: Path, pma: Path, source_log: Path | None, destination_log: Path | None) -> Document:
-    """Verify every paper in a folder off-line.
-
-    Args:
-        folder: the papers.
-        pma: folder of the SMKI PMA's public keys, one PEM file each.
-        source_log: public key of the source's log; its part is verified where it is given.
-        destination_log: the same of the destination's.
-
-    """
-    keys = {path.stem: read_public_key(path) for path in sorted(pma.glob("*.pem"))}
-    logs = [b"" if path is None else read_public_key(path) for path in (source_log, destination_log)]
-    found = dossier.verify(_papers(folder, *logs), keys)
-    return {"holds": True, "transfer": found.transfer_id, "page": found.page}
-
-
-def _papers(folder: Path, source_log_key: bytes, destination_log_key: bytes) -> dossier.Papers:
-    def there(name: str) -> bytes:
-        path = folder / name
-        return path.read_bytes() if path.exists() else b""
-
-    return dossier.Papers(
-        offer=there(NAMES[papers.OFFER]),
-        plan=there(PLAN),
-        approval=there(APPROVED),
-        package=there(NAMES[papers.PACKAGE]),
-        receipt=there(NAMES[papers.RECEIPT]),
-        disposition=there(NAMES[papers.DISPOSITION]),
-        not_imported=there(NAMES[papers.NOT_IMPORTED]),
-        source_key=there("source.key"),
-        destination_key=there("destination.key"),
-        source_log=there("source-log.json"),
-        destination_log=there("destination-log.json"),
-        source_log_key=source_log_key,
-        destination_log_key=destination_log_key,
-    )
 
 
 def _carriage(settings: Settings, so_pin_file: Path | None) -> Pkcs11Carriage:
@@ -367,31 +290,3 @@ def _setting(settings: Settings) -> Setting:
         parse_source(files).digest,
         offices.governance(settings),
     )
-
-
-def _offer(folder: Path) -> papers.Offer:
-    """The offer in the folder, verified under the destination's key that lies beside it."""
-    key = read_octets(folder / "destination.key", "destination.key")
-    octets = read_octets(folder / NAMES[papers.OFFER], NAMES[papers.OFFER])
-    return papers.offer_from_document(checks.read_statement(octets, key, papers.OFFER))
-
-
-def _plan(folder: Path) -> Plan:
-    return papers.plan_from_document(_object(read_octets(folder / PLAN, PLAN), PLAN))
-
-
-def _object(octets: bytes, name: str) -> Mapping[str, JsonValue]:
-    try:
-        document: object = orjson.loads(octets)
-        same = isinstance(document, dict) and canonical(document) == octets
-    except ValueError:
-        same = False
-    if not same or not isinstance(document, dict):
-        raise Malformed(f"{name} is not canonical JSON", rule="transfer/paper", clause="G2.22I", field=name)
-    return document
-
-
-def _write(path: Path, octets: bytes) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(octets)
-    return str(path)

@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from cryptosvc.cli.console import VERIFICATION_FAILED
-from cryptosvc.client.errors import CallError, WrongState
+from cryptosvc.client.errors import CallError, Conflict, WrongState
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.custodian import CustodianRole, custodian_document
 from cryptosvc.core.names import SystemName
@@ -178,6 +178,13 @@ def moves(source: End, target: End, folder: Path) -> None:
     package = {"package": target.file("package.dsse"), "source_key": target.file("source.key")}
     target.moved("import", kill=True, scope=target.document("scope.json"), attended=attended, **package)
     assert target.state() == "active"
+    # what the source signed once, other bytes of it are not signed here
+    other = pre_command_request(1, key_id=KEY)
+    other.gbcs_pre_command = precommands.ecs44(counter=1)
+    other.service_reference_variant = "7.3"
+    with target.deployment.client() as client, pytest.raises(Conflict) as refusal:
+        client.sign(other)
+    assert refusal.value.rule.startswith("once/")
     sign(target, 2)
     # 6 receipt and disposition
     source.office.carry(

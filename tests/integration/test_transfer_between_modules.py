@@ -15,13 +15,15 @@ from cryptosvc.adapters.hsm.transfer_token import TransferToken
 from cryptosvc.adapters.hsm.vault import Pkcs11Vault
 from cryptosvc.core.acts.base import Made
 from cryptosvc.core.errors import CryptosvcError
-from cryptosvc.core.names import Environment
+from cryptosvc.core.handover.claimed import emit
+from cryptosvc.core.names import Environment, KeyId
 from cryptosvc.core.proposal import ProposalState
 from cryptosvc.core.registry import KeyState
 from cryptosvc.core.transfer.mechanism import Mechanism, OaepHash, Trust
 from cryptosvc.core.transfer.states import TransferState
 from cryptosvc.flow.govern import Ended
-from cryptosvc.flow.transfer import Movers
+from cryptosvc.flow.transfer import Movers, claims_of
+from tests.fakes.promises import NOTHING
 from tests.govern_stand import HANDS_IN, Stand
 from tests.governance import Room, person
 from tests.hsm_fixtures import TestToken, make_nss, make_softhsm
@@ -59,7 +61,12 @@ class RealEnd(End):
         so_pin = token.folder / "so-pin"
         carriage = Pkcs11Carriage([token.config], token.locks, so_pin if so_pin.exists() else None)
         vault = Pkcs11Vault([token.config], token.locks)
-        return Movers(carriage, FolderCrate(self.folder), vault, Environment.TEST)
+        return Movers(carriage, FolderCrate(self.folder), self.promises, vault, Environment.TEST)
+
+    def claims_of(self, key_id: str) -> str:
+        octets = emit(self.promises.taken.get(KeyId(key_id), NOTHING))
+        FolderCrate(self.folder).put(claims_of(key_id), octets)
+        return super().claims_of(key_id)
 
     async def carry(self, step: str, **parameters: object) -> Ended:
         self.enter()
@@ -187,7 +194,12 @@ def packed(pair: Pair):  # type: ignore[no-untyped-def]  # the keys of a package
 
     facts = dict(pair.source.record.facts)
     return [
-        PackedKey(record=pair.source.stand.key(name), blob=facts[f"blob:{name}"]) for name in sorted(KEYS)
+        PackedKey(
+            record=pair.source.stand.key(name),
+            blob=facts[f"blob:{name}"],
+            claims=pair.source.claims_of(name),
+        )
+        for name in sorted(KEYS)
     ]
 
 

@@ -356,9 +356,12 @@ def packing_key(**changes: object) -> Attack:
     async def attack(pair: Pair) -> None:
         from cryptosvc.core.handover.notices import PackedKey
 
-        keys = [PackedKey(record=pair.source.stand.key(name), blob="00" * 32) for name in sorted(KEYS)]
+        keys = [
+            PackedKey(record=pair.source.stand.key(name), blob="00" * 32, claims="00" * 32)
+            for name in sorted(KEYS)
+        ]
         record: KeyRecord = replace(keys[1].record, **changes)  # type: ignore[arg-type]  # a test's keywords
-        swapped = (keys[0], PackedKey(record=record, blob="00" * 32))
+        swapped = (keys[0], PackedKey(record=record, blob="00" * 32, claims="00" * 32))
         await pair.destination.carry("import", **pair.importing(pair.package(keys=swapped)))
 
     return attack
@@ -459,11 +462,13 @@ async def test_an_import_whose_key_did_not_prove_itself_leaves_no_record() -> No
         {"proof:command-1": "00:00"},
         {"proof:command-1": proof(private_of(other), pair.source.stand.key("command-1"))},
         {"transport_left": "2"},
+        {"claims:command-1": ""},
+        {"claims:command-1": "00" * 32},
     ):
         pair.destination.given = facts
         with pytest.raises(CryptosvcError) as found:
             await pair.destination.carry("import", **pair.importing())
-        assert found.value.rule in ("transfer/not-proven", "transfer/not-destroyed"), facts
+        assert found.value.rule in ("transfer/not-proven", "transfer/not-destroyed", "transfer/claims"), facts
         assert ("key-record", "command-1") not in pair.destination.stand.ledger.records
         assert pair.destination.record.state == "offered"
 

@@ -35,6 +35,11 @@ def of_usage(key_id: str) -> int:
     return _number(f"usage\0{key_id}")
 
 
+def of_moved(key_id: str) -> int:
+    """Mark of a group that holds what claims of a key took in the system it came from."""
+    return _number(f"moved\0{key_id}")
+
+
 def emit(taken: list[tuple[int, int, bytes]]) -> bytes:
     """Print (fingerprint, position of the claim in its group, digest) of everything a group took."""
     pack = _ITEM.pack

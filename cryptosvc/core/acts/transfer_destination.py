@@ -86,6 +86,7 @@ def receive(turn: Turn) -> tuple[Record, ...]:
     if made:
         for key in arrived:
             require_proven(proof_of(made, key.key_id), found.transfer_id, key.key_class, key.public_point)
+        _require_claims(package, made)
         steps.require_destroyed(made)
     changed = replace(
         found,
@@ -104,6 +105,15 @@ def decline(turn: Turn) -> tuple[Record, ...]:
     if made:
         steps.require_destroyed(made)
     return (replace(found, facts=steps.kept(made)),)
+
+
+def _require_claims(package: Package, made: Mapping[str, str]) -> None:
+    """What each key was used for at its source, it is taken to have been used for here."""
+    for one in package.keys:
+        if made.get(f"claims:{one.record.key_id}") != one.claims:
+            raise steps.refused(
+                f"what key {one.record.key_id} was used for at its source was not taken here", "claims"
+            )
 
 
 def _require_package(package: Package, found: TransferRecord, source_key: bytes) -> None:

@@ -32,10 +32,18 @@ from cryptosvc.core.transfer.proof import Proof
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedKey:
-    """A key in a package: its record at the source as it was exported, and the SHA-256 of its blob in hex."""
+    """A key in a package.
+
+    Args:
+        record: at the source, as it was exported.
+        blob: hex SHA-256 of the wrapped key.
+        claims: hex SHA-256 of what its claims took there, as `claimed.emit` prints it.
+
+    """
 
     record: KeyRecord
     blob: str
+    claims: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +116,10 @@ def package_document(package: Package) -> dict[str, JsonValue]:
         **_heading(PACKAGE, package.plan.transfer_id, package.plan.source),
         "plan": plan_document(package.plan),
         "approval": package.approval,
-        "keys": [{"record": key_document(one.record), "blob": one.blob} for one in package.keys],
+        "keys": [
+            {"record": key_document(one.record), "blob": one.blob, "claims": one.claims}
+            for one in package.keys
+        ],
         "carrier": package.carrier,
         "trust": package.trust.value,
         "exported_at": package.exported_at,
@@ -122,7 +133,11 @@ def package_from_document(document: Mapping[str, JsonValue]) -> Package:
             plan=plan_from_document(mapping(document, "plan")),
             approval=text(document, "approval"),
             keys=tuple(
-                PackedKey(record=key_from_document(mapping(one, "record")), blob=text(one, "blob"))
+                PackedKey(
+                    record=key_from_document(mapping(one, "record")),
+                    blob=text(one, "blob"),
+                    claims=text(one, "claims"),
+                )
                 for one in mappings(document, "keys")
             ),
             carrier=text(document, "carrier"),
