@@ -33,6 +33,7 @@ _USES = {
     Use.APPLY: "protect something new (sign, encrypt, wrap)",
     Use.PROCESS: "look into what was protected (verify, decrypt, unwrap)",
     Use.OWN_REQUEST: "sign the request for its own certificate",
+    Use.CARRIED: "be wrapped for the Device that is to have it",
 }
 _COMING = {
     Event.ACTIVATE.value: "it becomes active by itself",

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from cryptosvc.config.reading import Section, read_toml
 from cryptosvc.config.settings import EuiText, FilePath, Name
-from cryptosvc.core.keyclass import KEY_CLASSES
+from cryptosvc.core.keyclass import DEVICE_CLASSES, KEY_CLASSES
 from cryptosvc.core.names import Operation, RemotePartyRole, UserRole
 from cryptosvc.core.registry import KeyState
 
@@ -30,6 +30,8 @@ from cryptosvc.core.registry import KeyState
 def _key_class(text: str) -> str:
     if text not in KEY_CLASSES:
         raise ValueError(f"there is no key class {text!r}; classes are {', '.join(KEY_CLASSES)}")
+    if text in DEVICE_CLASSES:
+        raise ValueError(f"keys of class {text!r} come into the device store by an import")
     return text
 
 

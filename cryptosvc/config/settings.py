@@ -10,6 +10,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from cryptosvc.config.reading import Section, read_toml
+from cryptosvc.config.smets1 import Smets1Settings
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.names import Environment, Eui64
 from cryptosvc.core.separation import RelevantSystem
@@ -241,6 +242,7 @@ class PolicySettings(Section):
             it"); the Panel may set the day from which only the successor does.
         information_classification: which modules keys of a classification may be in, for what G2.44 does not name;
             without a row every classification asks for level 3.
+        smets1_exempt_level: lowest level of a module for what G2.44A exempts from level 3 (G2.45).
 
     """
 
@@ -250,6 +252,7 @@ class PolicySettings(Section):
         StandardSettings(standard="FIPS 140-3"),
     )
     information_classification: tuple[ClassificationSettings, ...] = ()
+    smets1_exempt_level: Annotated[int, Field(ge=1, le=4)] = 3
 
 
 class X509Settings(Section):
@@ -368,6 +371,7 @@ class Settings(Section):
     duis: DuisSettings | None = None
     supply_sensitive: SupplySettings = SupplySettings()
     relevant_system: RelevantSystemSettings | None = None
+    smets1: Smets1Settings = Smets1Settings()
 
     @model_validator(mode="after")
     def _modules_differ(self) -> Self:

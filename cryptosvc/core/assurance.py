@@ -63,11 +63,14 @@ class AssuranceProfile:
     Args:
         rows: any order; several rows of one standard are several periods.
         scheme: one row per classification; empty where every classification asks for level 3 and nothing else.
+        exempt_level: lowest level where G2.44A lets a SMETS1 Service Provider do without level 3; the scheme's modules
+            stay those of the classification.
 
     """
 
     rows: tuple[AcceptedStandard, ...] = ()
     scheme: tuple[Classified, ...] = ()
+    exempt_level: int = LEAST_LEVEL
     _by_standard: dict[str, tuple[AcceptedStandard, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -83,12 +86,18 @@ class AssuranceProfile:
             for row in self._by_standard.get(standard, ())
         )
 
-    def establishes(self, classification: str, module: ModuleName, level: int) -> bool:
-        """Whether the scheme has the module for assets of that classification; one it does not know has none."""
+    def establishes(
+        self, classification: str, module: ModuleName, level: int, *, exempt: bool = False
+    ) -> bool:
+        """Whether the scheme has the module for assets of that classification; one it does not know has none.
+
+        `exempt`: for what G2.44A exempts, where `exempt_level` takes the place of every level.
+        """
         if not self.scheme:
-            return level >= LEAST_LEVEL
+            return level >= (self.exempt_level if exempt else LEAST_LEVEL)
         return any(
-            level >= max(row.level, LEAST_LEVEL) and (not row.modules or module in row.modules)
+            level >= (self.exempt_level if exempt else max(row.level, LEAST_LEVEL))
+            and (not row.modules or module in row.modules)
             for row in self.scheme
             if row.classification == classification
         )

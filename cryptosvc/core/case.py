@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from cryptosvc.core.content.base import Content, Statement
 from cryptosvc.core.content.x509.profile import KnownOca
 from cryptosvc.core.names import (
+    NO_KEY,
     ContentForm,
     ContentKind,
     Environment,
@@ -45,6 +46,7 @@ class Request:
         supply_sensitive_check: DSSE envelope (JSON) of the checking system; empty where none is attached.
         origin_statement: DSSE envelope (JSON) of the other relevant system; empty where none is attached.
         device_certificate: DER of the Device's key agreement certificate, for a MAC; empty otherwise.
+        second_key: the other key of a SMETS1 Device that takes part; empty otherwise.
 
     """
 
@@ -56,6 +58,7 @@ class Request:
     supply_sensitive_check: bytes = b""
     origin_statement: bytes = b""
     device_certificate: bytes = b""
+    second_key: KeyId = NO_KEY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +107,9 @@ class Facts:
         supply_sensitive: the communication is of a configured Supply Sensitive Service Reference Variant.
         supply_sensitive_check: a Supply Sensitive Check over these very bytes was attached and verifies.
         eligible_user_key: the key signs for an Eligible User, as its record or its Remote Party Role says.
+        add_credit: the plaintext of a DLMS request adds credit and does nothing else (G2.44A(a)).
+        instruction: what is made is an Instruction: a whole DLMS request, read (G2.44A(b)).
+        category_1: the Device is a Category 1 Device, as its manufacturer, model and firmware are configured.
 
     """
 
@@ -127,6 +133,9 @@ class Facts:
     cos_party: bool = False
     from_relevant_system: bool = False
     origin_verified: bool = False
+    add_credit: bool = False
+    instruction: bool = False
+    category_1: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +161,20 @@ class PolicyAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Second:
+    """The other key of a request, with facts of its own: it is judged as the first is.
+
+    Args:
+        key: the key record.
+        facts: what policy decides on; the operation is ACCOMPANY.
+
+    """
+
+    key: KeyRecord
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One request with all that is needed to judge it.
 
@@ -166,6 +189,7 @@ class Case:
         at: when the case was gathered.
         time_quality: how good that time is, as the Clock port says (`synchronised`, `unsynchronised`).
         registered_oca: OCA Certificates of the registered keys; gathered for an Organisation ARL, empty otherwise.
+        second: the other key that takes part; None where there is none.
 
     """
 
@@ -179,3 +203,4 @@ class Case:
     at: UnixNanoseconds
     time_quality: str
     registered_oca: frozenset[KnownOca] = frozenset()
+    second: Second | None = None

@@ -18,6 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cryptosvc.core.content import forms
+from cryptosvc.core.content.dlms import protection
+from cryptosvc.core.content.dlms.key_change import KeyChangeContent
+from cryptosvc.core.content.dlms.protection import DlmsContent
 from cryptosvc.core.content.gbcs import agreed, received
 from cryptosvc.core.errors import Corrupt, Forbidden, Internal, Refusal
 from cryptosvc.core.names import ContentKind, Operation
@@ -110,6 +113,8 @@ def _ended(produced: Produced, *, verified: bool) -> Checked | Failed:
 def _assembled(produced: Produced) -> Checked:
     case = produced.claim.authorised.case
     if case.facts.operation is not Operation.SIGN:
+        if isinstance(case.content, DlmsContent | KeyChangeContent):
+            return _of_device_key(produced)
         _require_agreed(produced)
         received.require_verified(case.content, produced.signature)
     try:
@@ -124,6 +129,26 @@ def _assembled(produced: Produced) -> Checked:
         plain = received.plaintexts(case.content, produced.signature)
         return _checked(produced.claim, b"", b"", digest, produced.derivation, plain)
     return _checked(produced.claim, produced.signature, artefact, digest, produced.derivation)
+
+
+def _of_device_key(produced: Produced) -> Checked:
+    """What was done with a SMETS1 Device's keys, which nobody else has either."""
+    case = produced.claim.authorised.case
+    content, made = case.content, produced.signature
+    if not produced.derivation:
+        raise Corrupt("what the module made is not what was asked of it", rule="check/dlms")
+    if isinstance(content, DlmsContent):
+        if len(made) != protection.result_octets(content):
+            raise Corrupt("what the module made is not what was asked of it", rule="check/dlms")
+        protection.require_verified(content, made)
+    artefact = forms.assemble(case.request.form, content, made, case.key)
+    digest = _sha256(artefact).digest()
+    if not isinstance(content, DlmsContent):
+        return _checked(produced.claim, b"", artefact, digest, produced.derivation)
+    if content.way is protection.Way.READ:
+        plain = (protection.plaintext(content, made),)
+        return _checked(produced.claim, b"", b"", digest, produced.derivation, plain)
+    return _checked(produced.claim, protection.tag_of(content, made), artefact, digest, produced.derivation)
 
 
 def _require_agreed(produced: Produced) -> None:

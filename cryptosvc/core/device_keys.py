@@ -27,6 +27,7 @@ from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.documents import number, octets, text
 from cryptosvc.core.errors import Malformed, WrongState
 from cryptosvc.core.keyclass import KEY_CLASSES
+from cryptosvc.core.life import Asset
 from cryptosvc.core.names import Environment, Eui64, KeyId, SystemName
 from cryptosvc.core.registry import KeyRecord, KeyState, Origin
 
@@ -245,6 +246,11 @@ class SealedKeyRecord(KeyRecord):
     wrapping: KeyRecord
     binding: KeyRecord
 
+    @property
+    def lasting_name(self) -> KeyId:
+        """Its name with its version, by whichever name it was asked for."""
+        return KeyId(str(self.row.name))
+
 
 def sealed_record(
     row: DeviceKey, key_id: KeyId, store_version: int, wrapping: KeyRecord, binding: KeyRecord
@@ -264,9 +270,11 @@ def sealed_record(
         certificate=b"",
         eui64=row.device,
         role=None,
-        origin=Origin.ADOPTED,
+        # it came wrapped, under a quorum's approval, or was made in the module: nobody ever held it
+        origin=Origin.TRANSFERRED,
         transferable=False,
         signs_for_eligible_user=False,
+        asset=Asset(classification=wrapping.asset.classification),
         row=row,
         store_version=store_version,
         wrapping=wrapping,

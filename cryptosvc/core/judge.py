@@ -5,7 +5,8 @@ Order, each step a rule of its own:
 1. the ceiling of the key class (`core/keyclass.py`): purpose, whatever policy says;
 2. the lifecycle state (`core/lifecycle.py`), as dates have made it by the moment of the case;
 3. the content belongs to this very key (`content.bind`);
-4. the policy answer.
+4. the policy answer;
+5. the same of the second key of the request, where it has one.
 
 `Authorised` is made here and nowhere else (tests/arch holds it).
 """
@@ -13,9 +14,9 @@ Order, each step a rule of its own:
 from dataclasses import dataclass
 
 from cryptosvc.core import lifecycle
-from cryptosvc.core.case import Case, PolicyAnswer
+from cryptosvc.core.case import Case, Facts, PolicyAnswer
 from cryptosvc.core.content import forms
-from cryptosvc.core.errors import Forbidden
+from cryptosvc.core.errors import Forbidden, Internal
 from cryptosvc.core.keyclass import ceiling
 from cryptosvc.core.values import quickly
 
@@ -41,8 +42,10 @@ class Authorised:
 _authorised = quickly(Authorised)
 
 
-def judge(case: Case, answer: PolicyAnswer, profiles: forms.Profiles) -> Authorised:
-    """Decide one case.
+def judge(
+    case: Case, answer: PolicyAnswer, profiles: forms.Profiles, second: PolicyAnswer | None = None
+) -> Authorised:
+    """Decide one case; `second` is the answer for its second key, where it has one.
 
     Raises:
         Forbidden: purpose, key binding or policy says no.
@@ -56,13 +59,37 @@ def judge(case: Case, answer: PolicyAnswer, profiles: forms.Profiles) -> Authori
     lifecycle.require_at(case.key, facts.state, facts.operation, facts.content_kind, case.at)
     # 3 this very key
     statement = case.request.statement
-    forms.bind(case.request.form, case.content, case.key, statement, profiles, case.at, case.registered_oca)
+    other = case.second
+    if other is None:
+        forms.bind(
+            case.request.form, case.content, case.key, statement, profiles, case.at, case.registered_oca
+        )
+    else:
+        forms.bind(case.request.form, case.content, case.key, statement, profiles, case.at, second=other.key)
     # 4 policy
     if not answer.allowed:
-        raise Forbidden(
-            answer.text or "no policy permits this",
-            rule=answer.rule,
-            clause=answer.clauses[0] if answer.clauses else "",
-            policies=answer.policies,
-        )
-    return _authorised(case, clause, answer.policies, answer.digest)
+        raise _refused(answer)
+    # 5 the second key
+    if other is None:
+        return _authorised(case, clause, answer.policies, answer.digest)
+    if second is None:
+        raise Internal("nobody asked the policies about the second key", rule="judge/second")
+    _judge_second(other.facts, case, second)
+    return _authorised(case, clause, tuple(sorted({*answer.policies, *second.policies})), answer.digest)
+
+
+def _judge_second(facts: Facts, case: Case, answer: PolicyAnswer) -> None:
+    assert case.second is not None
+    ceiling(facts.key_class).clause_for(facts.operation, facts.content_kind)
+    lifecycle.require_at(case.second.key, facts.state, facts.operation, facts.content_kind, case.at)
+    if not answer.allowed:
+        raise _refused(answer)
+
+
+def _refused(answer: PolicyAnswer) -> Forbidden:
+    return Forbidden(
+        answer.text or "no policy permits this",
+        rule=answer.rule,
+        clause=answer.clauses[0] if answer.clauses else "",
+        policies=answer.policies,
+    )

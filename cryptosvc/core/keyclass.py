@@ -22,6 +22,7 @@ class Algorithm(StrEnum):
 
     EC_P256 = "ec-p256"
     HMAC_SHA256 = "hmac-sha256"
+    AES_128 = "aes-128"
     AES_256 = "aes-256"
     RSA_3072 = "rsa-3072"
 
@@ -318,7 +319,56 @@ _STORAGE_ROWS = tuple(
     )
 )
 
-KEY_CLASSES: Mapping[str, KeyClass] = MappingProxyType({row.name: row for row in (*_ROWS, *_STORAGE_ROWS)})
+_DEVICE = (Operation.ACCOMPANY, ContentKind.DLMS_KEY_CHANGE)
+"""A key that is changed is wrapped under the Device's master key."""
+
+_DEVICE_ROWS = tuple(
+    KeyClass(
+        name=f"smets1-{kind}",
+        ceiling=MappingProxyType(dict.fromkeys((*cells, _DEVICE), "G2.44(c), (e)")),
+        roles=frozenset(),
+        template=Template(Algorithm.AES_128, frozenset(usages), transferable=False),
+        clause="G2.44(c), (e)",
+        verified_before_release=False,
+        assurance_level=3,
+        crypto_period_days=20 * _YEAR,
+        quorum=2,
+    )
+    for kind, usages, cells in (
+        # DLMS security suite 0. These keys live wrapped in the device store, never as records of the registry.
+        (
+            "encryption",
+            (Usage.ENCRYPT, Usage.DECRYPT),
+            (
+                (Operation.ENCRYPT, ContentKind.DLMS_CIPHERED),
+                (Operation.MAC, ContentKind.DLMS_AUTHENTICATED),
+                (Operation.MAC, ContentKind.DLMS_CHALLENGE),
+                (Operation.DECRYPT, ContentKind.DLMS_ANSWER),
+            ),
+        ),
+        # Additional data of the encryption key's GCM, and nothing by itself.
+        (
+            "authentication",
+            (),
+            (
+                (Operation.ACCOMPANY, ContentKind.DLMS_CIPHERED),
+                (Operation.ACCOMPANY, ContentKind.DLMS_AUTHENTICATED),
+                (Operation.ACCOMPANY, ContentKind.DLMS_CHALLENGE),
+                (Operation.ACCOMPANY, ContentKind.DLMS_ANSWER),
+            ),
+        ),
+        ("master", (Usage.WRAP,), ((Operation.WRAP, ContentKind.DLMS_KEY_CHANGE),)),
+        # What HLS 5 answers is made with the encryption key; of this one a new one can be sent.
+        ("hls-secret", (), ()),
+    )
+)
+
+DEVICE_CLASSES = frozenset(row.name for row in _DEVICE_ROWS)
+"""Classes of SMETS1 Device keys: the device store has them, and no key of the registry is of one."""
+
+KEY_CLASSES: Mapping[str, KeyClass] = MappingProxyType(
+    {row.name: row for row in (*_ROWS, *_STORAGE_ROWS, *_DEVICE_ROWS)}
+)
 
 AUTHORITY_CLASSES = frozenset(
     row.name for row in _ROWS if row.roles & {RemotePartyRole.ROOT, RemotePartyRole.ISSUING_AUTHORITY}

@@ -95,22 +95,28 @@ class Use(StrEnum):
     """What a key is used for, as SP 800-57 divides it.
 
     APPLY protects something new: sign, encrypt, make a MAC, wrap. PROCESS deals with what was protected before:
-    verify, decrypt, unwrap. OWN_REQUEST signs the key's own Certificate Signing Request.
+    verify, decrypt, unwrap. OWN_REQUEST signs the key's own Certificate Signing Request. CARRIED is a key that is wrapped
+    to be sent to the Device that will have it.
     """
 
     APPLY = "apply"
     PROCESS = "process"
     OWN_REQUEST = "own-request"
+    CARRIED = "carried"
 
 
 USES: Mapping[KeyState, Mapping[Use, str]] = MappingProxyType(
     {
         KeyState.ORDERED: {},
-        KeyState.PRE_ACTIVATION: {Use.OWN_REQUEST: "SP 800-57 7.1 (proof of possession); G2.60(b), G2.56(b)"},
+        KeyState.PRE_ACTIVATION: {
+            Use.OWN_REQUEST: "SP 800-57 7.1 (proof of possession); G2.60(b), G2.56(b)",
+            Use.CARRIED: "SP 800-57 7.1, 8.1.5.2; G5.13(b) distributed",
+        },
         KeyState.ACTIVE: {
             Use.APPLY: "SP 800-57 7.2",
             Use.PROCESS: "SP 800-57 7.2",
             Use.OWN_REQUEST: "SP 800-57 7.2",
+            Use.CARRIED: "SP 800-57 7.2",
         },
         KeyState.SUSPENDED: {Use.PROCESS: "SP 800-57 7.3"},
         KeyState.IN_TRANSFER: {},
@@ -132,9 +138,15 @@ def use_of(operation: Operation, kind: ContentKind) -> Use | None:
         return None
     if operation in (Operation.VERIFY, Operation.DECRYPT):
         return Use.PROCESS
+    if operation is Operation.ACCOMPANY:
+        return _ACCOMPANIES.get(kind, Use.APPLY)
     own = operation is Operation.SIGN and kind is ContentKind.CERTIFICATION_REQUEST
     return Use.OWN_REQUEST if own else Use.APPLY
 
+
+_ACCOMPANIES: Mapping[ContentKind, Use] = MappingProxyType(
+    {ContentKind.DLMS_ANSWER: Use.PROCESS, ContentKind.DLMS_KEY_CHANGE: Use.CARRIED}
+)
 
 ALLOWED: Mapping[KeyState, frozenset[tuple[Operation, ContentKind]]] = MappingProxyType(
     {

@@ -17,6 +17,8 @@ from typing import NewType, Self
 from cryptosvc.core.errors import Malformed
 
 KeyId = NewType("KeyId", str)
+NO_KEY = KeyId("")
+"""Where a second key could stand and none does."""
 CallerId = NewType("CallerId", str)
 RequestId = NewType("RequestId", str)
 ModuleName = NewType("ModuleName", str)
@@ -85,9 +87,14 @@ class RemotePartyRole(IntEnum):
 
 
 class UserRole(StrEnum):
-    """SEC User Roles a caller may act in, and the DCC itself. Source: SEC Section A; DUIS eligible user roles."""
+    """SEC User Roles a caller may act in, and the DCC itself. Source: SEC Section A; DUIS eligible user roles.
+
+    SMETS1_SERVICE_PROVIDER and DUAL_CONTROL are the DCC in the roles of G2.44(e) and G2.44(c), which have rules of their own.
+    """
 
     DCC = "DCC"
+    SMETS1_SERVICE_PROVIDER = "S1SP"
+    DUAL_CONTROL = "DCO"
     IMPORT_SUPPLIER = "IS"
     EXPORT_SUPPLIER = "ES"
     GAS_SUPPLIER = "GS"
@@ -99,12 +106,18 @@ class UserRole(StrEnum):
 
 
 class Operation(StrEnum):
-    """What is asked of a key or of the service; the Cedar action."""
+    """What is asked of a key or of the service; the Cedar action.
+
+    ACCOMPANY is what the second key of a request does: it is additional data of another's GCM, or what another wraps.
+    """
 
     SIGN = "sign"
     MAC = "mac"
     VERIFY = "verify-mac"
+    ENCRYPT = "encrypt"
     DECRYPT = "decrypt"
+    WRAP = "wrap"
+    ACCOMPANY = "accompany"
     EXPLAIN = "explain"
     READ_KEYS = "read-keys"
     READ_LOG = "read-log"
@@ -128,6 +141,12 @@ class ContentForm(StrEnum):
     DUIS_DOCUMENT = "duis_document"
     TLS_SERVER_KEY_EXCHANGE = "tls_server_key_exchange"
     TLS_TRANSCRIPT = "tls_transcript"
+    DLMS_AUTHENTICATED_ENCRYPTION = "dlms_authenticated_encryption"
+    DLMS_ENCRYPTION = "dlms_encryption"
+    DLMS_AUTHENTICATION = "dlms_authentication"
+    DLMS_CHALLENGE = "dlms_challenge"
+    DLMS_PROTECTED = "dlms_protected"
+    DLMS_KEY_CHANGE = "dlms_key_change"
     LOG_CHECKPOINT = "log_checkpoint"
     SERVICE_STATEMENT = "service_statement"
 
@@ -151,6 +170,11 @@ class ContentKind(StrEnum):
     TOP_UP = "prepayment-token"
     DUIS_DOCUMENT = "duis-document"
     TLS_HANDSHAKE = "tls-handshake"
+    DLMS_CIPHERED = "dlms-ciphered-request"
+    DLMS_AUTHENTICATED = "dlms-authenticated-request"
+    DLMS_CHALLENGE = "dlms-challenge"
+    DLMS_ANSWER = "dlms-protected-answer"
+    DLMS_KEY_CHANGE = "dlms-key-change"
     LOG_CHECKPOINT = "log-checkpoint"
     SERVICE_STATEMENT = "service-statement"
 
@@ -170,5 +194,16 @@ _OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         ContentKind.GBCS_ANSWER: Operation.VERIFY,
         ContentForm.ENCRYPTED_RESPONSE: Operation.DECRYPT,
         ContentKind.ENCRYPTED_ATTRIBUTES: Operation.DECRYPT,
+        ContentForm.DLMS_AUTHENTICATED_ENCRYPTION: Operation.ENCRYPT,
+        ContentForm.DLMS_ENCRYPTION: Operation.ENCRYPT,
+        ContentKind.DLMS_CIPHERED: Operation.ENCRYPT,
+        ContentForm.DLMS_AUTHENTICATION: Operation.MAC,
+        ContentKind.DLMS_AUTHENTICATED: Operation.MAC,
+        ContentForm.DLMS_CHALLENGE: Operation.MAC,
+        ContentKind.DLMS_CHALLENGE: Operation.MAC,
+        ContentForm.DLMS_PROTECTED: Operation.DECRYPT,
+        ContentKind.DLMS_ANSWER: Operation.DECRYPT,
+        ContentForm.DLMS_KEY_CHANGE: Operation.WRAP,
+        ContentKind.DLMS_KEY_CHANGE: Operation.WRAP,
     }
 )

@@ -23,7 +23,7 @@ from cryptosvc.core.values import quickly
 
 ENTRY_VERSION = 1
 
-WITHHELD_FACTS = frozenset({"target", "duis_request_id", "duis_response_id"})
+WITHHELD_FACTS = frozenset({"target", "device_title", "duis_request_id", "duis_response_id"})
 """Facts of a content that name a device and therefore enter the log as commitments."""
 
 SALT_OCTETS = 16
@@ -201,6 +201,8 @@ def opening(authorised: Authorised, scope: Scope) -> dict[str, JsonValue]:
         # the name has the Device in it; what stands open is the record that vouches for the key
         entry["key"], entry["key_version"] = USED_KEY, case.key.store_version
         withheld["device_key"] = str(case.key.row.name)
+        if case.second is not None:
+            withheld["second_device_key"] = case.second.key.label
     return entry
 
 
@@ -313,6 +315,8 @@ def refused_leaf(refused: Refused, scope: Scope, salt: bytes) -> Leaf:
     withheld = _describe(entry, refused.principal, refused.request, refused.content)
     if entry.get("key") == USED_KEY and refused.request is not None:
         withheld["device_key"] = refused.request.key_id
+        if refused.request.second_key:
+            withheld["second_device_key"] = refused.request.second_key
     if refused.principal is None and refused.peer:
         withheld["peer"] = refused.peer
     return sealed(entry, withheld, salt)

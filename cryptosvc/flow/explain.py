@@ -74,7 +74,8 @@ class Explainer:
         (case,) = await self._gatherer.gather(principal, operation_on(request.form), [(request, content)])
         if not isinstance(case, Case):
             raise case
-        authorised = judge(case, self._policy.decide(case.facts), self._profiles)
+        second = None if case.second is None else self._policy.decide(case.second.facts)
+        authorised = judge(case, self._policy.decide(case.facts), self._profiles, second)
         (conflict,) = await self._ledger.foresee([authorised])
         if conflict is not None:
             raise conflict

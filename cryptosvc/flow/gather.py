@@ -6,10 +6,13 @@ from functools import lru_cache
 
 from cryptosvc.core import lifecycle, separation, supply
 from cryptosvc.core.assurance import AssuranceProfile
-from cryptosvc.core.case import Case, Facts, ModuleFacts, Principal, Request
+from cryptosvc.core.case import Case, Facts, ModuleFacts, Principal, Request, Second
 from cryptosvc.core.content.base import Content
+from cryptosvc.core.content.dlms.profile import Smets1Profile
+from cryptosvc.core.content.dlms.protection import DlmsContent, Way
 from cryptosvc.core.content.x509.identity import registered_oca
 from cryptosvc.core.content.x509.profile import KnownOca
+from cryptosvc.core.device_keys import SealedKeyRecord
 from cryptosvc.core.errors import Forbidden, Refusal
 from cryptosvc.core.keyclass import AUTHORITY_CLASSES
 from cryptosvc.core.lifecycle import Standing
@@ -45,6 +48,7 @@ class Gatherer:
         supply_profile: supply.SupplyProfile,
         assurance: AssuranceProfile | None = None,
         separated: SeparationProfile | None = None,
+        smets1: Smets1Profile | None = None,
     ) -> None:
         """Without a table of accepted standards no module is accepted."""
         self._keys = keys
@@ -54,13 +58,17 @@ class Gatherer:
         self._supply = supply_profile
         self._assurance = assurance or AssuranceProfile()
         self._separated = separated or SeparationProfile()
+        self._smets1 = smets1 or Smets1Profile()
         self._standings: dict[KeyId, Standing] = {}
 
     async def gather(
         self, principal: Principal, operation: Operation, items: Sequence[tuple[Request, Content]]
     ) -> list[Case | Refusal]:
         """Make a case of each item. Per item: Forbidden (unknown or not granted key, role not held), Unavailable."""
-        view = await self._keys.keys({request.key_id for request, _ in items})
+        wanted = {request.key_id for request, _ in items}
+        if operation is not Operation.SIGN:
+            wanted |= {request.second_key for request, _ in items if request.second_key}
+        view = await self._keys.keys(wanted)
         batch = _Batch(principal, operation, view, self._clock.now())
         if any(content.kind is ContentKind.ORGANISATION_ARL for _, content in items):
             authorities = await self._keys.keys_of_classes(AUTHORITY_CLASSES)
@@ -74,6 +82,10 @@ class Gatherer:
             if ground is None:
                 ground = batch.grounds[request.key_id] = self._ground(batch, request.key_id)
             facts = self._facts_of(batch, ground, request, content)
+            second: Second | None = None
+            if batch.operation is not Operation.SIGN:
+                facts = self._of_device(facts, ground, content)
+                second = self._second(batch, facts, request, content)
         except Refusal as refusal:
             return refusal
         return _case(
@@ -87,10 +99,55 @@ class Gatherer:
             at=batch.instant.at,
             time_quality=batch.instant.quality,
             registered_oca=batch.registered_oca if content.kind is ContentKind.ORGANISATION_ARL else _NONE,
+            second=second,
         )
 
-    def _ground(self, batch: "_Batch", key_id: KeyId) -> "_Ground":
-        key = granted_key(batch.principal.caller, batch.operation, key_id, batch.view)
+    def _of_device(self, facts: Facts, ground: "_Ground", content: Content) -> Facts:
+        """Add what G2.44A asks of a SMETS1 Device's key; other facts stay as they are."""
+        key = ground.key
+        if not isinstance(key, SealedKeyRecord) or not isinstance(content, DlmsContent):
+            return facts
+        row = key.row
+        model = self._smets1.model_of(row.manufacturer, row.model, row.firmware)
+        facts = replace(
+            facts,
+            add_credit=content.add_credit,
+            instruction=content.way is Way.PROTECT and bool(content.request_tag),
+            category_1=model.category_1,
+        )
+        if facts.add_credit or (facts.instruction and facts.category_1):
+            facts = replace(
+                facts,
+                module_established=self._assurance.establishes(
+                    key.asset.classification, ground.module.name, ground.module.level, exempt=True
+                ),
+            )
+        return facts
+
+    def _second(self, batch: "_Batch", facts: Facts, request: Request, content: Content) -> Second | None:
+        """The other key of the request, where one takes part: granted, in its state, and judged like the first."""
+        if not request.second_key or (isinstance(content, DlmsContent) and not content.authenticated):
+            return None
+        ground = batch.seconds.get(request.second_key)
+        if ground is None:
+            ground = batch.seconds[request.second_key] = self._ground(
+                batch, request.second_key, Operation.ACCOMPANY
+            )
+        key = ground.key
+        return Second(
+            key=key,
+            facts=replace(
+                facts,
+                operation=Operation.ACCOMPANY,
+                key_class=key.key_class,
+                state=ground.state,
+                origin=key.origin,
+                same_system=key.system == batch.principal.caller.system,
+            ),
+        )
+
+    def _ground(self, batch: "_Batch", key_id: KeyId, operation: Operation | None = None) -> "_Ground":
+        key = granted_key(batch.principal.caller, operation or batch.operation, key_id, batch.view)
         return _Ground(
             key,
             self._state(key, batch.instant.at),
@@ -189,6 +246,7 @@ class _Batch:
     view: KeyView
     instant: Instant
     grounds: dict[KeyId, _Ground] = field(default_factory=dict)
+    seconds: dict[KeyId, _Ground] = field(default_factory=dict)
     facts: dict[tuple[KeyId, ContentKind, UserRole | None, bool, bool, bool, bool], Facts] = field(
         default_factory=dict
     )

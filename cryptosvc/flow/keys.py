@@ -64,7 +64,15 @@ class KeyReader:
         return instant.at
 
 
-_USES = (Operation.SIGN, Operation.MAC, Operation.VERIFY, Operation.DECRYPT)
+_USES = (
+    Operation.SIGN,
+    Operation.MAC,
+    Operation.VERIFY,
+    Operation.DECRYPT,
+    Operation.ENCRYPT,
+    Operation.WRAP,
+    Operation.ACCOMPANY,
+)
 """What uses a key."""
 
 

@@ -180,7 +180,10 @@ class Signer:
         if isinstance(case, Refusal):
             return case
         try:
-            return judge(case, self._policy.decide(case.facts), self._profiles)
+            decide = self._policy.decide
+            if case.second is not None:
+                return judge(case, decide(case.facts), self._profiles, decide(case.second.facts))
+            return judge(case, decide(case.facts), self._profiles)
         except Refusal as refusal:
             return refusal
 

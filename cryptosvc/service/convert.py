@@ -17,7 +17,7 @@ from cryptosvc.core.check import Checked
 from cryptosvc.core.content.base import Statement
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.keyclass import ceiling
-from cryptosvc.core.names import OWN_FORMS, ContentForm, KeyId, Operation, RequestId, operation_on
+from cryptosvc.core.names import NO_KEY, OWN_FORMS, ContentForm, KeyId, Operation, RequestId, operation_on
 from cryptosvc.core.record import Receipt
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.values import quickly
@@ -25,6 +25,7 @@ from cryptosvc.flow.audit import InclusionProof
 from cryptosvc.flow.explain import Explained
 from cryptosvc.flow.ports import StoredEntry
 from cryptosvc.pb.v1 import audit_pb2, crypto_pb2, keys_pb2, types_pb2
+from cryptosvc.service import smets1
 
 M = TypeVar("M", bound=ProtoMessage)
 
@@ -57,6 +58,12 @@ _PURPOSE_CLAUSES: dict[ContentForm, str] = {
     ContentForm.TLS_TRANSCRIPT: "G2.44(d)",
 }
 """The clause whose purpose limit a bare digest would evade, per form it was said to be; what came from a Device has none."""
+
+_WHICH_METHOD = (
+    "a gbcs_command, prepayment_token, dlms_authentication or dlms_challenge goes to ApplyMac, a gbcs_message to VerifyMac, "
+    "an encrypted_response or dlms_protected to Decrypt, a dlms_authenticated_encryption or dlms_encryption to Encrypt, a "
+    "dlms_key_change to WrapKey, everything else to Sign; the same for their batches and streams"
+)
 
 _REQUESTS_TAG = 0x0A
 """Field 1, length-delimited."""
@@ -142,13 +149,10 @@ def request(
         )
     form = _FORMS[name]
     if operation not in (Operation.EXPLAIN, operation_on(form)):
-        raise Malformed(
-            "a gbcs_command or prepayment_token goes to ApplyMac, a gbcs_message to VerifyMac, an encrypted_response "
-            "to Decrypt, everything else to Sign; the same for their batches and streams",
-            rule="request/method",
-            field=name,
-        )
-    payload: bytes = getattr(message, name)
+        raise Malformed(_WHICH_METHOD, rule="request/method", field=name)
+    payload, second = getattr(message, name), NO_KEY
+    if type(payload) is not bytes:
+        payload, second = smets1.taken(payload, message.key_id)
     if not 0 < len(payload) <= payload_octets:
         raise Malformed(
             f"the content is empty or longer than {payload_octets} octets",
@@ -194,6 +198,7 @@ def request(
         supply_sensitive_check=check,
         origin_statement=origin,
         device_certificate=device_certificate,
+        second_key=second,
     )
 
 

@@ -1,6 +1,6 @@
 """CryptoService: Sign, SignBatch, SignStream, the same for what is done under agreed keys, Explain.
 
-ApplyMac, VerifyMac and Decrypt differ from Sign in what they take and in the operation a caller needs a grant for; the way
+ApplyMac, VerifyMac, Decrypt, Encrypt and WrapKey differ from Sign in what they take and in the operation a caller needs a grant for; the way
 is one and the same.
 """
 
@@ -43,6 +43,8 @@ class CryptoHandlers:
             **self._methods("ApplyMac", Operation.MAC),
             **self._methods("VerifyMac", Operation.VERIFY),
             **self._methods("Decrypt", Operation.DECRYPT),
+            **self._methods("Encrypt", Operation.ENCRYPT),
+            **self._methods("WrapKey", Operation.WRAP),
             "Explain": self._desk.unary("Explain", Operation.EXPLAIN, self._explain),
         }
 

@@ -35,6 +35,7 @@ def assurance_profile(settings: Settings) -> AssuranceProfile:
             Classified(row.classification, row.level, frozenset(map(ModuleName, row.modules)))
             for row in settings.policy.information_classification
         ),
+        settings.policy.smets1_exempt_level,
     )
 
 

@@ -8,6 +8,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from cryptosvc.config.settings import DuisSettings, Settings, X509Settings
+from cryptosvc.config.smets1 import Smets1Settings
+from cryptosvc.core.content.dlms.apdu import Item
+from cryptosvc.core.content.dlms.profile import ADD_CREDIT, Model, Smets1Profile
 from cryptosvc.core.content.duis.profile import DuisProfile, duis_profile
 from cryptosvc.core.content.forms import Profiles
 from cryptosvc.core.content.gbcs.parties import Parties
@@ -38,6 +41,7 @@ def profiles(settings: Settings) -> Profiles:
             duis=None if settings.duis is None else _duis(settings.duis),
             log_origin=settings.log.origin,
             parties=_parties(settings),
+            smets1=_smets1(settings.smets1),
         )
     except Malformed as error:
         if error.rule.startswith("config/"):
@@ -104,6 +108,15 @@ def _parties(settings: Settings) -> Parties:
         [read_certificate(path, "gbcs.originators") for path in gbcs.originators],
         [read_certificate(path, "gbcs.device_authorities") for path in gbcs.device_authorities],
         chained=settings.deployment.environment is Environment.LIVE,
+    )
+
+
+def _smets1(settings: Smets1Settings) -> Smets1Profile:
+    return Smets1Profile(
+        system_titles=frozenset(map(bytes.fromhex, settings.system_titles)),
+        models=tuple(Model(**one.model_dump()) for one in settings.models),
+        add_credit=tuple(Item("action", one.class_id, one.obis, one.method) for one in settings.add_credit)
+        or ADD_CREDIT,
     )
 
 

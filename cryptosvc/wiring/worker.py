@@ -249,6 +249,7 @@ def assemble(
         profiles.supply_profile(settings),
         modules.assurance_profile(settings),
         profiles.separation_profile(settings),
+        formats.smets1,
     )
     governed = setting(settings, policy)
     vault = Pkcs11Vault(modules.module_configs(settings), stores.lock_folder(settings))

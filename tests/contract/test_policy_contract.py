@@ -75,15 +75,16 @@ def test_nothing_outside_the_ceiling_is_permitted_and_nothing_raises(engine: Pol
         [*KEY_CLASSES, "no-such-class"], Operation, ContentKind, KeyState
     ):
         facts = replace(favourable(key_class, kind, state), operation=operation)
-        # a prepayment key is a Supplier's: the DCC, which states no User Role, has none
+        # a prepayment key is a Supplier's: the DCC, which states no User Role, has none; a Device's key is its provider's
         allowed = any(
-            engine.decide(replace(facts, user_role=role)).allowed for role in (None, UserRole.IMPORT_SUPPLIER)
+            engine.decide(replace(facts, user_role=role)).allowed
+            for role in (None, UserRole.IMPORT_SUPPLIER, UserRole.SMETS1_SERVICE_PROVIDER)
         )
         assert not allowed or allowed_at_most(facts), facts
         permitted += allowed
     assert permitted == sum(
-        allowed_at_most(favourable(key_class, kind, state))
-        for key_class, kind, state in product(KEY_CLASSES, ContentKind, KeyState)
+        allowed_at_most(replace(favourable(key_class, kind, state), operation=operation))
+        for key_class, operation, kind, state in product(KEY_CLASSES, Operation, ContentKind, KeyState)
     )
 
 

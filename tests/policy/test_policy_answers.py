@@ -17,7 +17,7 @@ from cryptosvc.adapters.policy.query import context, entities, query
 from cryptosvc.adapters.policy.review import COLUMNS, matrix_csv, matrix_json, matrix_text, rules_text
 from cryptosvc.adapters.policy.words import WORDS
 from cryptosvc.core.case import Facts
-from cryptosvc.core.keyclass import KEY_CLASSES
+from cryptosvc.core.keyclass import DEVICE_CLASSES, KEY_CLASSES
 from cryptosvc.core.names import ContentKind, Environment, UserRole
 from cryptosvc.core.registry import KeyState
 
@@ -146,13 +146,15 @@ def test_no_remedy_is_invented_where_more_than_two_facts_are_wrong(policy: Cedar
 
 
 def test_the_table_has_every_cell_once_and_permits_exactly_the_ceiling_to_the_dcc(rows) -> None:
-    assert len(rows) == len(KEY_CLASSES) * len(ContentKind) * len(KeyState) * len(Environment) * 10
+    assert len(rows) == len(KEY_CLASSES) * len(ContentKind) * len(KeyState) * len(Environment) * 12
     assert len({row.facts for row in rows}) == len(rows)
     for row in rows:
         assert row.under_ceiling == allowed_at_most(row.facts)
-        stated = (
-            UserRole.IMPORT_SUPPLIER if row.facts.key_class == "prepayment" else None
-        )  # a User's key alone
+        stated = None
+        if row.facts.key_class == "prepayment":  # a User's key alone
+            stated = UserRole.IMPORT_SUPPLIER
+        elif row.facts.key_class in DEVICE_CLASSES:
+            stated = UserRole.DUAL_CONTROL
         if row.facts.user_role is stated:
             assert row.answer.allowed == row.under_ceiling, row.facts
 

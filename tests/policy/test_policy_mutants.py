@@ -19,7 +19,18 @@ CLAUSE = re.compile(r"^(?:when|unless) \{(?:[^}]|\n)*\}", re.MULTILINE)
 BODY = re.compile(r"^(?:permit|forbid) ", re.MULTILINE)
 ROLES = frozenset({"DCC", "IS", "ES"})
 """One role of each kind that clauses tell apart."""
+SMETS1 = ("smets1-", "dlms-")
+"""Words of SMETS1 Devices: a policy of theirs is damaged with each other one and with few of the rest, and the other way round."""
 ENTITY = re.compile(r'\b(\w+)::"([\w-]+)"')
+
+
+def others(kind: str, word: str) -> list[str]:
+    """What a word is replaced with."""
+    if kind == "UserRole":
+        return sorted(ROLES - {word})
+    alike = sorted(one for one in WORDS[kind] if one.startswith(SMETS1) == word.startswith(SMETS1))
+    rest = sorted(WORDS[kind] - set(alike))
+    return [one for one in (*alike, *rest[:2]) if one != word]
 
 
 def damaged(text: str) -> Iterator[tuple[str, str]]:
@@ -42,7 +53,7 @@ def damaged(text: str) -> Iterator[tuple[str, str]]:
             )
     for found in ENTITY.finditer(body):
         kind, word = found.groups()
-        for other in sorted((ROLES if kind == "UserRole" else WORDS[kind]) - {word}):
+        for other in others(kind, word):
             yield (
                 f"{other} for {word} at {found.start()}",
                 head + body[: found.start(2)] + other + body[found.end(2) :],

@@ -27,6 +27,10 @@ MAY_SIGN = {
     "storage-wrapping": set(),
     "storage-binding": set(),
     "device-transport": set(),
+    "smets1-encryption": set(),
+    "smets1-authentication": set(),
+    "smets1-master": set(),
+    "smets1-hls-secret": set(),
 }
 CLAUSE = {
     "root-oca": "G2.60",
@@ -53,6 +57,24 @@ MAY_AGREE = {
 """What is done with keys that a class agrees, G2.44(b), G2.45, G3.22."""
 
 
+CHANGED = (Operation.ACCOMPANY, ContentKind.DLMS_KEY_CHANGE)
+PROTECTED = (ContentKind.DLMS_CIPHERED, ContentKind.DLMS_AUTHENTICATED, ContentKind.DLMS_CHALLENGE)
+OF_DEVICES = {
+    "smets1-encryption": {
+        (Operation.ENCRYPT, ContentKind.DLMS_CIPHERED),
+        (Operation.MAC, ContentKind.DLMS_AUTHENTICATED),
+        (Operation.MAC, ContentKind.DLMS_CHALLENGE),
+        (Operation.DECRYPT, ContentKind.DLMS_ANSWER),
+        CHANGED,
+    },
+    "smets1-authentication": {(Operation.ACCOMPANY, kind) for kind in (*PROTECTED, ContentKind.DLMS_ANSWER)}
+    | {CHANGED},
+    "smets1-master": {(Operation.WRAP, ContentKind.DLMS_KEY_CHANGE), CHANGED},
+    "smets1-hls-secret": {CHANGED},
+}
+"""What is done with the keys of a SMETS1 Device, G2.44(c), (e)."""
+
+
 def test_the_table_has_exactly_these_classes():
     assert set(KEY_CLASSES) == set(MAY_SIGN)
 
@@ -65,7 +87,7 @@ def test_every_cell(name, kind, operation):
     allowed = (operation is Operation.SIGN and kind in MAY_SIGN[name]) or (
         operation,
         kind,
-    ) in MAY_AGREE.get(name, ())
+    ) in (MAY_AGREE | OF_DEVICES).get(name, ())
     assert row.permits(operation, kind) is allowed
     if allowed:
         assert row.clause_for(operation, kind).startswith("G")
@@ -73,7 +95,7 @@ def test_every_cell(name, kind, operation):
     with pytest.raises(Forbidden) as refusal:
         row.clause_for(operation, kind)
     assert refusal.value.rule == "ceiling/purpose"
-    assert refusal.value.clause == CLAUSE.get(name, "G2.27")
+    assert refusal.value.clause == CLAUSE.get(name, "G2.44(c), (e)" if name in OF_DEVICES else "G2.27")
     assert refusal.value.field == "key_id"
 
 
@@ -91,12 +113,21 @@ def test_no_row_lets_an_object_do_two_things(name):
         assert usages == {Usage.DERIVE}
     elif ceiling(name).template.algorithm is Algorithm.EC_P256:
         assert usages == {Usage.SIGN}
+    elif name in OF_DEVICES:
+        assert usages == DEVICE_USAGES.get(name, set())
     elif name == "storage-wrapping":
         assert usages == {Usage.WRAP, Usage.UNWRAP}
     elif name == "device-transport":
         assert usages == {Usage.UNWRAP}
     else:
         assert usages == {Usage.SIGN, Usage.VERIFY}
+
+
+DEVICE_USAGES = {
+    "smets1-encryption": {Usage.ENCRYPT, Usage.DECRYPT},
+    "smets1-master": {Usage.WRAP},
+}
+"""An authentication key and an HLS secret do nothing as objects of a module."""
 
 
 def test_log_keys_never_leave_their_module():
@@ -128,10 +159,13 @@ def test_no_remote_party_role_belongs_to_two_classes():
 @pytest.mark.parametrize("kind", list(ContentKind))
 @pytest.mark.parametrize("operation", list(Operation))
 def test_every_state(state, kind, operation):
-    allowed = (operation in (Operation.SIGN, Operation.MAC) and state is KeyState.ACTIVE) or (
-        operation is Operation.SIGN and state is KeyState.PRE_ACTIVATION and kind is CSR
+    applies = (Operation.SIGN, Operation.MAC, Operation.ENCRYPT, Operation.WRAP, Operation.ACCOMPANY)
+    allowed = (operation in applies and state is KeyState.ACTIVE) or (
+        state is KeyState.PRE_ACTIVATION
+        and (operation, kind) in ((Operation.SIGN, CSR), (Operation.ACCOMPANY, ContentKind.DLMS_KEY_CHANGE))
     )
-    if operation in (Operation.VERIFY, Operation.DECRYPT):  # what was protected before is read after
+    reads = (operation, kind) == (Operation.ACCOMPANY, ContentKind.DLMS_ANSWER)
+    if reads or operation in (Operation.VERIFY, Operation.DECRYPT):  # what was protected before is read after
         allowed = state in (KeyState.ACTIVE, KeyState.SUSPENDED, KeyState.DEACTIVATED)
     assert lifecycle.permits(state, operation, kind) is allowed
     if allowed:

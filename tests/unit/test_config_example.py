@@ -103,7 +103,13 @@ def differences(text: str) -> list[str]:
     return found
 
 
-OPTIONAL_TABLES = ("duis.", "policy.information_classification.", "relevant_system.")
+OPTIONAL_TABLES = (
+    "duis.",
+    "policy.information_classification.",
+    "relevant_system.",
+    "smets1.models.",
+    "smets1.add_credit.",
+)
 """Not in force in the example, so nothing of them can be."""
 
 CHOSEN = {"modules.pin_file"}

@@ -55,7 +55,7 @@ def test_what_is_signed_of_one_form_is_not_read_as_any_other(name: str) -> None:
     """The bytes a key signs, handed in as a payload: a signature is never good for a second thing."""
     form, payload = GENUINE[name]
     signed = forms.parse(form, payload, PROFILES).signed_bytes
-    for said in ContentForm:
-        if said is not form:
-            with pytest.raises(Malformed):
-                forms.parse(said, signed, PROFILES)
+    # a Device's challenge may be any octets; what answers it is an AES key, which signs nothing
+    for said in set(ContentForm) - {form, ContentForm.DLMS_CHALLENGE}:
+        with pytest.raises(Malformed):
+            forms.parse(said, signed, PROFILES)

@@ -11,7 +11,7 @@ import pytest
 from cryptosvc.adapters.store.recording import Preparer, expired_leaf
 from cryptosvc.core import founding, record
 from cryptosvc.core.canonical import canonical
-from cryptosvc.core.case import Case, Request
+from cryptosvc.core.case import Case, Request, Second
 from cryptosvc.core.content import forms
 from cryptosvc.core.content.base import Statement
 from cryptosvc.core.device_keys import sealed_record
@@ -124,9 +124,11 @@ async def every_leaf() -> list[Leaf]:
         registered += (DEVICE_STORE, DEVICE_SOURCE, DEVICE_WORK, await transfers.specimen())
         found += [record.registered_leaf(one, SCOPE, AT, "synchronised", SALT) for one in registered]
         device_key = sealed_record(DEVICE_ROW, KeyId(str(DEVICE_ROW.name)), 4, key, key)
-        of_device = replace(verdict, case=replace(case, key=device_key))
+        content = replace(case.content, facts=(("device_title", "00" * 8), *case.content.facts))
+        both = replace(case, key=device_key, content=content, second=Second(key=device_key, facts=case.facts))
+        of_device = replace(verdict, case=both)
         found.append(opened(of_device, SCOPE, SALT)[0].signed(bytes(32)))
-        asked_for = replace(request, key_id=device_key.key_id)
+        asked_for = replace(request, key_id=device_key.key_id, second_key=device_key.key_id)
         refused = Refused(
             error=refusal, operation="sign", at=AT, time_quality="synchronised", request=asked_for
         )
@@ -171,6 +173,7 @@ async def test_what_is_withheld_is_on_the_page() -> None:
         "query",
         "policy_files",
         "device_key",
+        "second_device_key",
     }
     leaves = await every_leaf()
     seen = {name for leaf in leaves if leaf.withheld for name in json.loads(leaf.withheld)}

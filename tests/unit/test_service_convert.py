@@ -48,18 +48,79 @@ def test_bounds(field: str, good: list[object], bad: list[object]):
         assert _refusal(_message(**{field: value})).field == field
 
 
+DEVICE_KEY = "90-B3-D5-1F-30-01-00-00.encryption"
+PLAINTEXT = crypto_pb2.DlmsPlaintext(system_title=b"TITLE..8", invocation_counter=258, text=b"text")
+AUTHENTICATION = "90-B3-D5-1F-30-01-00-00.authentication"
+DLMS = dict.fromkeys(
+    (
+        ContentForm.DLMS_AUTHENTICATED_ENCRYPTION,
+        ContentForm.DLMS_ENCRYPTION,
+        ContentForm.DLMS_AUTHENTICATION,
+        ContentForm.DLMS_CHALLENGE,
+    ),
+    (PLAINTEXT, b"TITLE..8\x00\x00\x01\x02text", AUTHENTICATION),
+) | {
+    ContentForm.DLMS_PROTECTED: (
+        crypto_pb2.DlmsProtected(system_title=b"TITLE..8", apdu=b"apdu", authentication_key_version=3),
+        b"TITLE..8apdu",
+        f"{AUTHENTICATION}.3",
+    ),
+    ContentForm.DLMS_KEY_CHANGE: (
+        crypto_pb2.DlmsKeyChange(kind="hls-secret", version=2),
+        b"hls-secret.2",
+        "90-B3-D5-1F-30-01-00-00.hls-secret.2",
+    ),
+}
+"""What is asked of SMETS1 Devices' keys: the message, the octets core reads, the second key."""
+
+
+@pytest.mark.parametrize(
+    ("message", "key_id", "rule"),
+    [
+        (crypto_pb2.DlmsPlaintext(system_title=b"TITLE.7", text=b"text"), DEVICE_KEY, "dlms/system-title"),
+        (crypto_pb2.DlmsPlaintext(system_title=b"TITLE...9", text=b"text"), DEVICE_KEY, "dlms/system-title"),
+        (PLAINTEXT, "supplier-ds", "device-key/name"),
+        (PLAINTEXT, "", "device-key/name"),
+    ],
+)
+def test_what_names_no_device_is_malformed(message, key_id: str, rule: str):
+    request = crypto_pb2.SignRequest(request_id="r", key_id=key_id, dlms_encryption=message)
+    with pytest.raises(Malformed) as caught:
+        convert.request(request, PAYLOAD_OCTETS, Operation.ENCRYPT)
+    assert caught.value.rule == rule
+
+
+@pytest.mark.parametrize(("kind", "version"), [("", 1), ("Encryption", 1), ("a.b", 1), ("encryption", 10**9)])
+def test_a_new_key_that_can_have_no_such_name_is_malformed(kind: str, version: int):
+    change = crypto_pb2.DlmsKeyChange(kind=kind, version=version)
+    request = crypto_pb2.SignRequest(request_id="r", key_id=DEVICE_KEY, dlms_key_change=change)
+    with pytest.raises(Malformed) as caught:
+        convert.request(request, PAYLOAD_OCTETS, Operation.WRAP)
+    assert caught.value.rule == "device-key/name"
+
+
 @pytest.mark.parametrize("form", [form for form in ContentForm if form not in OWN_FORMS])
 def test_each_form_is_what_its_field_says(form: ContentForm):
-    message = crypto_pb2.SignRequest(request_id="r", key_id="k", **{form.value: b"payload"})
+    content, payload, second = DLMS.get(form, (b"payload", b"payload", ""))
+    message = crypto_pb2.SignRequest(request_id="r", key_id=DEVICE_KEY, **{form.value: content})
     request = convert.request(message, PAYLOAD_OCTETS, operation_on(form))
-    assert (request.form, request.payload) == (form, b"payload")
+    assert (request.form, request.payload, request.second_key) == (form, payload, second)
     assert convert.request(message, PAYLOAD_OCTETS, Operation.EXPLAIN) == request
 
 
 @pytest.mark.parametrize("form", [form for form in ContentForm if form not in OWN_FORMS])
 def test_each_form_goes_to_its_own_method_and_to_no_other(form: ContentForm):
-    message = crypto_pb2.SignRequest(request_id="r", key_id="k", **{form.value: b"payload"})
-    for other in {Operation.SIGN, Operation.MAC, Operation.VERIFY, Operation.DECRYPT} - {operation_on(form)}:
+    content = DLMS.get(form, (b"payload",))[0]
+    message = crypto_pb2.SignRequest(request_id="r", key_id=DEVICE_KEY, **{form.value: content})
+    methods = {
+        Operation.SIGN,
+        Operation.MAC,
+        Operation.VERIFY,
+        Operation.DECRYPT,
+        Operation.ENCRYPT,
+        Operation.WRAP,
+    }
+    for other in methods - {operation_on(form)}:
         with pytest.raises(Malformed) as caught:
             convert.request(message, PAYLOAD_OCTETS, other)
         assert (caught.value.rule, caught.value.field) == ("request/method", form.value)

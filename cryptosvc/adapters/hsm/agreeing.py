@@ -175,7 +175,7 @@ def agreed_secret(functions: Functions, session: int, private: int, peer: bytes)
 def gmac(functions: Functions, session: int, key: int, vector: bytes, additional: bytes) -> bytes:
     """GMAC: AES-GCM of nothing, with a vector of 12 octets; the whole tag of 16. Raises CryptokiError."""
     parameters = GcmParameters(vector, len(vector), len(vector) * _BITS, additional, len(additional), 128)
-    mechanism = _mechanism(Ckm.AES_GCM, parameters)
+    mechanism = with_parameters(Ckm.AES_GCM, parameters)
     require("C_EncryptInit", functions.C_EncryptInit(session, byref(mechanism), key))
     room, length = ctypes.create_string_buffer(2 * FULL_TAG_OCTETS), c_ulong(2 * FULL_TAG_OCTETS)
     require("C_Encrypt", functions.C_Encrypt(session, b"", 0, room, byref(length)))
@@ -203,19 +203,24 @@ def decrypt(
     parameters = GcmParameters(
         vector, len(vector), len(vector) * _BITS, additional, len(additional), tag_bits
     )
-    mechanism = _mechanism(Ckm.AES_GCM, parameters)
+    mechanism = with_parameters(Ckm.AES_GCM, parameters)
     require("C_DecryptInit", functions.C_DecryptInit(session, byref(mechanism), key))
     whole = ciphertext + tag
     room, length = ctypes.create_string_buffer(len(whole)), c_ulong(len(whole))
     code = functions.C_Decrypt(session, whole, len(whole), room, byref(length))
-    if code in _NOT_VERIFIED:
-        return None
-    if code == Ckr.GENERAL_ERROR:
-        # SoftHSM says so of a tag that does not verify, others of a device that is gone: the session tells them apart
-        functions.session_state(session)
+    if code and not_authentic(functions, session, code):
         return None
     require("C_Decrypt", code)
     return room.raw[: length.value]
+
+
+def not_authentic(functions: Functions, session: int, code: int) -> bool:
+    """Whether C_Decrypt said that a tag does not verify. CryptokiError: the module is gone."""
+    if code == Ckr.GENERAL_ERROR:
+        # SoftHSM says so of a tag that does not verify, others of a device that is gone: the session tells them apart
+        functions.session_state(session)
+        return True
+    return code in _NOT_VERIFIED
 
 
 def wipe(buffer: bytearray | ctypes.Array[ctypes.c_char]) -> None:
@@ -240,7 +245,7 @@ def _derive(
     template: ctypes.Array[Attribute],
 ) -> int:
     parameters = EcdhParameters(kdf, len(shared), shared or None, len(peer), peer)
-    mechanism = _mechanism(Ckm.ECDH1_DERIVE, parameters)
+    mechanism = with_parameters(Ckm.ECDH1_DERIVE, parameters)
     handle = c_ulong()
     code = functions.C_DeriveKey(session, byref(mechanism), private, template, len(template), byref(handle))
     require("C_DeriveKey", code)
@@ -330,8 +335,8 @@ _SHARED_SECRET = packed(
 )
 
 
-def _mechanism(kind: Ckm, parameters: ctypes.Structure) -> Mechanism:
-    """CK_MECHANISM; it holds on to the parameters it points at."""
+def with_parameters(kind: Ckm, parameters: ctypes.Structure) -> Mechanism:
+    """Make a CK_MECHANISM; it holds on to the parameters it points at."""
     mechanism = Mechanism(kind, cast(ctypes.pointer(parameters), c_void_p), sizeof(parameters))
     vars(mechanism)["parameters"] = parameters
     return mechanism

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from cryptosvc.adapters.hsm.agreeing import Derivation, agreed, decrypt, gmac
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.cryptoki import Functions
-from cryptosvc.adapters.hsm.work import Inbox, Work
+from cryptosvc.adapters.hsm.work import Inbox, SessionWork
 from cryptosvc.core.content.gbcs.agreed import AgreedContent, taken
 from cryptosvc.core.content.gbcs.agreement import Agreement
 from cryptosvc.core.errors import CryptosvcError, Forbidden, Internal, Unavailable
@@ -91,7 +91,7 @@ def produced(claim: Claim, done: Sequence[Done | CryptosvcError]) -> Produced | 
     return Produced(claim, taken(content, octets), weakest.value)
 
 
-class AgreementWork(Work["Done | CryptosvcError"]):
+class AgreementWork(SessionWork["Done | CryptosvcError"]):
     """Jobs of one module.
 
     Args:

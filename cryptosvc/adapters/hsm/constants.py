@@ -79,6 +79,7 @@ class Ckm(IntEnum):
     RSA_AES_KEY_WRAP = 0x1054
     AES_KEY_GEN = 0x1080
     AES_ECB = 0x1081
+    AES_CTR = 0x1086
     AES_GCM = 0x1087
     AES_CMAC = 0x108A
     AES_KEY_WRAP = 0x2109

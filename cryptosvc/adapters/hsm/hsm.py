@@ -21,12 +21,13 @@ from typing import cast
 from cryptosvc.adapters.hsm import library as libraries
 from cryptosvc.adapters.hsm.agreement_work import AgreementWork, Done, Job, jobs_of, produced
 from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported
+from cryptosvc.adapters.hsm.device_work import DeviceWork, is_of_device_key
 from cryptosvc.adapters.hsm.lane import Tickets, busy
 from cryptosvc.adapters.hsm.pool import Pool
 from cryptosvc.adapters.hsm.work import Inbox, MacWork, SignWork, Work
 from cryptosvc.core.case import ModuleFacts
 from cryptosvc.core.errors import Corrupt, CryptosvcError, OutcomeUnknown, Unavailable
-from cryptosvc.core.names import ModuleName
+from cryptosvc.core.names import ModuleName, Operation
 from cryptosvc.core.record import Claim, Failed, Produced
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.ports import Clock
@@ -142,20 +143,55 @@ class Pkcs11Hsm:
         return [merged[place] for place in range(len(claims))]
 
     async def _sign_on(self, module: ModuleName, claims: Sequence[Claim]) -> Sequence[Produced | Failed]:
-        """Sign what is to be signed and do what is done under agreed keys, on one module."""
-        jobs = {place: found for place, claim in enumerate(claims) if (found := jobs_of(claim))}
-        if not jobs:
+        """Sign what is to be signed and do what is done under agreed keys and device keys, on one module."""
+        others = [
+            place
+            for place, claim in enumerate(claims)
+            if claim.authorised.case.facts.operation is not Operation.SIGN
+        ]
+        if not others:
             return await self._signatures(module, claims)
-        rest = [place for place in range(len(claims)) if place not in jobs]
-        macs, signatures = await asyncio.gather(
+        jobs = {place: found for place in others if (found := jobs_of(claims[place]))}
+        devices = [place for place in others if is_of_device_key(claims[place])]
+        known = {*jobs, *devices}
+        rest = [place for place in range(len(claims)) if place not in known]
+        macs, opened, signatures = await asyncio.gather(
             self.agree([job for found in jobs.values() for job in found]),
+            self._on_device_keys(module, [claims[place] for place in devices]) if devices else _nothing(),
             self._signatures(module, [claims[place] for place in rest]) if rest else _nothing(),
         )
         made = iter(macs)
-        answers = {
-            place: produced(claims[place], list(islice(made, len(found)))) for place, found in jobs.items()
-        } | dict(zip(rest, signatures, strict=True))
+        answers = (
+            {place: produced(claims[place], list(islice(made, len(found)))) for place, found in jobs.items()}
+            | dict(zip(devices, opened, strict=True))
+            | dict(zip(rest, signatures, strict=True))
+        )
         return [answers[place] for place in range(len(claims))]
+
+    async def _on_device_keys(
+        self, module: ModuleName, claims: Sequence[Claim]
+    ) -> Sequence[Produced | Failed]:
+        try:
+            pool = self._open_pool(module)
+        except CryptosvcError as error:
+            return [Failed(claim, error) for claim in claims]
+        if self._under_way[module] + len(claims) > self._queue_items:
+            return [Failed(claim, busy(module)) for claim in claims]
+        offset = time.monotonic() - self._clock.now().at / 1e9
+        work = DeviceWork(claims, offset, self._inbox_here())
+        await self._done(module, pool, work)
+        return work.in_order()
+
+    async def _done(self, module: ModuleName, pool: Pool, work: DeviceWork) -> None:
+        """Have a work done, and wait for it; cancelled, what is not begun is not begun."""
+        self._under_way[module] += work.size
+        work.done.add_done_callback(lambda _: self._settle(module, work.size))
+        pool.submit(cast("Work[object]", work))
+        try:
+            await work.done
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
 
     async def _signatures(self, module: ModuleName, claims: Sequence[Claim]) -> Sequence[Produced | Failed]:
         try:

@@ -12,10 +12,11 @@ from cryptosvc.adapters.hsm.agreement_work import AgreementWork
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.constants import Ckr
 from cryptosvc.adapters.hsm.cryptoki import CryptokiError
+from cryptosvc.adapters.hsm.device_work import DeviceWork
 from cryptosvc.adapters.hsm.library import Library
 from cryptosvc.adapters.hsm.opened_keys import OpenedKeys
 from cryptosvc.adapters.hsm.token import OpenToken, open_session
-from cryptosvc.adapters.hsm.work import Work
+from cryptosvc.adapters.hsm.work import SessionWork, Work
 from cryptosvc.core.device_keys import SealedKeyRecord
 from cryptosvc.core.errors import Busy, CryptosvcError, Internal, Unavailable
 from cryptosvc.core.registry import KeyRecord
@@ -119,8 +120,8 @@ class Lane:
     def _use(self, token: OpenToken, work: "Work[object]", index: int) -> bytes | CryptosvcError:
         if token is not self._token or not self._session:
             self._open(token)
-        if isinstance(work, AgreementWork):
-            return self._agree(work, index)
+        if isinstance(work, SessionWork):
+            return self._in_session(work, index)
         functions, session = self._functions, self._session_argument
         key, octets = work.item(index)
         # 1 the handle, from the cache where the record is the one it was found for
@@ -142,6 +143,12 @@ class Lane:
         if not code and length.value == work.octets:
             return self._result.raw[: work.octets]
         return self._failed_use(token, code)
+
+    def _in_session(self, work: "SessionWork[object]", index: int) -> bytes | CryptosvcError:
+        if isinstance(work, AgreementWork):
+            return self._agree(work, index)
+        assert isinstance(work, DeviceWork)
+        return work.perform(index, self._functions, self._session, self._opened_keys, self.pool.config)
 
     def _agree(self, work: AgreementWork, index: int) -> bytes | CryptosvcError:
         """Derive and use a session key. What fails half way has told nobody anything, so it may be asked for again."""

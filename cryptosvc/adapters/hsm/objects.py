@@ -16,6 +16,7 @@ _MOST_OBJECTS = 100_000
 _WITHOUT_POINT = {
     Algorithm.EC_P256: (Cko.SECRET_KEY, Ckk.GENERIC_SECRET),  # it has no object yet
     Algorithm.HMAC_SHA256: (Cko.SECRET_KEY, Ckk.GENERIC_SECRET),
+    Algorithm.AES_128: (Cko.SECRET_KEY, Ckk.AES),
     Algorithm.AES_256: (Cko.SECRET_KEY, Ckk.AES),
     Algorithm.RSA_3072: (Cko.PRIVATE_KEY, Ckk.RSA),
 }

@@ -62,6 +62,16 @@ class OpenedKeys:
             sealer.destroy(oldest)
         return handle
 
+    def wrapped(self, master: SealedKeyRecord, key: SealedKeyRecord) -> bytes:
+        """A Device's key under its master key, RFC 3394, 24 octets; raises as `handle`."""
+        require_opens(key)
+        return self._sealing().wrap_for_device(self.handle(master), key)
+
+    def read_into(self, key: SealedKeyRecord, address: int) -> None:
+        """Write the value of a device key, 16 octets, where the caller overwrites it; raises as `handle`."""
+        require_opens(key)
+        self._sealing().read_into(key, address)
+
     def forget(self) -> None:
         """Destroy every object, and find the storage keys anew; the session is still there."""
         if self._sealer is not None:

@@ -43,6 +43,8 @@ P256_PARAMETERS = bytes.fromhex("06082a8648ce3d030107")
 """CKA_EC_PARAMS: the OID 1.2.840.10045.3.1.7 of prime256v1 in DER."""
 SECRET_KEY_OCTETS = 32
 """Of an HMAC key and of an AES-256 key."""
+DEVICE_KEY_OCTETS = 16
+"""Of a SMETS1 Device's key, AES-128."""
 RSA_BITS = 3072
 RSA_EXPONENT = b"\x01\x00\x01"
 
@@ -72,6 +74,7 @@ SHAPES = {
         Ckk.EC, Ckm.EC_KEY_PAIR_GEN, pair=True, parameters=((Cka.EC_PARAMS, P256_PARAMETERS),), length=()
     ),
     Algorithm.HMAC_SHA256: Shape(Ckk.GENERIC_SECRET, Ckm.GENERIC_SECRET_KEY_GEN),
+    Algorithm.AES_128: Shape(Ckk.AES, Ckm.AES_KEY_GEN, length=((Cka.VALUE_LEN, number(DEVICE_KEY_OCTETS)),)),
     Algorithm.AES_256: Shape(Ckk.AES, Ckm.AES_KEY_GEN),
     Algorithm.RSA_3072: Shape(
         Ckk.RSA,

@@ -49,6 +49,7 @@ from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.transfer.mechanism import OaepHash
 
 _USAGES = tuple(Usage)
+_KEY_WRAP = Mechanism(Ckm.AES_KEY_WRAP)
 _BLOCK_OCTETS = 16
 _LARGEST = 64
 _NO_KEY = frozenset(
@@ -159,6 +160,47 @@ class Sealer:
         """
         return self._opened(key, _for_use(key.key_class))
 
+    def wrap_for_device(self, master: int, key: SealedKeyRecord) -> bytes:
+        """A device key under the Device's master key, whose handle is given: RFC 3394, 24 octets.
+
+        An opened key cannot be wrapped, so this one is opened for as long as it takes as one that can, and does nothing else.
+
+        Raises:
+            Corrupt: the row's tag is not its own, or it is not the key it was.
+            CryptokiError: the module failed.
+
+        """
+        handle = self._opened(key, _between())
+        try:
+            if self._check_value(handle) != key.row.check_value:
+                raise _moved(key)
+            self._length.value = _LARGEST
+            code = self._functions.C_WrapKey(
+                self._session, byref(_KEY_WRAP), master, handle, self._room, byref(self._length)
+            )
+            require("C_WrapKey", code)
+            return self._room.raw[: self._length.value]
+        finally:
+            self.destroy(handle)
+
+    def read_into(self, key: SealedKeyRecord, address: int) -> None:
+        """Write the value of a device key at an address, 16 octets: an authentication key, in environment `test`.
+
+        Raises:
+            Corrupt: the row's tag is not its own.
+            CryptokiError: the module failed.
+
+        """
+        handle = self._opened(key, _readable())
+        try:
+            asked = (Attribute * 1)(Attribute(Cka.VALUE, c_void_p(address), KEY_OCTETS))
+            code = self._functions.C_GetAttributeValue(self._session, handle, asked, 1)
+            require("C_GetAttributeValue", code)
+            if asked[0].length != KEY_OCTETS:
+                raise CryptokiError("C_GetAttributeValue", Ckr.BUFFER_TOO_SMALL)
+        finally:
+            self.destroy(handle)
+
     def destroy(self, handle: int) -> None:
         """Destroy a session object; one that is gone already stays so."""
         self._functions.C_DestroyObject(self._session, handle)
@@ -242,13 +284,13 @@ def _moved(key: SealedKeyRecord) -> Corrupt:
     )
 
 
-def _secret(*, extractable: bool, usages: Collection[Usage]) -> list[TemplateItem]:
+def _secret(*, extractable: bool, usages: Collection[Usage], sensitive: bool = True) -> list[TemplateItem]:
     return [
         (Cka.CLASS, number(Cko.SECRET_KEY)),
         (Cka.KEY_TYPE, number(Ckk.AES)),
         (Cka.TOKEN, FALSE),
         (Cka.PRIVATE, TRUE),
-        (Cka.SENSITIVE, TRUE),
+        (Cka.SENSITIVE, boolean(value=sensitive)),
         (Cka.EXTRACTABLE, boolean(value=extractable)),
         *((Cka[usage.name], boolean(value=usage in usages)) for usage in _USAGES),
     ]
@@ -261,6 +303,11 @@ def _between_items() -> Sequence[TemplateItem]:
 @lru_cache(maxsize=1)
 def _between() -> "ctypes.Array[Attribute]":
     return packed(_between_items())
+
+
+@lru_cache(maxsize=1)
+def _readable() -> "ctypes.Array[Attribute]":
+    return packed(_secret(extractable=True, usages=(), sensitive=False))
 
 
 @lru_cache(maxsize=64)

@@ -82,6 +82,10 @@ class Work(ABC, Generic[Answer]):
         """Every item is answered; called once, in any thread."""
 
 
+class SessionWork(Work[Answer]):
+    """A work that does with a session what it needs, and nothing by C_Sign."""
+
+
 class SignWork(Work[Produced | Failed]):
     """ECDSA P-256 over SHA-256 of each claim's signed bytes; the digest is taken here (SoftHSM has no ECDSA_SHA256).
 

@@ -28,6 +28,9 @@ _BOOLEANS = (
     "supply_sensitive_check",
     "supply_sensitive",
     "eligible_user_key",
+    "add_credit",
+    "instruction",
+    "category_1",
 )
 CHANGES_AT_MOST = 2
 """A remedy is one change or two together; more is another request."""

@@ -19,7 +19,7 @@ from cryptosvc.adapters.policy.source import Source, named_in
 from cryptosvc.adapters.policy.words import FACT_WORDS, WORDS
 from cryptosvc.core import lifecycle
 from cryptosvc.core.errors import Malformed
-from cryptosvc.core.keyclass import KEY_CLASSES
+from cryptosvc.core.keyclass import DEVICE_CLASSES, KEY_CLASSES
 from cryptosvc.core.names import ContentKind, Operation
 from cryptosvc.core.registry import KeyState
 
@@ -40,6 +40,9 @@ _YES_OR_NO = (
     "supply_sensitive_check",
     "supply_sensitive",
     "eligible_user_key",
+    "add_credit",
+    "instruction",
+    "category_1",
 )
 VALUES: Mapping[str, tuple[bool | int | str, ...]] = {
     "role": tuple(sorted(WORDS["UserRole"])),
@@ -57,24 +60,56 @@ class Floor:
         what: in words.
         clause: where it comes from.
         given: the facts; all others are unknown.
+        classes: of the keys it is about.
 
     """
 
     what: str
     clause: str
     given: Given = field(default_factory=dict)
+    classes: frozenset[str] = frozenset(KEY_CLASSES)
 
 
 _LEVEL_REQUIRED = min(row.assurance_level for row in KEY_CLASSES.values())
+
+
+def _shown(value: bool | int | str) -> str:  # noqa: FBT001 - a value of a fact, whatever it is
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+_WHERE_LEVEL_3: tuple[tuple[frozenset[str], str, Given], ...] = (
+    (frozenset(KEY_CLASSES) - DEVICE_CLASSES, "", {}),
+    (DEVICE_CLASSES, " as DCO", {"role": "DCO"}),
+    *(
+        (
+            DEVICE_CLASSES,
+            f" without add credit, Instruction {_shown(instruction)}, Category 1 {_shown(category_1)}",
+            {"add_credit": False, "instruction": instruction, "category_1": category_1},
+        )
+        # all of them given: what stays unknown would be tried in every combination with everything else
+        for instruction, category_1 in ((False, False), (False, True), (True, False))
+    ),
+)
+"""Whose keys, in which words, and under which facts level 3 is asked for: G2.44A exempts some uses of Devices' keys."""
 
 FLOORS = (
     Floor("without a grant", "G2.20", {"granted": False}),
     Floor("with a key of another system", "G2.20", {"same_system": False}),
     Floor("with an adopted key in live", "G5.13(a)", {"environment": "live", "origin": "adopted"}),
+    *(
+        Floor(
+            f"in live in a module under a standard that is not accepted{where}",
+            "G2.44",
+            {"environment": "live", "module_accepted": False, **given},
+            classes,
+        )
+        for classes, where, given in _WHERE_LEVEL_3
+    ),
     Floor(
-        "in live in a module under a standard that is not accepted",
-        "G2.44",
-        {"environment": "live", "module_accepted": False},
+        "in live in a module that is not established for what G2.44A exempts",
+        "G2.45",
+        {"environment": "live", "module_accepted": False, "module_established": False, "add_credit": True},
+        DEVICE_CLASSES,
     ),
     Floor(
         "from the other relevant system without a verified origin",
@@ -83,11 +118,13 @@ FLOORS = (
     ),
     *(
         Floor(
-            f"in live in a module of level {level}",
+            f"in live in a module of level {level}{where}",
             "G2.44",
-            {"environment": "live", "module_accepted": True, "module_level": level},
+            {"environment": "live", "module_accepted": True, "module_level": level, **given},
+            classes,
         )
         for level in LEVELS
+        for classes, where, given in _WHERE_LEVEL_3
         if level < _LEVEL_REQUIRED
     ),
     Floor(
@@ -124,10 +161,21 @@ def prove_under_ceiling(source: Source) -> None:
                     continue
                 given: Given = {"content": kind.value, "state": state.value}
                 prover.require(operation, key_class, given, f"{kind} in state {state}", row.clause)
+            # a class is for few User Roles, and what is refused to one whatever the facts needs no further look
+            asked = [kind.value for kind in ContentKind if kind not in refused]
+            roles = [
+                role
+                for role in VALUES["role"]
+                if not all(
+                    prover.refuses(operation, key_class, {"content": kind, "role": role}) for kind in asked
+                )
+            ]
             for floor in FLOORS:
-                if not prover.refuses(operation, key_class, floor.given):
+                if key_class in floor.classes and not prover.refuses(operation, key_class, floor.given):
                     # which clause binds whom differs by User Role, so that is the fact to settle first
-                    for role in VALUES["role"]:
+                    for role in roles:
+                        if floor.given.get("role", role) != role:
+                            continue
                         given = {**floor.given, "role": role}
                         prover.require(
                             operation, key_class, given, f"{floor.what}, User Role {role}", floor.clause
@@ -238,7 +286,3 @@ def _unknowns(residual: object) -> Iterator[str]:
                 yield from _unknowns(part)
         case _:
             return
-
-
-def _shown(value: bool | int | str) -> str:  # noqa: FBT001 - a value of a fact, whatever it is
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

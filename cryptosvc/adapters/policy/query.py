@@ -71,6 +71,9 @@ def context(facts: Facts) -> dict[str, bool | int | Mapping[str, EntityRef]]:
         "cos_party": facts.cos_party,
         "from_relevant_system": facts.from_relevant_system,
         "origin_verified": facts.origin_verified,
+        "add_credit": facts.add_credit,
+        "instruction": facts.instruction,
+        "category_1": facts.category_1,
         "supply_sensitive": facts.supply_sensitive,
         "supply_sensitive_check": facts.supply_sensitive_check,
     }

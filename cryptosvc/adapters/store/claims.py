@@ -73,7 +73,9 @@ def wanted(authorised: Authorised, scope: Scope, salt: bytes) -> Wanted:
     opening, payload_digest = opened(authorised, scope, salt)
     request = taking.of_request(case.principal.caller.caller_id, case.request.request_id)
     found = Wanted(authorised, opening, request, payload_digest)
-    key_id = case.key.key_id
+    key = case.key
+    # a device key may be asked for by two names; what is promised is promised of the key
+    key_id = key.lasting_name if isinstance(key, SealedKeyRecord) else key.key_id
     for promise in case.content.promises:
         if isinstance(promise, Once):
             found.once.append((taking.of_once(key_id, promise.scope, promise.value), promise))
@@ -93,6 +95,9 @@ def records_of(items: Iterable[Wanted]) -> set[tuple[str, str]]:
         if isinstance(case.key, SealedKeyRecord):
             found |= {("device-store-record", DEVICE_STORE), ("key-record", case.key.wrapping.key_id)}
             found.add(("key-record", case.key.binding.key_id))
+            if case.second is not None and isinstance(case.second.key, SealedKeyRecord):
+                found.add(("key-record", case.second.key.wrapping.key_id))
+                found.add(("key-record", case.second.key.binding.key_id))
         else:
             found.add(("key-record", case.key.key_id))
         found.add(("caller-record", case.principal.caller.caller_id))

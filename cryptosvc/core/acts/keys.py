@@ -13,7 +13,7 @@ from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.copies import require_accounted
 from cryptosvc.core.device_records import DEVICE_STORE, DeviceStoreRecord
 from cryptosvc.core.errors import Forbidden, Malformed, WrongState
-from cryptosvc.core.keyclass import SPLIT_CLASSES, KeyClass, ceiling
+from cryptosvc.core.keyclass import DEVICE_CLASSES, SPLIT_CLASSES, KeyClass, ceiling
 from cryptosvc.core.life import DAY, Asset, Event, UnixSeconds
 from cryptosvc.core.names import Environment, Eui64, KeyId, ModuleName, RemotePartyRole
 from cryptosvc.core.parts import require_shares
@@ -53,6 +53,13 @@ def _new(turn: Turn, event: Event, origin: Origin) -> KeyRecord:
     found = turn.subject("key-record")
     before = found.state if isinstance(found, KeyRecord) else None
     row = ceiling(text_of(statement, "class"))
+    if row.name in DEVICE_CLASSES:
+        raise Forbidden(
+            "keys of SMETS1 Devices come into the device store by device-work.import, never one by one into the registry",
+            rule="device-key/not-in-registry",
+            clause="G5.13(b)",
+            field="class",
+        )
     role, eui64 = statement.parameters.get("role"), text_of(statement, "eui64")
     return KeyRecord(
         key_id=KeyId(statement.subject),

@@ -6,6 +6,8 @@ from typing import assert_never
 
 from cryptosvc.core.content import checkpoint_note, service_statement
 from cryptosvc.core.content.base import Content, Statement
+from cryptosvc.core.content.dlms import key_change, protection
+from cryptosvc.core.content.dlms.profile import Smets1Profile
 from cryptosvc.core.content.duis import document
 from cryptosvc.core.content.duis.profile import DuisProfile
 from cryptosvc.core.content.gbcs import command, precommand, received, token
@@ -29,6 +31,7 @@ class Profiles:
         duis: the schema; None where no schema is installed, and then no DUIS document is read.
         log_origin: origin line of this deployment's log.
         parties: registered originators of Commands, and who certifies Devices.
+        smets1: system titles, and what is configured of SMETS1 Devices.
 
     """
 
@@ -37,6 +40,7 @@ class Profiles:
     duis: DuisProfile | None
     log_origin: str
     parties: Parties = field(default=Parties())
+    smets1: Smets1Profile = field(default=Smets1Profile())
 
 
 def parse(form: ContentForm, payload: bytes, profiles: Profiles, device_certificate: bytes = b"") -> Content:
@@ -67,6 +71,17 @@ def parse(form: ContentForm, payload: bytes, profiles: Profiles, device_certific
             return handshake.parse_key_exchange(payload)
         case ContentForm.TLS_TRANSCRIPT:
             return handshake.parse_transcript(payload)
+        case (
+            ContentForm.DLMS_AUTHENTICATED_ENCRYPTION
+            | ContentForm.DLMS_ENCRYPTION
+            | ContentForm.DLMS_AUTHENTICATION
+            | ContentForm.DLMS_CHALLENGE
+        ):
+            return protection.parse(form, payload, profiles.smets1)
+        case ContentForm.DLMS_PROTECTED:
+            return protection.parse_protected(payload)
+        case ContentForm.DLMS_KEY_CHANGE:
+            return key_change.parse(payload)
         case ContentForm.LOG_CHECKPOINT:
             return checkpoint_note.parse(payload)
         case ContentForm.SERVICE_STATEMENT:
@@ -83,10 +98,12 @@ def bind(
     profiles: Profiles,
     at: UnixNanoseconds,
     registered_oca: frozenset[KnownOca] = frozenset(),
+    second: KeyRecord | None = None,
 ) -> None:
     """Raise Forbidden (or Malformed where the statement contradicts the bytes) unless `content` is for this key.
 
-    `registered_oca` are the OCA Certificates of the registered keys, which an Organisation ARL may list.
+    `registered_oca` are the OCA Certificates of the registered keys, which an Organisation ARL may list; `second` is the
+    other key of a SMETS1 Device that takes part.
     """
     match form:
         case ContentForm.GBCS_PRE_COMMAND:
@@ -107,12 +124,30 @@ def bind(
             document.bind(content, key, statement, _schema(profiles), at)
         case ContentForm.TLS_SERVER_KEY_EXCHANGE | ContentForm.TLS_TRANSCRIPT:
             handshake.bind(content, key, at)
+        case (
+            ContentForm.DLMS_AUTHENTICATED_ENCRYPTION
+            | ContentForm.DLMS_ENCRYPTION
+            | ContentForm.DLMS_AUTHENTICATION
+            | ContentForm.DLMS_CHALLENGE
+            | ContentForm.DLMS_PROTECTED
+        ):
+            protection.bind(content, key, second, statement, profiles.smets1)
+        case ContentForm.DLMS_KEY_CHANGE:
+            key_change.bind(content, key, second, statement)
         case ContentForm.LOG_CHECKPOINT:
             checkpoint_note.bind(content, profiles.log_origin)
         case ContentForm.SERVICE_STATEMENT:
             service_statement.bind(content, profiles.log_origin)
         case _:
             assert_never(form)
+
+
+def _protected(content: Content, made: bytes, _key: KeyRecord) -> bytes:
+    return protection.assemble(content, made)
+
+
+def _key_change(content: Content, made: bytes, _key: KeyRecord) -> bytes:
+    return key_change.assemble(content, made)
 
 
 _ASSEMBLE: dict[ContentForm, Callable[[Content, bytes, KeyRecord], bytes]] = {
@@ -127,6 +162,12 @@ _ASSEMBLE: dict[ContentForm, Callable[[Content, bytes, KeyRecord], bytes]] = {
     ContentForm.DUIS_DOCUMENT: document.assemble,
     ContentForm.TLS_SERVER_KEY_EXCHANGE: handshake.assemble,
     ContentForm.TLS_TRANSCRIPT: handshake.assemble,
+    ContentForm.DLMS_AUTHENTICATED_ENCRYPTION: _protected,
+    ContentForm.DLMS_ENCRYPTION: _protected,
+    ContentForm.DLMS_AUTHENTICATION: _protected,
+    ContentForm.DLMS_CHALLENGE: _protected,
+    ContentForm.DLMS_PROTECTED: _protected,
+    ContentForm.DLMS_KEY_CHANGE: _key_change,
     ContentForm.LOG_CHECKPOINT: checkpoint_note.assemble,
     ContentForm.SERVICE_STATEMENT: service_statement.assemble,
 }

@@ -47,6 +47,7 @@ _GOVERNED = {
 _OBJECTS = {
     Algorithm.EC_P256: ["private-key", "public-key"],
     Algorithm.HMAC_SHA256: ["secret-key"],
+    Algorithm.AES_128: ["secret-key"],
     Algorithm.AES_256: ["secret-key"],
     Algorithm.RSA_3072: ["private-key", "public-key"],
 }
