@@ -94,12 +94,12 @@ class BundledLog:
         )
 
     def bundle(
-        self, path: Path, answer: Sequence[int], beside: Sequence[int] = (), since: int = 0, **more: JsonValue
+        self, path: Path, answer: Sequence[int], beside: Sequence[int] = (), begin: int = 0, **more: JsonValue
     ) -> bytes:
         """Write a bundle; `more` changes its head before it is signed."""
         chosen = sorted({*answer, *beside})
         items = [self.item(index, answer=index in set(answer)) for index in chosen]
-        head = replace(self.head(since), **{"entries": len(items)} | more)  # type: ignore[arg-type]  # a test's own
+        head = replace(self.head(begin), **{"entries": len(items)} | more)  # type: ignore[arg-type]  # a test's own
         pem = self.maker.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         write_bundle(path, head, items, certificate(self.maker).public_bytes(Encoding.PEM), pem)
         return path.read_bytes()

@@ -43,18 +43,18 @@ def rule_of(octets: bytes, public_key: ec.EllipticCurvePublicKey, kept: str = ""
     return ""
 
 
+ANOTHER_ENTRY = {"export/root", "merkle/inclusion"}
+
+
 def same(first: str, second: str) -> bool:
     """Whether the two verifiers may say this of one file.
 
-    An entry that lacks what its kind must have is `export/entry` to the first. The second does not look for that; to it
-    the entry is another one than was signed, or nothing is wrong where it was signed like that.
+    The first looks at what an entry says before it looks where it is, and names what contradicts itself there. To the
+    second, which leaves that to the first, it is another entry than was signed; or nothing is wrong, where it was signed
+    like that.
     """
-    left = first in LEFT_TO_THE_FIRST or first.startswith("replay/")
-    return (
-        second == first
-        or (left and not second)
-        or (first == "export/entry" and second in {"export/root", ""})
-    )
+    left = first in LEFT_TO_THE_FIRST or first.startswith("replay/") or first == "export/entry"
+    return second == first or (left and (not second or second in ANOTHER_ENTRY))
 
 
 def agreeing(verify: Callable[..., V]) -> Callable[..., V]:
