@@ -12,6 +12,9 @@ from cryptosvc.core.names import KeyId, ModuleName
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.registry import KeyRecord, KeyState
 
+BEGINNING = "cryptosvc-beginning:"
+"""Begins the label of the mark that a deployment is beginning: it goes once every key has its record."""
+
 
 class Kind(StrEnum):
     """What can differ."""
@@ -89,6 +92,16 @@ def differences(scene: Scene) -> list[Difference]:
         *_of_modules(scene),
         *(found for key in scene.keys for found in _of_key(key, scene)),
         *_unknown(scene),
+        *(
+            Difference(
+                Kind.UNFINISHED_ACT,
+                f"{one.module}/{one.label}",
+                "the deployment began, and that was interrupted before every key of it had its record",
+                "run what was interrupted again, `cryptosvc genesis` or `cryptosvc init`: it destroys what it left and goes on",
+            )
+            for one in scene.held
+            if one.label.startswith(BEGINNING)
+        ),
         *(
             Difference(
                 Kind.UNFINISHED_ACT,
@@ -214,7 +227,7 @@ def _unknown(scene: Scene) -> list[Difference]:
     strangers: dict[tuple[str, str, bytes], set[str]] = {}
     for one in scene.held:
         name = (str(one.module), one.label, one.object_id)
-        if name in known or (str(one.module), one.label) in scene.own:
+        if name in known or (str(one.module), one.label) in scene.own or one.label.startswith(BEGINNING):
             continue
         if (one.label, one.object_id, one.public_point) in copies:
             continue

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.hsm import card
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
+from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.adapters.store.engine import migrate
 from cryptosvc.cli.actions import Document, Progress, Signed
 from cryptosvc.config.genesis import CustodianEntry, GenesisFile, OfficeEntry, read_genesis_file
@@ -29,7 +31,8 @@ from cryptosvc.core.life import NANOSECONDS, Asset, Event, Life, UnixSeconds
 from cryptosvc.core.names import CallerId, KeyId, Operation, SystemName
 from cryptosvc.core.record import Because
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyRecord
-from cryptosvc.wiring import logkeys, modules, ownership, profiles, review, stores, worker
+from cryptosvc.wiring import beginning, logkeys, modules, ownership, profiles, review, stores, worker
+from cryptosvc.wiring.beginning import Beginning
 
 
 def draft(config: Path, file: Path) -> bytes:
@@ -93,25 +96,15 @@ async def founded(
 ) -> Document:
     """As `run`, from values; with `shortcut`, `init` may add to it without approval."""
     genesis = _judged(settings, envelope)
-    if settings.store.anchor.exists():
-        raise Conflict(
-            f"this deployment has begun: {settings.store.anchor} is there",
-            rule="genesis/begun",
-            clause="G2.20",
-        )
-    migrate(settings.store.url)
     configs = {config.name: config for config in modules.module_configs(settings)}
     with modules.tokens_of(configs, stores.lock_folder(settings)) as tokens:
+        log_token = tokens[logkeys.log_module(settings)]
+        if settings.store.anchor.exists() and not beginning.is_open(settings, log_token):
+            raise _begun(f"{settings.store.anchor} is there")
         for name, token in tokens.items():
             ownership.take(token, settings, name)
-        log_token = tokens[logkeys.log_module(settings)]
-        logkeys.make_head_key(settings, log_token)
-        points: dict[str, bytes] = {str(settings.log.head_key): b""}
-        for done, one in enumerate(genesis.keys):
-            progress(f"key {one.key_id}", done, len(genesis.keys))
-            if str(one.key_id) not in points:
-                template = ceiling(one.key_class).template
-                points[str(one.key_id)] = log_token.generate(one.label, one.object_id, template)
+        migrate(settings.store.url)
+        came = beginning.begin(settings, log_token)
         clock = SystemClock()
         hsm = Pkcs11Hsm(tuple(configs.values()), clock, stores.lock_folder(settings))
         hsm.start()
@@ -119,10 +112,10 @@ async def founded(
             scope = worker.scope(settings, f"{os.uname().nodename}/genesis")
             begun = Founding(envelope, founding.digest(genesis), shortcut)
             async with stores.opened(settings, hsm, clock, scope, founding=begun) as store:
-                first = Because("genesis", founding.digest(genesis))
-                await store.registry.change(founding.records(genesis, points), first)
+                points = await _registered(genesis, begun, came, store, log_token, progress)
         finally:
             hsm.close()
+        beginning.end(settings, log_token)
     return {
         "system": genesis.system,
         "environment": genesis.environment.value,
@@ -133,6 +126,51 @@ async def founded(
         "keys_generated": tuple(str(one.key_id) for one in genesis.keys),
         "log_public_key": logkeys.public_pem(points[str(settings.log.audit_key)]),
     }
+
+
+def is_begun(settings: Settings) -> bool:
+    """Whether a deployment has begun, and did not stop in the middle of it; raises as the module says."""
+    if not settings.store.anchor.exists():
+        return False
+    configs = {config.name: config for config in modules.module_configs(settings)}
+    log_module = logkeys.log_module(settings)
+    with modules.tokens_of({log_module: configs[log_module]}, stores.lock_folder(settings)) as tokens:
+        return not beginning.is_open(settings, tokens[log_module])
+
+
+async def _registered(
+    genesis: Genesis,
+    begun: Founding,
+    came: Beginning,
+    store: stores.Opened,
+    token: Provisioner,
+    progress: Progress,
+) -> dict[str, bytes]:
+    """Make the keys of the genesis and enter its records; their public points. What an interrupted run made goes first."""
+    first = await store.ledger.entry(0)
+    logged = {} if first is None else orjson.loads(first.entry)
+    if (logged.get("genesis"), logged.get("shortcut")) != (begun.digest, begun.shortcut):
+        raise _begun("its log begins otherwise than with this genesis")
+    names = {one.key_id for one in genesis.keys}
+    if await store.registry.generation():
+        view = await store.registry.keys(names)
+        return {str(one.key_id): one.public_point for one in view.keys.values()}
+    points: dict[str, bytes] = {}
+    for done, one in enumerate(genesis.keys):
+        progress(f"key {one.key_id}", done, len(genesis.keys))
+        if one.key_class == logkeys.HEAD_KEY_CLASS:
+            points[str(one.key_id)] = b""  # it authenticates entry 0 already
+            continue
+        if came.interrupted:
+            token.destroy(one.label, one.object_id)
+        template = ceiling(one.key_class).template
+        points[str(one.key_id)] = token.generate(one.label, one.object_id, template)
+    await store.registry.change(founding.records(genesis, points), Because("genesis", begun.digest))
+    return points
+
+
+def _begun(why: str) -> Conflict:
+    return Conflict(f"this deployment has begun: {why}", rule="genesis/begun", clause="G2.20")
 
 
 def _judged(settings: Settings, envelope: bytes) -> Genesis:

@@ -5,9 +5,7 @@ import hashlib
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.config.settings import Settings
-from cryptosvc.core.errors import Conflict
 from cryptosvc.core.keyclass import ceiling
 from cryptosvc.core.names import KeyId, ModuleName, SystemName
 from cryptosvc.core.registry import KeyRecord, KeyState, Origin
@@ -48,20 +46,6 @@ def head_key(settings: Settings) -> KeyRecord:
         transferable=ceiling(HEAD_KEY_CLASS).template.transferable,
         signs_for_eligible_user=False,
     )
-
-
-def make_head_key(settings: Settings, token: Provisioner) -> None:
-    """Generate the log-authentication key. One that is there already authenticates another log, or a lost one."""
-    record = head_key(settings)
-    try:
-        token.generate(record.label, record.object_id, ceiling(record.key_class).template)
-    except Conflict:
-        raise Conflict(
-            f"the token has a log key {record.label!r} but this host has no anchor ({settings.store.anchor}): the log "
-            "began before. Put the anchor and the store back, or begin a new log on an empty token",
-            rule="init/log-began",
-            clause="G2.27",
-        ) from None
 
 
 def public_pem(public_point: bytes) -> str:

@@ -39,6 +39,7 @@ from cryptosvc.core.registry import (
     record_id,
 )
 from cryptosvc.wiring import (
+    beginning,
     founding,
     logkeys,
     modules,
@@ -86,7 +87,7 @@ def run(config: Path, file: Path, progress: Progress) -> Document:
 
 
 async def _run(settings: Settings, provisioning: Provisioning, progress: Progress) -> Document:
-    if provisioning.genesis is not None and not settings.store.anchor.exists():
+    if provisioning.genesis is not None and not founding.is_begun(settings):
         signed = profiles.read_octets(provisioning.genesis, "genesis")
         await founding.founded(settings, signed, progress, shortcut=True)
     return await provisioned(settings, provisioning, progress)
@@ -101,8 +102,8 @@ async def provisioned(settings: Settings, provisioning: Provisioning, progress: 
         for name, token in tokens.items():
             ownership.take(token, settings, name)
         log_token = tokens[logkeys.log_module(settings)]
-        if fresh and not _has_only_begun(settings, log_token):
-            logkeys.make_head_key(settings, log_token)
+        begins = fresh or beginning.is_open(settings, log_token)
+        begun = beginning.begin(settings, log_token) if begins else None
         clock = SystemClock()
         hsm = Pkcs11Hsm(tuple(configs.values()), clock, stores.lock_folder(settings))
         hsm.start()
@@ -110,17 +111,15 @@ async def provisioned(settings: Settings, provisioning: Provisioning, progress: 
             scope = worker.scope(settings, f"{os.uname().nodename}/init")
             async with stores.opened(settings, hsm, clock, scope, founding=SHORTCUT) as store:
                 at = UnixSeconds(clock.now().at // NANOSECONDS)
-                return await _provision(settings, provisioning, tokens, store, progress, at)
+                plan = _Plan(at)
+                if begun is not None and begun.interrupted:
+                    plan.remarks.append("what an interrupted run had begun was finished")
+                answer = await _provision(settings, provisioning, tokens, store, progress, plan)
         finally:
             hsm.close()
-
-
-def _has_only_begun(settings: Settings, token: Provisioner) -> bool:
-    """Whether all that is on the token is what a run makes before it begins the log: its own head key can be used."""
-    return {seen.label for seen in token.objects()} == {
-        ownership.mark_of(settings),
-        settings.log.head_key,
-    }
+        if begins:
+            beginning.end(settings, log_token)
+        return answer
 
 
 async def _provision(
@@ -129,12 +128,11 @@ async def _provision(
     tokens: dict[ModuleName, Provisioner],
     store: stores.Opened,
     progress: Progress,
-    at: UnixSeconds,
+    plan: _Plan,
 ) -> Document:
     await _require_shortcut(store)
     registered = {record.key_id: record for record in await _keys(store, settings, provisioning)}
     callers = {record.caller_id: record for record in await store.registry.callers()}
-    plan = _Plan(at)
     entries = [*_log_entries(settings), *provisioning.keys]
     if KeyId(settings.log.head_key) not in registered:
         plan.records.append(logkeys.head_key(settings))
@@ -176,7 +174,7 @@ async def _provision(
     for entry, record in zip(to_generate, ordered, strict=True):
         progress(f"key {entry.id}", done, total)
         point, begun = provision_keys.generate(record, tokens)
-        made.append(provision_keys.generated(entry, record, point, at))
+        made.append(provision_keys.generated(entry, record, point, plan.at))
         plan.generated.append(entry.id)
         if begun:
             plan.remarks.append(f"{entry.id}: what an interrupted run had begun was destroyed")
@@ -259,6 +257,10 @@ def _plan_key(
     same = (entry.key_class, entry.system or settings.deployment.system)
     if (record.key_class, record.system) != same or (entry.module or record.module) != record.module:
         raise _differs(entry.id, "class, system or module")
+    if provision_keys.is_to_be_made(record):
+        raise _differs(
+            entry.id, "origin (it was ordered by a run that was interrupted, and is to be generated)"
+        )
     if certificate and not record.certificate:
         changed = replace(record, version=record.version + 1)
         plan.records.append(certified(entry, changed, certificate))

@@ -1,127 +1,101 @@
-"""`init`, killed while it makes keys: no key without a record, reconcile names what is there, and it is run again.
+"""`init` and `genesis` killed at each step: no key without a record or a mark, and run again they come to their end.
 
 Covers SEC G5.13(b): a key is registered and ordered before it is generated; its crypto-period runs from its activation.
 """
 
 import json
-import os
-import signal
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-from cryptosvc.__main__ import main
-from cryptosvc.adapters.hsm.provision import Provisioner
-from cryptosvc.config import provisioning
-from cryptosvc.core.keyclass import KEY_CLASSES
-from cryptosvc.core.life import DAY, Event
-from cryptosvc.core.lifecycle import CRYPTO_PERIOD, schedule
+from cryptosvc.core import lifecycle
+from cryptosvc.core.keyclass import ceiling
+from cryptosvc.core.life import DAY, Event, UnixSeconds
 from cryptosvc.core.registry import KeyRecord, KeyState, record_from_document
 from cryptosvc.wiring import logkeys
+from tests import governed
 from tests.deployment import CALLERS, KEY, KEYS, Deployment, pre_command_request, prepared
 
-MORE = "".join(
-    f'\n[[keys]]\nid = "more-{number}"\nclass = "command-signing"\nrole = 2\n' for number in range(3)
-)
+ANOTHER = '\n[[keys]]\nid = "another"\nclass = "command-signing"\nrole = 2\n'
+MARK = "softhsm/cryptosvc-beginning:"
 
 
-def kill_before(call: int, arguments: list[str]) -> None:
-    """Be `cryptosvc init`, killed right after the n-th key was generated on the module and before anything else."""
-    generate = Provisioner.generate
-    calls = 0
-
-    def dying(self: Provisioner, *given: object) -> bytes:
-        nonlocal calls
-        made = generate(self, *given)  # type: ignore[arg-type]
-        calls += 1
-        if calls == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return made
-
-    Provisioner.generate = dying  # type: ignore[method-assign,assignment]
-    sys.argv = ["cryptosvc", *arguments]
-    main()
+def killed(deployment: Deployment, file: Path, verb: str) -> dict[str, list[list[str]] | None]:
+    """Kill it at each step in turn; step → what reconcile found after it. It came to its end at last."""
+    done = deployment.run(str(deployment.config), str(file), verb, module="tests.killed_beginning")
+    assert done.returncode == 0, done.stdout + done.stderr
+    deaths = [json.loads(line) for line in done.stdout.splitlines()]
+    return {one["step"]: one["differences"] for one in deaths}
 
 
-def killed(deployment: Deployment, call: int, path: Path) -> None:
-    done = deployment.run(
-        str(call),
-        "init",
-        "--config",
-        str(deployment.config),
-        str(path),
-        module="tests.e2e.test_init_interrupted",
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-
-
-def reconciled(deployment: Deployment) -> set[tuple[str, str]]:
-    """Kind and subject of each difference `reconcile` finds."""
+def differences(deployment: Deployment) -> list[tuple[str, str]]:
     done = deployment.run("reconcile", "--config", str(deployment.config), "--json")
-    assert done.returncode in {0, 1}, done.stdout
-    found = json.loads(done.stdout)
-    assert bool(found) == bool(done.returncode)
-    return {(one["kind"], one["subject"]) for one in found}
+    assert done.stdout, done.stderr
+    return [(one["kind"], one["subject"]) for one in json.loads(done.stdout)]
 
 
-def documents(deployment: Deployment) -> list[KeyRecord]:
-    """Every version of the record of the caller's key, from the log alone."""
-    found = [
-        record_from_document("key-record", json.loads(one.withheld["document"][1]))
-        for one in deployment.verified_log().of_kind("key-record")
-    ]
-    return [one for one in found if isinstance(one, KeyRecord) and one.key_id == KEY]
+def require_marked(found: dict[str, list[list[str]] | None], mine: set[str]) -> None:
+    """Nobody's object was there only while the mark was; what was in the place of an ordered key bears its name."""
+    assert any(found.values())
+    for step, seen in found.items():
+        strangers = {subject for kind, subject in seen or () if kind == "unknown-object"}
+        marked = any(kind == "unfinished-act" and subject.startswith(MARK) for kind, subject in seen or ())
+        assert strangers <= mine or marked, step
+        assert {subject.removeprefix("softhsm/") for subject in strangers} <= mine, step
 
 
-MARK_AND_HEAD = 2
-"""What `init` generates before there is a log that could have a record of it: the token's owner, the key of the head."""
-
-
-@pytest.mark.parametrize("call", [1, 2, 3, 5])
-def test_what_a_killed_init_left_is_named_and_made_anew(tmp_path: Path, call: int) -> None:
+def test_an_init_that_is_killed_at_each_step_comes_to_its_end(tmp_path: Path) -> None:
     deployment = prepared(tmp_path / "deployment")
     path = deployment.folder / "provisioning.toml"
-    path.write_text(KEYS + MORE + CALLERS, encoding="utf-8")
-    killed(deployment, call, path)
-    if call > MARK_AND_HEAD:
-        named = {subject for kind, subject in reconciled(deployment) if kind == "unknown-object"}
-        ordered = {entry.id for entry in provisioning.read_provisioning(path).keys} | {
-            "log-audit",
-            "log-service",
-        }
-        # each of them by the id of the key that was ordered: none is a stranger
-        assert len(named) == call - MARK_AND_HEAD
-        assert named <= ordered
-    # run again, all of it is there
-    answer = deployment.init(KEYS + MORE + CALLERS)
-    assert {KEY, "more-0", "more-1", "more-2"} <= set(answer["keys_generated"])
-    again = [remark for remark in answer["remarks"] if "interrupted run" in remark]
-    assert len(again) == max(0, call - MARK_AND_HEAD)
-    assert reconciled(deployment) == set()
-    assert [one.state for one in documents(deployment)] == [KeyState.ORDERED, KeyState.ACTIVE]
+    path.write_text(KEYS + ANOTHER + CALLERS, encoding="utf-8")
+    mine = {KEY, "another", "log-checkpoints", "service-statements"}
+    found = killed(deployment, path, "init")
+    # each key was made, and lost, and destroyed, and made again
+    names = {step.rpartition(" ")[2] for step in found if step.startswith("after destroying")}
+    assert len(found) >= 20
+    assert {KEY, "another"} <= names
+    require_marked(found, {one for one in names | mine if not one.startswith("cryptosvc")})
+    # nothing is left, nothing more is done the next time, and the keys work
+    answer = deployment.init(KEYS + ANOTHER + CALLERS)
+    assert answer["keys_generated"] == []
+    assert differences(deployment) == []
     with deployment.serving(), deployment.client() as client:
         client.sign(pre_command_request(1))
-    # and nothing more is done the third time
-    assert deployment.init(KEYS + MORE + CALLERS)["keys_generated"] == []
+    log = deployment.verified_log()
+    stages = [
+        json.loads(one.withheld["document"][1])
+        for one in log.of_kind("key-record")
+        if json.loads(one.withheld["document"][1])["key_id"] == KEY
+    ]
+    assert [one["state"] for one in stages] == ["ordered", "active"]
+    # it has the crypto-period of its class, from its activation
+    key = record_from_document("key-record", stages[-1])
+    assert isinstance(key, KeyRecord)
+    activated = key.life.when(Event.ACTIVATE)
+    assert activated is not None
+    days = ceiling("command-signing").crypto_period_days
+    assert days
+    ends = activated + days * DAY
+    assert lifecycle.effective(key, UnixSeconds(ends - 1))[0] is KeyState.ACTIVE
+    assert lifecycle.effective(key, UnixSeconds(ends))[0] is KeyState.DEACTIVATED
 
 
-def test_a_key_of_init_has_its_crypto_period(tmp_path: Path) -> None:
-    deployment = prepared(tmp_path / "deployment")
-    deployment.init()
-    *_, key = documents(deployment)
-    begun = key.life.when(Event.ACTIVATE)
-    assert begun is not None
-    (ends,) = schedule(key)
-    assert (ends.event, ends.rule) == (Event.DEACTIVATE, CRYPTO_PERIOD)
-    assert ends.at == begun + KEY_CLASSES["command-signing"].crypto_period_days * DAY
+def test_a_genesis_that_is_killed_at_each_step_comes_to_its_end(tmp_path: Path) -> None:
+    deployment, _ = governed.drawn_up(tmp_path)
+    file = tmp_path / f"genesis.{len(governed.NAMES)}"
+    found = killed(deployment, file, "genesis")
+    assert len(found) >= 14
+    names = {step.rpartition(" ")[2] for step in found if step.startswith("after destroying")}
+    require_marked(found, {one for one in names if not one.startswith("cryptosvc")})
+    again = deployment.run("genesis", str(file), "--config", str(deployment.config), "--json")
+    assert json.loads(again.stdout)["error"]["rule"] == "genesis/begun"
+    # its modules are registered by an act of its custodians
+    assert differences(deployment) == [("unregistered-module", "softhsm")]
 
 
 def test_an_object_that_init_did_not_begin_is_in_the_way_and_stays(tmp_path: Path) -> None:
     deployment = prepared(tmp_path / "deployment")
     deployment.init("")
-    label, object_id = "more-0", logkeys.object_id("more-0")
+    label, object_id = "another", logkeys.object_id("another")
     command = ["pkcs11-tool", "--module", str(deployment.token.config.library), "--login", "--pin"]
     command += [(deployment.token.folder / "pin").read_text().strip()]
     command += ["--token-label", deployment.token.config.token_label]
@@ -140,13 +114,9 @@ def test_an_object_that_init_did_not_begin_is_in_the_way_and_stays(tmp_path: Pat
 
     tool(make)
     path = deployment.folder / "provisioning.toml"
-    path.write_text(MORE, encoding="utf-8")
+    path.write_text(ANOTHER, encoding="utf-8")
     for _ in range(2):
         done = deployment.run("init", "--config", str(deployment.config), str(path), "--json")
         assert done.returncode != 0
         assert json.loads(done.stdout)["error"]["rule"] == "hsm/object-exists"
     assert tool(["--list-objects"]).count(label) == 2
-
-
-if __name__ == "__main__":
-    kill_before(int(sys.argv[1]), sys.argv[2:])
