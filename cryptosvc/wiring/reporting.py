@@ -14,7 +14,7 @@ from cryptosvc.cli.actions import Connection, Document, Progress
 from cryptosvc.cli.reporting import Report
 from cryptosvc.core import checkpoint
 from cryptosvc.core.account import instant
-from cryptosvc.core.errors import Corrupt
+from cryptosvc.core.errors import Corrupt, Malformed
 from cryptosvc.core.query import LATEST, Query
 from cryptosvc.core.report.page import NotVerified, Page, Scope, Verified
 from cryptosvc.core.report.sections import laid_out
@@ -89,6 +89,10 @@ def _write(path: Path, pieces: Iterable[str]) -> int:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise Malformed(
+            f"cannot write {path}: {error.strerror}", rule="config/output", field="--out"
+        ) from None
     finally:
         partial.unlink(missing_ok=True)
     return octets

@@ -10,6 +10,8 @@ import orjson
 import pytest
 
 from cryptosvc.cli.browser.door import HEADERS, POLICY, Door, Given, Knock
+from cryptosvc.cli.browser.loopback import Loopback
+from cryptosvc.core.errors import Unavailable
 from tests.console_stand import MemoryViews, served
 
 HERE = "127.0.0.1:8080"
@@ -190,6 +192,12 @@ def test_every_answer_on_the_wire_forbids_all_else_and_is_on_loopback_only() -> 
         elsewhere.settimeout(5)
         assert elsewhere.connect_ex(("127.0.0.2", where.port)) != 0
         elsewhere.close()
+
+
+def test_a_port_that_is_taken_is_said_so() -> None:
+    with served(MemoryViews()) as address, pytest.raises(Unavailable) as caught:
+        Loopback(MemoryViews(), urlsplit(address).port or 0)
+    assert caught.value.rule == "console/port"
 
 
 def test_a_second_request_behind_the_first_is_not_read() -> None:

@@ -190,6 +190,20 @@ def test_what_is_no_range_makes_no_report(tmp_path: Path) -> None:
     assert list(tmp_path.glob("report*")) == []
 
 
+def test_a_file_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(Malformed) as caught:
+        made(tmp_path, out=tmp_path / "absent" / "report.html")
+    assert caught.value.rule == "config/output"
+
+
+def test_the_gravest_alarms_come_first(tmp_path: Path) -> None:
+    words = ("informational", "high", "high", "unheard-of", "critical", "low")
+    _, page = made(tmp_path, [entry(number, "alarm", severity=word) for number, word in enumerate(words)])
+    section = page[page.index('id="alarms"') : page.index('id="reviews"')]
+    shown = re.findall(r"<bdi>([\w-]+)</bdi></th>", section)
+    assert shown == ["unheard-of", "critical", "high", "low", "informational"]
+
+
 def test_entries_nobody_can_place_any_more_are_counted_as_undecided(tmp_path: Path) -> None:
     entries = [(octets, b"") for octets, _ in log()]
     done, page = made(tmp_path, entries)

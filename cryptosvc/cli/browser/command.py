@@ -1,6 +1,5 @@
 """`audit console`: questions to the log in a browser, read-only."""
 
-import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Protocol, cast
@@ -55,7 +54,6 @@ def show(
         ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 for any.")] = 0,
-    open_it: Annotated[bool, typer.Option("--open", help="Open the address in your browser.")] = False,
 ) -> None:
     """Serve a read-only console for a browser on this machine: query, the life of a key, an entry and its proof.
 
@@ -65,8 +63,6 @@ def show(
 
     def ready(address: str) -> None:
         print(f"Open this address; it works once:\n{address}\nCtrl-C ends the console.", flush=True)
-        if open_it:
-            webbrowser.open(address)
 
     consoles = cast("_Showing", context.obj).consoles()
     consoles.serve(connection(target, ca, certificate, private_key), log_key, origin, since, port, ready)

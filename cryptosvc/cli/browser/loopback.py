@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from cryptosvc.cli.browser.door import HEADERS, Door, Given, Knock
 from cryptosvc.cli.browser.views import Views
+from cryptosvc.core.errors import Unavailable
 
 ADDRESS = "127.0.0.1"
 _SECONDS = 30
@@ -19,10 +20,20 @@ class Loopback:
         views: what there is to show.
         port: 0 for any that is free.
 
+    Raises:
+        Unavailable: the port is taken, or not for this user.
+
     """
 
     def __init__(self, views: Views, port: int = 0) -> None:
-        self._server = ThreadingHTTPServer((ADDRESS, port), _handler(self._answer))
+        try:
+            self._server = ThreadingHTTPServer((ADDRESS, port), _handler(self._answer))
+        except OSError as error:
+            raise Unavailable(
+                f"cannot listen on {ADDRESS}:{port} ({error.strerror}); choose another --port, or none",
+                rule="console/port",
+                field="--port",
+            ) from None
         self._server.daemon_threads = True
         self._door = Door(f"{ADDRESS}:{self._server.server_port}", views)
 

@@ -207,7 +207,7 @@ const VERDICTS = {
 
 async function entry(parameters, own) {
   const index = parameters.get("index") ?? "";
-  const input = make("input", { name: "index", inputmode: "numeric", pattern: "[0-9]+", required: "" });
+  const input = make("input", { name: "index", inputmode: "numeric", pattern: "0|[1-9][0-9]*", required: "" });
   input.value = index;
   const submit = (event) => {
     event.preventDefault();

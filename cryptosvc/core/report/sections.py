@@ -7,12 +7,10 @@ Source: SEC G2.3(b) (list of hardware, software and firmware), G2.6, G2.26 (revi
 """
 
 from collections.abc import Callable, Iterable, Mapping
-
-import orjson
+from dataclasses import replace
 
 from cryptosvc.core.account import instant
 from cryptosvc.core.asset import IDENTITY
-from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.life import NANOSECONDS
 from cryptosvc.core.report.grids import (
     MOST_SHOWN,
@@ -37,6 +35,7 @@ from cryptosvc.core.report.page import (
     Sources,
     Verified,
 )
+from cryptosvc.core.report.reading import approvals_of, because, document_of, facts_of, plain, words
 from cryptosvc.core.report.survey import HOUR, MOST_ROWS, Figure, Survey, Table, severity_of
 from cryptosvc.core.retold import Told
 from cryptosvc.core.said import moment, said
@@ -198,7 +197,7 @@ def _refusals(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Se
         [
             (
                 EntryLink(index),
-                *_words(cited.get(index), "time", "principal", "key", "operation", "rule", "clause"),
+                *words(cited.get(index), "time", "principal", "key", "operation", "rule", "clause"),
             )
             for index in listed.indexes
         ],
@@ -216,8 +215,8 @@ def _lives(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Secti
     rows: list[tuple[Cell, ...]] = []
     for index in listed.indexes:
         told = cited.get(index)
-        key, state, time, version = _words(told, "key", "state", "time", "record_version")
-        rows.append((EntryLink(index), time, key, version, state, _because(told), _approvals(told)))
+        key, state, time, version = words(told, "key", "state", "time", "record_version")
+        rows.append((EntryLink(index), time, key, version, state, because(told), approvals_of(told)))
         if told is not None:
             lines.setdefault(key, []).append((moment(told.entry) // NANOSECONDS, state, index))
     drawn = dict(list(lines.items())[:MOST_LINES])
@@ -246,7 +245,7 @@ def _governed(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Se
         pairs = set() if told is None else said(told.entry, told.beside)
         named = " ".join(sorted(value for name, value in pairs if name in {"ceremony", "transfer"}))
         rows.append(
-            (EntryLink(index), *_words(told, "time", "kind", "operation"), named, *_words(told, "state"))
+            (EntryLink(index), *words(told, "time", "kind", "operation"), named, *words(told, "state"))
         )
     grids = (
         counted("Ceremonies", ("Ceremony",), ("ceremony",), survey.tables["ceremony"], sources),
@@ -286,15 +285,16 @@ def _alarms(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Sect
         rows.append(
             (
                 EntryLink(index),
-                *_words(told, "time"),
+                *words(told, "time"),
                 severity,
-                *_words(told, "kind", "operation", "rule", "clause"),
-                _facts(told),
+                *words(told, "kind", "operation", "rule", "clause"),
+                facts_of(told),
             )
         )
     by_severity = counted(
         "Alarms by severity", ("Severity", "Kind"), ("", "kind"), survey.tables["severity"], sources
     )
+    by_severity = replace(by_severity, rows=sorted(by_severity.rows, key=_gravest_first))
     each = Grid(
         "Alarms one by one",
         ("Entry", "Time", "Severity", "Kind", "Operation", "Rule", "Clause", "What"),
@@ -302,6 +302,14 @@ def _alarms(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Sect
         left_out(len(listed.indexes), listed.count),
     )
     return Section("alarms", "Alarms", (), (), (by_severity, each))
+
+
+def _gravest_first(row: tuple[Cell, ...]) -> int:
+    return _SEVERITIES.index(row[0]) if row[0] in _SEVERITIES else -1
+
+
+_SEVERITIES: tuple[Cell, ...] = ("critical", "high", "medium", "low", "informational")
+"""Gravest first; a word that is not among them is put before all."""
 
 
 def _reviews(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Section:
@@ -316,7 +324,7 @@ def _reviews(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Sec
     if not listed.count:
         return Section("reviews", "Review", says)
     rows: list[tuple[Cell, ...]] = [
-        (EntryLink(index), *_words(cited.get(index), "time", "principal"), _facts(cited.get(index)))
+        (EntryLink(index), *words(cited.get(index), "time", "principal"), facts_of(cited.get(index)))
         for index in listed.indexes
     ]
     grid = Grid(
@@ -329,11 +337,11 @@ def _inventory(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> S
     tables = survey.tables
     modules: list[tuple[Cell, ...]] = []
     for name, index in sorted(survey.modules.items())[:MOST_SHOWN]:
-        document = _document(cited.get(index))
+        document = document_of(cited.get(index))
         identity = document.get("identity")
         reported = identity if isinstance(identity, Mapping) else {}
-        told = (_plain(reported.get(one)) for one in IDENTITY)
-        modules.append((name, *told, _plain(document.get("assurance")), EntryLink(index)))
+        told = (plain(reported.get(one)) for one in IDENTITY)
+        modules.append((name, *told, plain(document.get("assurance")), EntryLink(index)))
     grids = (
         Grid(
             "Modules, as registered last",
@@ -350,48 +358,3 @@ def _inventory(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> S
         "Hardware, firmware and software that entries of this report name (G2.3(b)). What no entry names is not here.",
     )
     return Section("inventory", "Modules and software", says, (), tuple(grid for grid in grids if grid.rows))
-
-
-def _words(told: Told | None, *names: str) -> tuple[str, ...]:
-    """Texts of an entry by field; empty where there is none, or the entry is not at hand."""
-    if told is None:
-        return ("",) * len(names)
-    facts = told.entry.get("facts")
-    known: dict[str, JsonValue] = dict(facts) if isinstance(facts, Mapping) else {}
-    known |= {**told.entry, **told.beside, "time": instant(moment(told.entry))}
-    return tuple(_plain(known.get(name)) for name in names)
-
-
-def _plain(value: JsonValue) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-
-
-def _facts(told: Told | None) -> str:
-    facts = None if told is None else told.entry.get("facts")
-    if not isinstance(facts, Mapping):
-        return ""
-    return "; ".join(
-        f"{name}: {_plain(value)}" for name, value in sorted(facts.items()) if name != "severity"
-    )
-
-
-def _because(told: Told | None) -> str:
-    because = None if told is None else told.entry.get("because")
-    if not isinstance(because, Mapping):
-        return ""
-    return "; ".join(f"{name} {_plain(value)}".strip() for name, value in because.items())
-
-
-def _approvals(told: Told | None) -> str:
-    approvals = None if told is None else told.entry.get("approvals")
-    return str(len(approvals)) if isinstance(approvals, list | tuple) else ""
-
-
-def _document(told: Told | None) -> Mapping[str, JsonValue]:
-    try:
-        found = orjson.loads("{}" if told is None else told.beside.get("document", "{}"))
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
