@@ -113,7 +113,7 @@ def log() -> list[Entry]:
             30,
             "alarm",
             operation="alarm",
-            facts={"severity": "critical", "rule": "alarm/first-use"},
+            facts={"severity": "critical", "rule": "alarm/first-use", "leaves": "7 22 9999", "count": "3"},
             clause="G2.29",
         ),
         31: entry(31, "reconciled", operation="unknown-object", facts={"module": "softhsm"}, severity="high"),

@@ -13,7 +13,7 @@ from cryptosvc.cli.report_charts import drawn
 from cryptosvc.core.account import instant
 from cryptosvc.core.canonical import canonical
 from cryptosvc.core.merkle import leaf_hash
-from cryptosvc.core.report.page import Count, EntryLink, NotVerified, Page, Scope, Verified
+from cryptosvc.core.report.page import Count, EntryLink, EntryLinks, NotVerified, Page, Scope, Verified
 from cryptosvc.core.retold import Told
 from cryptosvc.core.said import moment
 
@@ -45,6 +45,7 @@ def pages(
     environment.filters["drawn"] = drawn
     environment.tests["number"] = lambda cell: isinstance(cell, Count)
     environment.tests["link"] = lambda cell: isinstance(cell, EntryLink)
+    environment.tests["links"] = lambda cell: isinstance(cell, EntryLinks)
     environment.filters["thousands"] = lambda number: f"{number:,}"
     template = environment.from_string((folder / _TEMPLATE).read_text())
     yield from template.generate(
@@ -55,6 +56,7 @@ def pages(
         scope=scope,
         bounds=(instant(scope.start), instant(scope.stop)),
         entries=[_shown(told) for _, told in sorted(cited.items())],
+        there=cited.keys(),
         made=made,
     )
 

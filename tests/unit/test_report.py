@@ -71,7 +71,12 @@ def test_every_section_counts_what_the_log_holds(tmp_path: Path) -> None:
     assert row(page, "c-1")[1] == "1"
     assert row(page, "t-1")[1] == "1"
     assert row(page, "critical")[1:] == ["alarm", "1"]
-    assert row(page, "entry 30")[2:7] == ["critical", "alarm", "alarm", "alarm/first-use", "G2.29"]
+    assert row(page, "entry 30")[2:] == [
+        *("critical", "alarm", "alarm", "alarm/first-use", "G2.29"),
+        "count: 3",
+        "7 22 9999",
+    ]
+    assert re.search(r'<a href="#e7">7</a> <a href="#e22">22</a> 9999', page)
     assert row(page, "high")[1:] == ["reconciled", "1"]
     assert row(page, "softhsm")[1:] == [
         "SoftHSM project",

@@ -27,7 +27,14 @@ class EntryLink:
     index: int
 
 
-Cell: TypeAlias = str | Count | EntryLink
+@dataclass(frozen=True, slots=True)
+class EntryLinks:
+    """Leads to some entries, as far as they are in the range."""
+
+    indexes: tuple[int, ...]
+
+
+Cell: TypeAlias = str | Count | EntryLink | EntryLinks
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,5 +228,9 @@ class Page:
         found = {index for source in self.sources for index in source.figure.first}
         for section in self.sections:
             for grid in section.grids:
-                found |= {cell.index for row in grid.rows for cell in row if isinstance(cell, EntryLink)}
+                for cell in (cell for row in grid.rows for cell in row):
+                    if isinstance(cell, EntryLink):
+                        found.add(cell.index)
+                    elif isinstance(cell, EntryLinks):
+                        found.update(cell.indexes)
         return frozenset(found)

@@ -9,6 +9,10 @@ from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.retold import Told
 from cryptosvc.core.said import moment
 
+MOST_LEAVES = 5
+_DIGITS = 15
+_SHOWN_APART = frozenset({"severity", "leaves", "rule", "clause"})
+
 
 def words(told: Told | None, *names: str) -> tuple[str, ...]:
     """Texts of an entry by field; empty where there is none, or the entry is not at hand."""
@@ -28,11 +32,23 @@ def plain(value: JsonValue) -> str:
 
 
 def facts_of(told: Told | None) -> str:
-    """Facts of an entry in a line, but for its severity."""
+    """Facts of an entry in a line, but for those that have a column of their own."""
     facts = None if told is None else told.entry.get("facts")
     if not isinstance(facts, Mapping):
         return ""
-    return "; ".join(f"{name}: {plain(value)}" for name, value in sorted(facts.items()) if name != "severity")
+    return "; ".join(
+        f"{name}: {plain(value)}" for name, value in sorted(facts.items()) if name not in _SHOWN_APART
+    )
+
+
+def leaves_of(told: Told | None) -> tuple[int, ...]:
+    """Indexes of the entries an alarm rests on, at most `MOST_LEAVES`."""
+    facts = None if told is None else told.entry.get("facts")
+    named = facts.get("leaves") if isinstance(facts, Mapping) else None
+    texts = named.split() if isinstance(named, str) else []
+    return tuple(int(one) for one in texts if one.isascii() and one.isdecimal() and len(one) <= _DIGITS)[
+        :MOST_LEAVES
+    ]
 
 
 def because(told: Told | None) -> str:

@@ -26,6 +26,7 @@ from cryptosvc.core.report.page import (
     Cell,
     Count,
     EntryLink,
+    EntryLinks,
     Grid,
     Moments,
     NotVerified,
@@ -35,7 +36,15 @@ from cryptosvc.core.report.page import (
     Sources,
     Verified,
 )
-from cryptosvc.core.report.reading import approvals_of, because, document_of, facts_of, plain, words
+from cryptosvc.core.report.reading import (
+    approvals_of,
+    because,
+    document_of,
+    facts_of,
+    leaves_of,
+    plain,
+    words,
+)
 from cryptosvc.core.report.survey import HOUR, MOST_ROWS, Figure, Survey, Table, severity_of
 from cryptosvc.core.retold import Told
 from cryptosvc.core.said import moment, said
@@ -289,6 +298,7 @@ def _alarms(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Sect
                 severity,
                 *words(told, "kind", "operation", "rule", "clause"),
                 facts_of(told),
+                EntryLinks(leaves_of(told)),
             )
         )
     by_severity = counted(
@@ -297,7 +307,7 @@ def _alarms(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Sect
     by_severity = replace(by_severity, rows=sorted(by_severity.rows, key=_gravest_first))
     each = Grid(
         "Alarms one by one",
-        ("Entry", "Time", "Severity", "Kind", "Operation", "Rule", "Clause", "What"),
+        ("Entry", "Time", "Severity", "Kind", "Operation", "Rule", "Clause", "What", "Rests on"),
         rows,
         left_out(len(listed.indexes), listed.count),
     )
