@@ -2,10 +2,11 @@
 
 import sys
 
-from cryptosvc.cli import app, console
-from cryptosvc.core.errors import Internal
-from cryptosvc.wiring import process
-from cryptosvc.wiring.actions import WiredActions
+if __name__ != "__mp_main__":  # a process of a pool begins here too, and runs nothing of the command line
+    from cryptosvc.cli import app, console
+    from cryptosvc.core.errors import Internal
+    from cryptosvc.wiring import process
+    from cryptosvc.wiring.actions import WiredActions
 
 
 def main() -> int:

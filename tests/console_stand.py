@@ -17,8 +17,8 @@ from cryptosvc.cli.actions import Document
 from cryptosvc.cli.browser.loopback import Loopback
 from cryptosvc.cli.inquiry import Asked, Rows
 from cryptosvc.core.account import Account, instant
+from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Forbidden
-from cryptosvc.core.evidence import values_beside
 from cryptosvc.core.merkle import SubtreeHash, consistency_proof, inclusion_proof, leaf_hash, root_of
 from cryptosvc.core.query import LATEST, Query
 from cryptosvc.core.retold import Told, retold

@@ -16,30 +16,24 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import BinaryIO
 
 import orjson
 
+from cryptosvc.adapters.export_chunks import read_lines
 from cryptosvc.core import checkpoint
 from cryptosvc.core.canonical import JsonValue, canonical
+from cryptosvc.core.entries import CHUNK_ENTRIES, SEPARATOR, ChunkFindings
 from cryptosvc.core.errors import Corrupt, Malformed
-from cryptosvc.core.evidence import (
-    CHUNK_ENTRIES,
-    FORMAT,
-    FORMAT_VERSION,
-    SEPARATOR,
-    ChunkFindings,
-    RecordBeside,
-    Verdict,
-    conclude,
-    prefixes_in,
-    read_chunk,
-)
+from cryptosvc.core.evidence import FORMAT, FORMAT_VERSION, RecordBeside, Verdict, conclude
 
 SMALL_LOG_ENTRIES = 4 * CHUNK_ENTRIES
 """Below this a pool of processes costs more than it saves."""
+MOST_WAITING = 64
+"""Chunks whose findings are held until those before them are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,19 +173,38 @@ def entries_of(path: Path) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _findings(path: Path, head: ExportHead, sizes: Sequence[int], processes: int) -> Iterator[ChunkFindings]:
-    chunks = _chunks(path, head.entries_at)
+    """Findings of each chunk, in order.
+
+    This process reads chunks as well, whenever enough of them wait in the pool: until the others have come up it does
+    all of the work, and after that its share. Memory stays flat however long the log is.
+    """
+    chunks = (
+        (path, offset, length, number * CHUNK_ENTRIES, tuple(sizes))
+        for number, offset, length in _chunks(path, head.entries_at)
+    )
     if processes == 1 or head.size < SMALL_LOG_ENTRIES:
-        for index, offset, length in chunks:
-            yield _read_chunk(path, offset, length, index * CHUNK_ENTRIES, sizes)
+        yield from (read_lines(*chunk) for chunk in chunks)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    others = processes - 1
+    with ProcessPoolExecutor(others, mp_context=get_context("spawn")) as pool:
         waiting: deque[Future[ChunkFindings]] = deque()
-        for index, offset, length in chunks:
-            waiting.append(pool.submit(_read_chunk, path, offset, length, index * CHUNK_ENTRIES, sizes))
-            if len(waiting) > 2 * processes:  # memory stays flat however long the log is
+        for chunk in chunks:
+            while waiting and waiting[0].done():
+                yield waiting.popleft().result()
+            if sum(not one.done() for one in waiting) < 2 * others:
+                waiting.append(pool.submit(read_lines, *chunk))
+            else:
+                waiting.append(_done(read_lines(*chunk)))
+            if len(waiting) > MOST_WAITING:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _done(found: ChunkFindings) -> "Future[ChunkFindings]":
+    future: Future[ChunkFindings] = Future()
+    future.set_result(found)
+    return future
 
 
 def _chunks(path: Path, entries_at: int) -> Iterator[tuple[int, int, int]]:
@@ -205,24 +218,7 @@ def _chunks(path: Path, entries_at: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _lines_length(file: BinaryIO) -> int:
-    length = 0
-    for _ in range(CHUNK_ENTRIES):
-        line = file.readline()
-        length += len(line)
-        if not line:
-            break
-    return length
-
-
-def _read_chunk(path: Path, offset: int, length: int, start: int, sizes: Sequence[int]) -> ChunkFindings:
-    with path.open("rb") as file:
-        file.seek(offset)
-        octets = file.read(length)
-    if not octets.endswith(b"\n"):
-        raise Corrupt("the export ends in the middle of a line", rule="export/truncated")
-    lines = octets[:-1].split(b"\n")
-    prefixes = [count for count in prefixes_in(start, sizes) if count <= len(lines)]
-    return read_chunk(start, lines, prefixes)
+    return sum(map(len, islice(file, CHUNK_ENTRIES)))
 
 
 def _record_line(record: RecordBeside) -> dict[str, JsonValue]:

@@ -25,9 +25,9 @@ from cryptosvc.core import checkpoint, completeness
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.checkpoint import Checkpoint
 from cryptosvc.core.completeness import Answered, Listener
+from cryptosvc.core.entries import SEPARATOR, values_beside
 from cryptosvc.core.errors import Corrupt, Internal, Malformed
 from cryptosvc.core.evidence import FORMAT as EXPORT_FORMAT
-from cryptosvc.core.evidence import SEPARATOR, values_beside
 from cryptosvc.core.merkle import EMPTY, Frontier, leaf_hash
 from cryptosvc.core.query import Query
 from cryptosvc.core.retold import Told

@@ -12,8 +12,8 @@ import orjson
 
 from cryptosvc.adapters.log_range import read_head
 from cryptosvc.core.canonical import canonical
+from cryptosvc.core.entries import SEPARATOR
 from cryptosvc.core.errors import Corrupt, Internal, Malformed
-from cryptosvc.core.evidence import SEPARATOR
 
 NEEDED = frozenset({"caller", "custodian"})
 """Without these the records beside an export cannot be compared with the log (docs/log-format.md)."""

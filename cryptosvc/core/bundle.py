@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import orjson
 
 from cryptosvc.core.canonical import JsonValue, canonical
+from cryptosvc.core.entries import SEPARATOR
 from cryptosvc.core.errors import Internal, Malformed
-from cryptosvc.core.evidence import SEPARATOR
 from cryptosvc.core.merkle import HASH_OCTETS
 
 FORMAT = "cryptosvc-evidence-bundle"

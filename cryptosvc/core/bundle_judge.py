@@ -26,8 +26,8 @@ from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.checkpoint import Checkpoint
 from cryptosvc.core.device_keys import USED_KEY
 from cryptosvc.core.device_records import DEVICE_STORE
+from cryptosvc.core.entries import count_use, read_entry, values_beside
 from cryptosvc.core.errors import Corrupt, Malformed
-from cryptosvc.core.evidence import count_use, read_entry, values_beside
 from cryptosvc.core.history import RecordChange, Use
 from cryptosvc.core.merkle import leaf_hash, verify_consistency, verify_inclusion
 from cryptosvc.core.query import Query, query_from_document

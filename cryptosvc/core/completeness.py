@@ -17,11 +17,11 @@ import orjson
 
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.checkpoint import Checkpoint
+from cryptosvc.core.commitments import ENTRY_VERSION
+from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Corrupt, Internal, Malformed
-from cryptosvc.core.evidence import values_beside
 from cryptosvc.core.merkle import Frontier, leaf_hash, node_hash
 from cryptosvc.core.query import Query
-from cryptosvc.core.record import ENTRY_VERSION
 from cryptosvc.core.said import Entry, Pair, moment, said, silent_about
 
 

@@ -1,7 +1,6 @@
 """Off-line verification of a log export: nothing but the export and the log's public key is needed (G2.27).
 
-The export is read in chunks of `CHUNK_ENTRIES` lines (a power of two, so that each chunk is a complete subtree);
-`read_chunk` judges one chunk and can run in any process, `conclude` puts the chunks together:
+The export is read in chunks (`core/entries.py`), in any process; `conclude` puts them together:
 
 1. every entry is canonical JSON of a known version, and what is kept beside it matches its commitments;
 2. the root over all leaves is the one the signed checkpoint names, and every older checkpoint is a prefix;
@@ -15,55 +14,20 @@ Removed, inserted, changed or reordered entries change the root; a forked log fa
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import orjson
-
 from cryptosvc.core import checkpoint, derivation, history
-from cryptosvc.core.canonical import JsonValue, canonical, digest
+from cryptosvc.core.canonical import JsonValue, digest
 from cryptosvc.core.derivation import Derived, Owner
-from cryptosvc.core.errors import Corrupt, Internal
+from cryptosvc.core.entries import ChunkFindings
+from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.genesis import begun_by, documents
-from cryptosvc.core.history import RecordChange, Use
-from cryptosvc.core.merkle import leaf_hash, root_of
-from cryptosvc.core.record import ENTRY_VERSION, commitment
-from cryptosvc.core.registry import RECORD_KINDS
-
-CHUNK_ENTRIES = 4096
-SEPARATOR = b"\t"
-"""Stands between an entry and what is kept beside it; canonical JSON never contains it raw."""
+from cryptosvc.core.history import RecordChange
+from cryptosvc.core.merkle import root_of
 
 FORMAT = "cryptosvc-log-export"
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkFindings:
-    """What one chunk of entries turned out to hold.
-
-    Args:
-        start: index of its first entry.
-        count: number of entries.
-        root: RFC 6962 root over the chunk's leaves.
-        prefix_roots: root over the chunk's first n leaves, for each n asked.
-        kinds: entries by kind and outcome.
-        changes: record changes in order.
-        uses: uses by key, version, operation and content kind.
-        first: the first entry.
-        first_beside: what is kept beside it.
-
-    """
-
-    start: int
-    count: int
-    root: bytes
-    prefix_roots: Mapping[int, bytes]
-    kinds: Mapping[str, int]
-    changes: tuple[RecordChange, ...]
-    uses: tuple[Use, ...]
-    first: Mapping[str, JsonValue]
-    first_beside: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,49 +64,6 @@ class Verdict:
     kinds: Mapping[str, int] = field(default_factory=dict)
     environment: str = ""
     derived: Derived = field(default=Derived())
-
-
-def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ()) -> ChunkFindings:
-    """Judge the entries `start`, `start + 1`, … .
-
-    Args:
-        start: index of the first line's entry.
-        lines: `entry TAB withheld`, without line ends.
-        prefixes: how many leading leaves of this chunk to give a root for (older checkpoints end inside it).
-
-    Raises:
-        Corrupt: an entry is not canonical, of an unknown version, or does not match what is kept beside it.
-
-    """
-    hashes: list[bytes] = []
-    kinds: Counter[str] = Counter()
-    changes: list[RecordChange] = []
-    uses: dict[tuple[str, int, str, str], Use] = {}
-    first: tuple[Mapping[str, JsonValue], Mapping[str, str]] = ({}, {})
-    for index, line in enumerate(lines, start):
-        octets, _, withheld = line.partition(SEPARATOR)
-        entry = read_entry(index, octets)
-        beside = values_beside(index, entry, withheld)
-        hashes.append(leaf_hash(octets))
-        kind = str(entry.get("kind", ""))
-        if index == start:
-            first = entry, beside
-        kinds[f"{kind}/{entry['outcome']}" if "outcome" in entry else kind] += 1
-        if kind in RECORD_KINDS:
-            changes.append(history.change_of(index, kind, entry, beside))
-        elif kind == "use":
-            count_use(index, entry, uses)
-    return ChunkFindings(
-        start=start,
-        count=len(hashes),
-        root=root_of(hashes),
-        prefix_roots={count: root_of(hashes[:count]) for count in prefixes},
-        kinds=kinds,
-        changes=tuple(changes),
-        uses=tuple(uses.values()),
-        first=first[0],
-        first_beside=first[1],
-    )
 
 
 def conclude(
@@ -230,99 +151,6 @@ def _derived(first: ChunkFindings, changes: Sequence[RecordChange], origin: str)
     founded = begun_by(entry, first.first_beside.get("genesis", ""))
     named = {} if founded is None else documents(founded)
     return derivation.derived(changes, owner, named, shortcut=entry.get("shortcut") is True)
-
-
-def prefixes_in(start: int, sizes: Iterable[int]) -> list[int]:
-    """Which of the checkpoint sizes end inside the chunk that starts at `start`, as counts of its leading leaves."""
-    return sorted({size - start for size in sizes if 0 < size - start <= CHUNK_ENTRIES})
-
-
-def read_entry(index: int, octets: bytes) -> dict[str, JsonValue]:
-    """Read an entry; Corrupt where it is not canonical (`export/entry`), or of an unknown version."""
-    try:
-        entry: dict[str, JsonValue] = orjson.loads(octets)
-    except orjson.JSONDecodeError:
-        raise Corrupt(f"entry {index} is not JSON", rule="export/entry") from None
-    if not octets.startswith(b"{") or not _is_canonical(entry, octets):
-        raise Corrupt(f"entry {index} is not a canonical JSON object", rule="export/entry")
-    if entry.get("v") != ENTRY_VERSION:
-        raise Corrupt(f"entry {index} is of an unknown version", rule="export/entry-version")
-    return entry
-
-
-def values_beside(index: int, entry: Mapping[str, JsonValue], withheld: bytes) -> Mapping[str, str]:
-    """Compare what is kept beside an entry with its commitments, and give the values by name.
-
-    Redacted fields are simply absent. Corrupt: a value is not the one committed to, or the octets are not in form.
-    """
-    if not withheld:
-        return {}
-    commitments = entry.get("commitments")
-    values: dict[str, str] = {}
-    try:
-        beside: dict[str, list[str]] = orjson.loads(withheld)
-        readable = isinstance(commitments, Mapping) and canonical(beside) == withheld
-        committed = {
-            name: (bytes.fromhex(salt), salt, value) for name, (salt, value) in beside.items() if readable
-        }
-    except (ValueError, TypeError, AttributeError, Internal):
-        readable = False
-    if not readable or not all(
-        own.hex() == salt and isinstance(value, str) for own, salt, value in committed.values()
-    ):
-        raise Corrupt(f"what is kept beside entry {index} is not readable", rule="export/withheld")
-    for name, (own, _, value) in committed.items():
-        if not isinstance(commitments, Mapping) or commitments.get(name) != commitment(own, name, value):
-            raise Corrupt(
-                f"entry {index}: the value of {name!r} kept beside it is not the one committed to",
-                rule="export/commitment",
-            )
-        values[name] = value
-    return values
-
-
-def _is_canonical(entry: Mapping[str, JsonValue], octets: bytes) -> bool:
-    try:
-        return canonical(entry) == octets
-    except Internal:
-        return False
-
-
-def _text(index: int, entry: Mapping[str, JsonValue], name: str) -> str:
-    value = entry.get(name)
-    if not isinstance(value, str):
-        raise Corrupt(f"entry {index} has no text {name!r}", rule="export/entry")
-    return value
-
-
-def _integer(index: int, entry: Mapping[str, JsonValue], name: str) -> int:
-    value = entry.get(name)
-    if not isinstance(value, int):
-        raise Corrupt(f"entry {index} has no whole number {name!r}", rule="export/entry")
-    return value
-
-
-def count_use(index: int, entry: Mapping[str, JsonValue], uses: dict[tuple[str, int, str, str], Use]) -> None:
-    """Count a use with those of its key, version, operation and content kind; Corrupt where a field is missing."""
-    key, version = _text(index, entry, "key"), _integer(index, entry, "key_version")
-    operation, kind = _text(index, entry, "operation"), _text(index, entry, "content_kind")
-    time = _text(index, entry, "time")
-    if not time.isdecimal():
-        raise Corrupt(f"entry {index} has no time", rule="export/entry")
-    at = int(time)
-    use = uses.get((key, version, operation, kind))
-    if use is None:
-        use = uses[key, version, operation, kind] = Use(
-            leaf_index=index,
-            key=key,
-            version=version,
-            operation=operation,
-            content_kind=kind,
-            first_at=at,
-            last_at=at,
-        )
-    use.first_at, use.last_at = min(at, use.first_at), max(at, use.last_at)
-    use.count += "after" not in entry
 
 
 def _root_at(chunks: Sequence[ChunkFindings], size: int) -> bytes:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from cryptosvc.core.canonical import JsonValue
+from cryptosvc.core.commitments import ENTRY_VERSION
 from cryptosvc.core.names import Environment, UnixNanoseconds
-from cryptosvc.core.record import ENTRY_VERSION, Leaf, Scope, sealed
+from cryptosvc.core.record import Leaf, Scope, sealed
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def opened(authorised: Authorised, scope: Scope, salt: bytes) -> tuple[Opening, 
     for name, value in withheld.items():
         own = salts[at : at + SALT_OCTETS]
         at += SALT_OCTETS
-        # as `record.commitment`, with the name encoded once
+        # as `commitments.commitment`, with the name encoded once
         between = _names.get(name) or _names.setdefault(name, b"\x00%b\x00" % name.encode())
         commitments[name] = _sha256(own + between + value.encode()).hexdigest()
         beside[name] = (own.hex(), value)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.case import Principal, Request
+from cryptosvc.core.commitments import ENTRY_VERSION, commitment
 from cryptosvc.core.content.base import Content
 from cryptosvc.core.described import PERSONAL_KINDS, described
 from cryptosvc.core.device_keys import USED_KEY, SealedKeyRecord, is_device_key
@@ -20,8 +21,6 @@ from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import UnixNanoseconds
 from cryptosvc.core.registry import KeyRecord, Record, record_document, record_id, record_kind
 from cryptosvc.core.values import quickly
-
-ENTRY_VERSION = 1
 
 WITHHELD_FACTS = frozenset({"target", "device_title", "duis_request_id", "duis_response_id"})
 """Facts of a content that name a device and therefore enter the log as commitments."""
@@ -250,11 +249,6 @@ def sealed(entry: dict[str, JsonValue], withheld: Mapping[str, str], salt: bytes
         beside[name] = (own.hex(), value)
     entry["commitments"] = commitments
     return _leaf(canonical(entry), canonical(beside))
-
-
-def commitment(salt: bytes, name: str, value: str) -> str:
-    """Hex SHA-256(salt || 0x00 || name || 0x00 || value)."""
-    return hashlib.sha256(b"\x00".join((salt, name.encode(), value.encode()))).hexdigest()
 
 
 def signed_leaf(

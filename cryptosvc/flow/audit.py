@@ -11,8 +11,8 @@ from typing import TypeVar
 import orjson
 
 from cryptosvc.core.case import Principal
+from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Forbidden, Malformed, Refusal, Unavailable
-from cryptosvc.core.evidence import values_beside
 from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.names import Operation
 from cryptosvc.core.record import Observed, Refused

@@ -17,8 +17,8 @@ from cryptosvc.core import checkpoint, dsse, policy_set
 from cryptosvc.core.account import Account, UserCounts, instant
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.completeness import frontier_of
+from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Corrupt, Malformed
-from cryptosvc.core.evidence import values_beside
 from cryptosvc.core.merkle import EMPTY, leaf_hash
 from cryptosvc.core.query import LATEST, Cursor, Query
 from cryptosvc.core.retold import Told, proposal_of, retold, verified

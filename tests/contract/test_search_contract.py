@@ -15,8 +15,8 @@ from cryptosvc.adapters.store.indexer import SUFFIX, Indexer, index_store
 from cryptosvc.adapters.store.ledger import Ledger as StoredLedger
 from cryptosvc.adapters.store.postings import BLOCK
 from cryptosvc.adapters.store.search import LOOKED_AT, Searcher
+from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Corrupt, Malformed
-from cryptosvc.core.evidence import values_beside
 from cryptosvc.core.query import Cursor, Query
 from cryptosvc.core.said import moment, said
 from cryptosvc.flow.ports import Ledger, Search, StoredEntry

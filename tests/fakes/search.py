@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import orjson
 
+from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Malformed
-from cryptosvc.core.evidence import values_beside
 from cryptosvc.core.query import Cursor, Query
 from cryptosvc.core.said import moment, said
 from cryptosvc.flow.ports import Page, StoredEntry

@@ -27,10 +27,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from cryptosvc.core import derivation, evidence, history, lifecycle
+from cryptosvc.core import derivation, history, lifecycle
 from cryptosvc.core import statement as statements
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.derivation import Owner
+from cryptosvc.core.entries import read_chunk
 from cryptosvc.core.errors import CryptosvcError, Unavailable, WrongState
 from cryptosvc.core.keyclass import KEY_CLASSES
 from cryptosvc.core.life import DAY, IN_CEREMONIES, NANOSECONDS, OF_TRANSFERS, Event, UnixSeconds
@@ -359,7 +360,7 @@ class Lives(RuleBasedStateMachine):
 
     def require_derivable(self, lines: Sequence[bytes]) -> None:
         """The log verifies: versions run, uses are in order and counted, every change is derived."""
-        found = evidence.read_chunk(0, lines)
+        found = read_chunk(0, lines)
         versions = history.versions_of(found.changes)
         for one in found.uses:
             history.require_use(one, versions)

@@ -11,12 +11,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cryptosvc.adapters import export
-from cryptosvc.core import checkpoint, evidence
+from cryptosvc.core import checkpoint
 from cryptosvc.core.canonical import JsonValue, digest
+from cryptosvc.core.commitments import ENTRY_VERSION
+from cryptosvc.core.entries import CHUNK_ENTRIES
 from cryptosvc.core.errors import Corrupt, CryptosvcError
 from cryptosvc.core.evidence import RecordBeside
 from cryptosvc.core.merkle import leaf_hash, root_of
-from cryptosvc.core.record import ENTRY_VERSION, sealed
+from cryptosvc.core.record import sealed
 from tests.second_verifier import agreeing
 
 ORIGIN = "example.test/log"
@@ -97,7 +99,7 @@ def test_an_untouched_export_verifies_with_all_its_checkpoints(tmp_path: Path) -
 
 
 def test_a_log_of_many_chunks_verifies_in_many_processes(tmp_path: Path) -> None:
-    entries = small_log(5 * evidence.CHUNK_ENTRIES)
+    entries = small_log(5 * CHUNK_ENTRIES)
     notes = [note(entries[:size]) for size in (4096, 5000, len(entries))]
     path = written(tmp_path, entries, notes, records())
     seen: list[int] = []

@@ -7,6 +7,7 @@ import pytest
 
 from cryptosvc.core import checkpoint
 from cryptosvc.core.canonical import canonical
+from cryptosvc.core.commitments import commitment
 from cryptosvc.core.errors import (
     Conflict,
     Corrupt,
@@ -19,7 +20,7 @@ from cryptosvc.core.errors import (
 )
 from cryptosvc.core.judge import Authorised
 from cryptosvc.core.names import KeyId, SystemName
-from cryptosvc.core.record import Observed, Refused, commitment
+from cryptosvc.core.record import Observed, Refused
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyState
 from cryptosvc.flow.admit import Admission
 from cryptosvc.flow.audit import Auditor

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cryptosvc.adapters.store.recording import Preparer, expired_leaf
-from cryptosvc.core import founding, record
+from cryptosvc.core import commitments, founding, record
 from cryptosvc.core.canonical import canonical
 from cryptosvc.core.case import Case, Request, Second
 from cryptosvc.core.content import forms
@@ -186,14 +186,21 @@ async def test_outcomes_and_how_a_salt_is_made_are_as_the_page_says() -> None:
     }
     (said,) = [cells[3] for cells in rows("field") if cells[0] == "`outcome`"]
     assert named(said) == outcomes
-    assert f'`"v":{record.ENTRY_VERSION}`' in PAGE
+    assert f'`"v":{commitments.ENTRY_VERSION}`' in PAGE
     assert "the next 16 of SHAKE128(S)" in " ".join(PAGE.split())
 
 
 def test_the_rules_of_verification_are_on_the_page() -> None:
     described = {rule for cells in rows("rule") for rule in named(cells[0])}
     raised = set()
-    for file in ("core/evidence.py", "core/history.py", "core/checkpoint.py", "adapters/export.py"):
+    for file in (
+        "core/evidence.py",
+        "core/entries.py",
+        "core/history.py",
+        "core/checkpoint.py",
+        "adapters/export.py",
+        "adapters/export_chunks.py",
+    ):
         text = (REPOSITORY / "cryptosvc" / file).read_text()
         raised |= set(re.findall(r'rule="([a-z/-]+)"', text))
     assert described == raised - {"registry/document"}  # caught, and told as export/record-leaf

@@ -8,6 +8,7 @@ import rfc8785
 
 from cryptosvc.core import record
 from cryptosvc.core.case import Case
+from cryptosvc.core.commitments import commitment
 from cryptosvc.core.content import forms
 from cryptosvc.core.content.base import Statement
 from cryptosvc.core.errors import Corrupt, OutcomeUnknown
@@ -48,7 +49,7 @@ def as_defined(verdict: Authorised, leaf: Leaf, **end: str) -> bytes:
     beside = json.loads(leaf.withheld)
     assert {name: value for name, (_, value) in beside.items()} == withheld
     commitments = {
-        name: record.commitment(bytes.fromhex(salt), name, value) for name, (salt, value) in beside.items()
+        name: commitment(bytes.fromhex(salt), name, value) for name, (salt, value) in beside.items()
     }
     return rfc8785.dumps({**entry, "commitments": commitments, **end})
 

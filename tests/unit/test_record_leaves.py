@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import rfc8785
 
-from cryptosvc.core import record
+from cryptosvc.core import commitments, record
 from cryptosvc.core.case import Case
 from cryptosvc.core.content import forms
 from cryptosvc.core.errors import Corrupt, Forbidden, Malformed, OutcomeUnknown
@@ -75,7 +75,7 @@ async def test_every_leaf_is_canonical():
 async def test_every_leaf_says_when_where_and_by_what():
     for leaf, _ in await every_leaf():
         entry = json.loads(leaf.entry)
-        assert entry["v"] == record.ENTRY_VERSION
+        assert entry["v"] == commitments.ENTRY_VERSION
         assert int(entry["time"]) > 0
         assert entry["time_quality"] in {"synchronised", "unsynchronised"}
         assert (entry["system"], entry["environment"], entry["worker"], entry["software"]) == (
@@ -149,10 +149,10 @@ async def test_another_salt_gives_other_commitments_for_the_same_values():
 
 
 def test_a_commitment_binds_name_and_value():
-    made = record.commitment(SALT, "target", "x")
-    assert made != record.commitment(SALT, "targe", "tx")
-    assert made != record.commitment(SALT, "target", "y")
-    assert made != record.commitment(bytes(16), "target", "x")
+    made = commitments.commitment(SALT, "target", "x")
+    assert made != commitments.commitment(SALT, "targe", "tx")
+    assert made != commitments.commitment(SALT, "target", "y")
+    assert made != commitments.commitment(bytes(16), "target", "x")
 
 
 async def test_a_redacted_leaf_keeps_its_entry():

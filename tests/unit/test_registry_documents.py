@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from cryptosvc.core.canonical import canonical, digest
+from cryptosvc.core.commitments import commitment
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.founding import genesis_leaf
 from cryptosvc.core.names import (
@@ -17,7 +18,7 @@ from cryptosvc.core.names import (
     UnixNanoseconds,
     UserRole,
 )
-from cryptosvc.core.record import Scope, commitment, registered_leaf
+from cryptosvc.core.record import Scope, registered_leaf
 from cryptosvc.core.registry import (
     CallerRecord,
     CallerState,

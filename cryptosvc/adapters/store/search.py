@@ -20,8 +20,8 @@ from cryptosvc.adapters.store.indexer import belongs, log_identity
 from cryptosvc.adapters.store.joins import IndexGone, Join, Reading, Spent, reading_index
 from cryptosvc.adapters.store.postings import BLOCK, BLOCK_BITS, IndexState, Terms
 from cryptosvc.adapters.store.session import Session, Store
+from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Corrupt, Malformed
-from cryptosvc.core.evidence import values_beside
 from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.query import Cursor, Query
 from cryptosvc.core.said import INDEXED, moment, said
