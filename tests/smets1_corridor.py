@@ -95,6 +95,7 @@ class Smets1Walk:
 
     def __init__(self, stand: Stand, hsm: Pkcs11Hsm, profile: Smets1Profile = PROFILE) -> None:
         self.stand = stand
+        self.hsm = hsm
         self.devices = StoredDeviceKeys(stand.ledger, stand.keys)
         profiles = Profiles(
             x509=default_profile(), gbcs=GbcsProfile(), duis=None, log_origin="test/log", smets1=profile

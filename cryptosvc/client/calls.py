@@ -170,6 +170,42 @@ class Client:
         """Decrypt many, as `sign_stream`."""
         return self._stream(messages.DECRYPT_STREAM.path, requests, frame_items, seconds)
 
+    def encrypt(self, question: crypto_pb2.SignRequest) -> crypto_pb2.SignResponse:
+        """Encrypt a request to a SMETS1 Device; raises CallError. The answer's artefact is the APDU for the Device."""
+        return self.call(messages.ENCRYPT, question)
+
+    def encrypt_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
+        """The same for many, as `sign_batch`."""
+        return self._batch(messages.ENCRYPT_BATCH, requests)
+
+    def encrypt_stream(
+        self,
+        requests: Iterable[crypto_pb2.SignRequest],
+        *,
+        frame_items: int = 64,
+        seconds: float | None = None,
+    ) -> Iterator[Outcome]:
+        """The same for as many as come, as `sign_stream`."""
+        return self._stream(messages.ENCRYPT_STREAM.path, requests, frame_items, seconds)
+
+    def wrap_key(self, question: crypto_pb2.SignRequest) -> crypto_pb2.SignResponse:
+        """Wrap a SMETS1 Device's new key under its master key; raises CallError. The answer's artefact is the wrapped key."""
+        return self.call(messages.WRAP_KEY, question)
+
+    def wrap_key_batch(self, requests: Sequence[crypto_pb2.SignRequest]) -> list[Outcome]:
+        """The same for many, as `sign_batch`."""
+        return self._batch(messages.WRAP_KEY_BATCH, requests)
+
+    def wrap_key_stream(
+        self,
+        requests: Iterable[crypto_pb2.SignRequest],
+        *,
+        frame_items: int = 64,
+        seconds: float | None = None,
+    ) -> Iterator[Outcome]:
+        """The same for as many as come, as `sign_stream`."""
+        return self._stream(messages.WRAP_KEY_STREAM.path, requests, frame_items, seconds)
+
     def explain(self, question: crypto_pb2.SignRequest) -> crypto_pb2.ExplainResponse:
         """Ask whether `sign` would go through, and why not."""
         return self.call(messages.EXPLAIN, question)

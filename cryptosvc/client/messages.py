@@ -54,6 +54,20 @@ DECRYPT_BATCH = Method(
 DECRYPT_STREAM = Method(
     "/cryptosvc.v1.CryptoService/DecryptStream", crypto_pb2.SignStreamRequest, crypto_pb2.SignStreamResponse
 )
+ENCRYPT = Method("/cryptosvc.v1.CryptoService/Encrypt", crypto_pb2.SignRequest, crypto_pb2.SignResponse)
+ENCRYPT_BATCH = Method(
+    "/cryptosvc.v1.CryptoService/EncryptBatch", crypto_pb2.SignBatchRequest, crypto_pb2.SignBatchResponse
+)
+ENCRYPT_STREAM = Method(
+    "/cryptosvc.v1.CryptoService/EncryptStream", crypto_pb2.SignStreamRequest, crypto_pb2.SignStreamResponse
+)
+WRAP_KEY = Method("/cryptosvc.v1.CryptoService/WrapKey", crypto_pb2.SignRequest, crypto_pb2.SignResponse)
+WRAP_KEY_BATCH = Method(
+    "/cryptosvc.v1.CryptoService/WrapKeyBatch", crypto_pb2.SignBatchRequest, crypto_pb2.SignBatchResponse
+)
+WRAP_KEY_STREAM = Method(
+    "/cryptosvc.v1.CryptoService/WrapKeyStream", crypto_pb2.SignStreamRequest, crypto_pb2.SignStreamResponse
+)
 EXPLAIN = Method("/cryptosvc.v1.CryptoService/Explain", crypto_pb2.SignRequest, crypto_pb2.ExplainResponse)
 LIST_KEYS = Method("/cryptosvc.v1.KeyService/ListKeys", keys_pb2.ListKeysRequest, keys_pb2.ListKeysResponse)
 GET_KEY = Method("/cryptosvc.v1.KeyService/GetKey", keys_pb2.GetKeyRequest, keys_pb2.Key)
@@ -115,6 +129,12 @@ def request(
     prepayment_token: bytes | None = None,
     tls_server_key_exchange: bytes | None = None,
     tls_transcript: bytes | None = None,
+    dlms_authenticated_encryption: crypto_pb2.DlmsPlaintext | None = None,
+    dlms_encryption: crypto_pb2.DlmsPlaintext | None = None,
+    dlms_authentication: crypto_pb2.DlmsPlaintext | None = None,
+    dlms_challenge: crypto_pb2.DlmsPlaintext | None = None,
+    dlms_protected: crypto_pb2.DlmsProtected | None = None,
+    dlms_key_change: crypto_pb2.DlmsKeyChange | None = None,
     device_certificate: bytes = b"",
     request_id: str = "",
     service_reference_variant: str = "",
@@ -141,6 +161,12 @@ def request(
         prepayment_token=prepayment_token,
         tls_server_key_exchange=tls_server_key_exchange,
         tls_transcript=tls_transcript,
+        dlms_authenticated_encryption=dlms_authenticated_encryption,
+        dlms_encryption=dlms_encryption,
+        dlms_authentication=dlms_authentication,
+        dlms_challenge=dlms_challenge,
+        dlms_protected=dlms_protected,
+        dlms_key_change=dlms_key_change,
         device_certificate=device_certificate,
         service_reference_variant=service_reference_variant,
         user_id=user_id,
@@ -148,6 +174,40 @@ def request(
         supply_sensitive_check=supply_sensitive_check,
         origin_statement=origin_statement,
     )
+
+
+def plaintext(
+    system_title: bytes, invocation_counter: int, text: bytes, *, authentication_key_version: int = 0
+) -> crypto_pb2.DlmsPlaintext:
+    """Make what is to be protected for a SMETS1 Device: our system title, a counter never used before, and the request.
+
+    Args:
+        system_title: 8 octets.
+        invocation_counter: below 2**32 - 1.
+        text: the whole request, or a challenge.
+        authentication_key_version: 0 is the Device's current one.
+
+    """
+    return crypto_pb2.DlmsPlaintext(
+        system_title=system_title,
+        invocation_counter=invocation_counter,
+        text=text,
+        authentication_key_version=authentication_key_version,
+    )
+
+
+def protected(
+    system_title: bytes, apdu: bytes, *, authentication_key_version: int = 0
+) -> crypto_pb2.DlmsProtected:
+    """Make what a SMETS1 Device sent, to be read: its system title and the whole APDU."""
+    return crypto_pb2.DlmsProtected(
+        system_title=system_title, apdu=apdu, authentication_key_version=authentication_key_version
+    )
+
+
+def key_change(kind: str, version: int) -> crypto_pb2.DlmsKeyChange:
+    """Make the name of a Device's new key, to be wrapped under its master key."""
+    return crypto_pb2.DlmsKeyChange(kind=kind, version=version)
 
 
 def outcome(result: crypto_pb2.SignResult) -> Outcome:

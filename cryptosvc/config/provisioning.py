@@ -30,6 +30,10 @@ from cryptosvc.core.registry import KeyState
 def _key_class(text: str) -> str:
     if text not in KEY_CLASSES:
         raise ValueError(f"there is no key class {text!r}; classes are {', '.join(KEY_CLASSES)}")
+    return text
+
+
+def _of_registry(text: str) -> str:
     if text in DEVICE_CLASSES:
         raise ValueError(f"keys of class {text!r} come into the device store by an import")
     return text
@@ -66,7 +70,7 @@ class KeyEntry(Section):
     """
 
     id: Name
-    key_class: Annotated[ClassName, Field(alias="class")]
+    key_class: Annotated[ClassName, AfterValidator(_of_registry), Field(alias="class")]
     module: Name | None = None
     adopt: bool = False
     label: str | None = None

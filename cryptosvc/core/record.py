@@ -232,6 +232,11 @@ def _describe(
     return withheld
 
 
+def shown_key(key_id: str) -> tuple[str, dict[str, str]]:
+    """What an entry may say of a key somebody asked about, and what it withholds: a device key's name has its Device in it."""
+    return (USED_KEY, {"device_key": key_id}) if is_device_key(key_id) else (key_id, {})
+
+
 def sealed(entry: dict[str, JsonValue], withheld: Mapping[str, str], salt: bytes) -> Leaf:
     """Turn an entry, which is given away, and what it withholds into a leaf; `salt` is 16 fresh random octets.
 

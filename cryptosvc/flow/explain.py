@@ -8,7 +8,7 @@ from cryptosvc.core.content.base import Content
 from cryptosvc.core.errors import Refusal
 from cryptosvc.core.judge import Authorised, judge
 from cryptosvc.core.names import Operation, operation_on
-from cryptosvc.core.record import Observed, Receipt
+from cryptosvc.core.record import Observed, Receipt, shown_key
 from cryptosvc.flow.gather import Gatherer
 from cryptosvc.flow.ports import Clock, Ledger, Policy
 
@@ -56,7 +56,8 @@ class Explainer:
             refusal = found
         # 2 record the question
         instant = self._clock.now()
-        facts = {"form": request.form.value, "key": request.key_id, "verdict": "permit"}
+        key, withheld = shown_key(request.key_id)
+        facts = {"form": request.form.value, "key": key, "verdict": "permit"}
         if refusal is not None:
             facts |= {"verdict": "refuse", "rule": refusal.rule, "clause": refusal.clause}
         observed = Observed(
@@ -66,6 +67,7 @@ class Explainer:
             time_quality=instant.quality,
             principal=principal,
             facts=facts,
+            withheld=withheld,
         )
         (receipt,) = await self._ledger.record([observed])
         return Explained(authorised, refusal, receipt, content)

@@ -1,15 +1,18 @@
 """Keys as a caller may see them: those it has a grant for, in its own system, in the state they are in at that moment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from cryptosvc.core import lifecycle
 from cryptosvc.core.case import Principal
 from cryptosvc.core.errors import Refusal
 from cryptosvc.core.names import KeyId, Operation, UnixNanoseconds
-from cryptosvc.core.record import Observed, Refused
+from cryptosvc.core.record import Observed, Refused, shown_key
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.gather import granted_key
 from cryptosvc.flow.ports import Clock, Keys, KeyView, Ledger
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class KeyReader:
@@ -47,10 +50,13 @@ class KeyReader:
             )
             await self._ledger.record([refused])
             raise refusal
-        at = await self._record(principal, {"key": key_id, "what": "show"})
+        shown, withheld = shown_key(key_id)
+        at = await self._record(principal, {"key": shown, "what": "show"}, withheld)
         return lifecycle.as_at(view.keys[key_id], at)
 
-    async def _record(self, principal: Principal, facts: dict[str, str]) -> UnixNanoseconds:
+    async def _record(
+        self, principal: Principal, facts: dict[str, str], withheld: Mapping[str, str] = _NOTHING
+    ) -> UnixNanoseconds:
         instant = self._clock.now()
         observed = Observed(
             kind="read",
@@ -59,6 +65,7 @@ class KeyReader:
             time_quality=instant.quality,
             principal=principal,
             facts=facts,
+            withheld=withheld,
         )
         await self._ledger.record([observed])
         return instant.at

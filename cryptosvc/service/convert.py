@@ -33,7 +33,7 @@ _REQUEST_ID = re.compile(r"[ -~]{1,64}")
 _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VARIANT = re.compile(r"[0-9A-Za-z.]{1,16}")
 _USER_ID = re.compile(r"(?:[0-9A-F]{2}-){7}[0-9A-F]{2}")
-_USER_ROLE = re.compile(r"[A-Z]{1,8}")
+_USER_ROLE = re.compile(r"[A-Z][A-Z0-9]{0,7}")
 
 CHECK_OCTETS_AT_MOST = 16 * 1024
 """Longest Supply Sensitive Check: an envelope with one statement and one signature is well below it."""
