@@ -126,7 +126,8 @@ def diff(
 ) -> None:
     """Show that the real ceremony did what was rehearsed and nothing else.
 
-    Exit code 4 where it did otherwise. Verify both transcripts first: this compares what they say.
+    Exit code 4 where it did otherwise. One that was interrupted, resumed, and then did what was rehearsed did not do
+    otherwise; its interruptions are listed. Verify both transcripts first: this compares what they say.
     """
     page, document, require = actions_of(context).ceremony_diff(rehearsal, real)
     if as_json:

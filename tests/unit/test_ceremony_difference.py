@@ -13,6 +13,7 @@ from tests.ceremonies import READY, changed, entries, note, script, sha
 
 PLAN = script("issuing-oca")
 LATER = 1_800_100_000
+RESUMED = Resumed(reason="The power failed.", by="y", at=LATER)
 
 
 def rehearsed(plan=PLAN) -> Transcript:
@@ -99,9 +100,21 @@ def otherwise():
             changed(found, 6, fingerprints={**done.fingerprints, "x": sha("x")}),
             "step 3 done fingerprints.x",
         ),
-        "an interruption": (
-            [*found[:5], Resumed(reason="x", by="y", at=found[5].at), *found[5:]],
-            "resumed reason",
+        "a step begun again without an interruption": (
+            [*found[:6], found[5], *found[6:]],
+            "step 3 begun (2) sentence",
+        ),
+        "a step begun again otherwise": (
+            [*found[:6], RESUMED, replace(found[5], act={**step.act, "class": "x"}), *found[6:]],
+            "step 3 begun (2) act.class",
+        ),
+        "a step done again after an interruption": (
+            [*found[:7], RESUMED, *found[5:]],
+            "step 3 begun (2) sentence",
+        ),
+        "another step after an interruption": (
+            [*found[:6], RESUMED, *found[7:]],
+            "step 3 done facts.state",
         ),
         "a step twice": ([*found[:7], *found[5:]], "step 3 begun (2) sentence"),
         "a step less": (found[:-3] + found[-1:], "step 10 begun sentence"),
@@ -122,6 +135,34 @@ def otherwise():
 def test_what_was_not_rehearsed_is_noticed(name):
     found, where = otherwise()[name]
     assert where in others(found)
+
+
+def test_a_ceremony_that_was_interrupted_and_then_did_the_same_is_as_rehearsed():
+    found = entries(PLAN, start=LATER)
+    begun = replace(found[5], by="somebody-else", at=LATER)
+    whole = [*found[:5], RESUMED, found[5], RESUMED, begun, RESUMED, *found[6:]]
+    differences = compare(rehearsed(), real(whole))
+    require_as_rehearsed(differences)
+    assert differences.others == ()
+    # before it was begun; while it was open, and it was begun again; and when what it had left was whole
+    assert [(one.after, one.again) for one in differences.interruptions] == [(2, 0), (2, 3), (2, 0)]
+    page = differences_markdown(differences)
+    assert "**As rehearsed, interrupted 3 times.**" in page
+    assert page.count("The power failed.") == 3
+    assert "**As rehearsed.**" in differences_markdown(compare(rehearsed(), real(found)))
+    # what was done otherwise still counts, however often it was interrupted
+    other = compare(rehearsed(), real([*whole[:-1], replace(whole[-1], outcome=Outcome.STOPPED)]))
+    with pytest.raises(Corrupt, match="footer outcome"):
+        require_as_rehearsed(other)
+    assert len(other.interruptions) == 3
+    assert "**NOT as rehearsed.**" in differences_markdown(other)
+
+
+def test_a_rehearsal_is_not_resumed():
+    found = entries(PLAN, Mode.REHEARSAL, prefix="trainee-")
+    broken = Transcript((*found[:5], RESUMED, *found[5:]))
+    shown = compare(broken, real(entries(PLAN, start=LATER)))
+    assert "resumed reason" in [one.where for one in shown.others]
 
 
 def test_evidence_of_the_module_is_in_the_real_ceremony_only_and_nowhere_else():

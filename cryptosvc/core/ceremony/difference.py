@@ -4,6 +4,10 @@ Both transcripts are laid out field by field. What cannot but differ between the
 the module and its token, who exactly was there) is listed by name in `BY_NATURE` and shown; any other difference
 means that something was done that was not rehearsed, and `require_as_rehearsed` refuses it.
 
+An interruption is not an act. Where the real ceremony was resumed, and the step that was open was begun again word for
+word before it was done, the two are compared as if it had gone through; the interruptions are listed beside. A step
+that was begun again otherwise, or done twice, is a difference as any other.
+
 Example:
     >>> "facts.serial" in BY_NATURE, "facts.state" in BY_NATURE
     (True, False)
@@ -11,14 +15,15 @@ Example:
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
 from cryptosvc.core.canonical import JsonValue
-from cryptosvc.core.ceremony.entries import Entry, Footer, Header, Mode
+from cryptosvc.core.ceremony.entries import Begun, Done, Entry, Footer, Header, Mode, Resumed
 from cryptosvc.core.ceremony.transcript import Transcript
 from cryptosvc.core.errors import Corrupt, Malformed
+from cryptosvc.core.life import UnixSeconds
 
 ABSENT = "(not there)"
 
@@ -61,7 +66,7 @@ class Difference:
     """One field.
 
     Args:
-        where: `header`, `step 3 begun`, `step 3 done`, `resumed 1` or `footer`, a space, and the dotted field.
+        where: `header`, `step 3 begun`, `step 3 done`, `resumed` or `footer`, a space, and the dotted field.
         rehearsal, real: the values as JSON text; `ABSENT` where there is none.
         why: why it may differ; empty where it may not.
 
@@ -74,17 +79,37 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Interruption:
+    """The real ceremony stopped and went on.
+
+    Args:
+        after: where: the last step that was done, 0 before the first.
+        again: the step that was open and was begun again for it; 0 where none was, or what it left was whole.
+        reason, by, at: as who resumed it wrote them.
+
+    """
+
+    after: int
+    again: int
+    reason: str
+    by: str
+    at: UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
 class Differences:
     """All of them, each list in the order of the transcripts.
 
     Args:
         by_nature: what cannot but differ.
         others: what should not.
+        interruptions: where the real ceremony stopped and went on, and did nothing else for it.
 
     """
 
     by_nature: tuple[Difference, ...]
     others: tuple[Difference, ...]
+    interruptions: tuple[Interruption, ...] = ()
 
 
 def compare(rehearsal: Transcript, real: Transcript) -> Differences:
@@ -96,7 +121,8 @@ def compare(rehearsal: Transcript, real: Transcript) -> Differences:
     """
     if rehearsal.header.mode is not Mode.REHEARSAL or real.header.mode is not Mode.REAL:
         raise Malformed("give the rehearsal first and the real ceremony second", rule="transcript/mode")
-    first, second = _laid_out(rehearsal), _laid_out(real)
+    entries, interruptions = _uninterrupted(real.entries)
+    first, second = _laid_out(rehearsal.entries), _laid_out(entries)
     found = [
         Difference(
             f"{place} {field}",
@@ -110,7 +136,9 @@ def compare(rehearsal: Transcript, real: Transcript) -> Differences:
         if first.get((place, field)) != second.get((place, field))
     ]
     found += _out_of_order(rehearsal, real)
-    return Differences(tuple(one for one in found if one.why), tuple(one for one in found if not one.why))
+    return Differences(
+        tuple(one for one in found if one.why), tuple(one for one in found if not one.why), interruptions
+    )
 
 
 def require_as_rehearsed(differences: Differences) -> None:
@@ -121,11 +149,37 @@ def require_as_rehearsed(differences: Differences) -> None:
         raise Corrupt(f"not as rehearsed: {named}{more}", rule="transcript/not-as-rehearsed")
 
 
-def _laid_out(transcript: Transcript) -> dict[tuple[str, str], str]:
+def _uninterrupted(entries: Sequence[Entry]) -> tuple[list[Entry], tuple[Interruption, ...]]:
+    """The entries as if nothing had interrupted them, and what did."""
+    kept: list[Entry] = []
+    found: list[Interruption] = []
+    done, resumed = 0, False
+    for entry in entries:
+        if isinstance(entry, Resumed):
+            found.append(Interruption(done, 0, entry.reason, entry.by, entry.at))
+            resumed = True
+            continue
+        before = kept[-1] if kept else None
+        if resumed and isinstance(entry, Begun) and isinstance(before, Begun) and _same(before, entry):
+            kept.pop()
+            found[-1] = replace(found[-1], again=entry.number)
+        kept.append(entry)
+        resumed = False
+        if isinstance(entry, Done):
+            done = entry.number
+    return kept, tuple(found)
+
+
+def _same(one: Begun, other: Begun) -> bool:
+    """Whether the same was read out and confirmed; by whom and when may differ."""
+    return replace(one, by=other.by, at=other.at) == other
+
+
+def _laid_out(entries: Sequence[Entry]) -> dict[tuple[str, str], str]:
     laid: dict[tuple[str, str], str] = {}
     seen: Counter[str] = Counter()
     order: list[str] = []
-    for entry in transcript.entries:
+    for entry in entries:
         place = _place(entry)
         seen[place] += 1
         place += f" ({seen[place]})" if seen[place] > 1 else ""

@@ -87,11 +87,38 @@ def script_markdown(script: Script) -> str:
 
 def differences_markdown(found: Differences) -> str:
     """Print what a real ceremony did otherwise than its rehearsal."""
-    parts = ["# Rehearsal and real ceremony", "", "## Not as rehearsed", ""]
+    parts = ["# Rehearsal and real ceremony", "", _verdict(found), ""]
+    if found.interruptions:
+        rows = [
+            (
+                _moment(one.at),
+                f"step {one.after}",
+                f"step {one.again}" if one.again else "nothing",
+                one.by,
+                one.reason,
+            )
+            for one in found.interruptions
+        ]
+        parts += ["## Interruptions", ""]
+        parts += _table(("resumed at", "after", "begun again", "by", "reason"), rows)
+    parts += ["## Not as rehearsed", ""]
     parts += _differences(found.others) if found.others else ["Nothing.", ""]
     parts += ["## Different by nature", ""]
     parts += _differences(found.by_nature) if found.by_nature else ["Nothing.", ""]
     return "\n".join(parts)
+
+
+def _verdict(found: Differences) -> str:
+    if found.others:
+        return "**NOT as rehearsed.** What was done otherwise is listed first."
+    times = len(found.interruptions)
+    if not times:
+        return "**As rehearsed.** The real ceremony did what was rehearsed and nothing else."
+    often = "once" if times == 1 else f"{times} times"
+    return (
+        f"**As rehearsed, interrupted {often}.** The real ceremony was resumed, did what was rehearsed, each step once, "
+        "and did nothing else."
+    )
 
 
 def _differences(found: Sequence[Difference]) -> list[str]:

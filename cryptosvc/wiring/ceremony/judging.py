@@ -48,6 +48,10 @@ def diff(rehearsal: Path, real: Path) -> tuple[str, dict[str, JsonValue], Callab
     found = compare(transcripts.parse(_read(rehearsal)), transcripts.parse(_read(real)))
     document: dict[str, JsonValue] = {
         "as_rehearsed": not found.others,
+        "interruptions": [
+            {"after": one.after, "begun_again": one.again, "reason": one.reason, "by": one.by, "at": one.at}
+            for one in found.interruptions
+        ],
         "others": [_difference(one) for one in found.others],
         "by_nature": [_difference(one) for one in found.by_nature],
     }
