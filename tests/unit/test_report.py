@@ -6,16 +6,22 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from cryptosvc.adapters.export import write_export
 from cryptosvc.cli.actions import Document
+from cryptosvc.cli.inquiry import conditions, moment
 from cryptosvc.cli.reporting import Report
 from cryptosvc.core.errors import Malformed
+from cryptosvc.core.evidence import values_beside
+from cryptosvc.core.query import LATEST, Query
 from cryptosvc.core.report import survey
 from cryptosvc.core.report.grids import MOST_SHOWN, counted
 from cryptosvc.core.report.page import Scope, Sources
 from cryptosvc.core.report.survey import Figure, Survey, Table
+from cryptosvc.core.said import moment as said_at
+from cryptosvc.core.said import said
 from cryptosvc.wiring.reporting import Reports
 from tests.report_stand import (
     BEGAN,
@@ -109,12 +115,45 @@ def test_nothing_in_the_page_runs_or_reaches_out(tmp_path: Path) -> None:
     assert addresses == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
 
+def commands(page: str) -> list[tuple[str, int, list[str]]]:
+    """What is counted, how often, and the words of the command that finds it."""
+    found = re.findall(
+        r'<li id="f\d+"><bdi>(.*?)</bdi>: ([\d,]+) .*?(?:<code>(.*?)</code>)?\s*</li>', page, re.DOTALL
+    )
+    return [
+        (html.unescape(label), int(count.replace(",", "")), shlex.split(html.unescape(command)))
+        for label, count, command in found
+        if command
+    ]
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"key": "key-1"}, {"start": (BEGAN + 6000) * SECOND, "stop": (BEGAN + 24_000) * SECOND}]
+)
+def test_the_command_below_a_figure_finds_what_the_figure_counts(
+    tmp_path: Path, asked: dict[str, object]
+) -> None:
+    """Every one of them, asked over the same log: as many entries, the same first ones."""
+    _, page = made(tmp_path, **asked)
+    found = commands(page)
+    assert len(found) > 15
+    told = [(orjson.loads(octets), values_beside(0, orjson.loads(octets), kept)) for octets, kept in log()]
+    for label, count, words in found:
+        assert words[:3] == ["cryptosvc", "audit", "query"]
+        options = list(zip(words[3::2], words[4::2], strict=True))
+        where = conditions([value for name, value in options if name == "-w"])
+        times = {name: moment(value) for name, value in options if name in {"--from", "--to"}}
+        query = Query.of(where, start=times.get("--from", 0), stop=times.get("--to", LATEST))
+        answers = [query.answered_by(said(entry, beside), said_at(entry)) for entry, beside in told]
+        assert sum(answers) == count, (label, words)
+
+
 def test_a_command_below_a_figure_is_safe_to_paste(tmp_path: Path) -> None:
-    _, page = made(tmp_path)
-    commands = [html.unescape(one) for one in re.findall(r"<code>(cryptosvc audit query.*?)</code>", page)]
-    assert any("-w key=key-1 -w outcome=signed --limit 0" in one for one in commands)
-    (hostile,) = [one for one in commands if "rm -rf" in one and "outcome=refused" in one]
-    assert f"key={HOSTILE_KEY}" in shlex.split(hostile)
+    _, page = made(
+        tmp_path, [refusal(0, key=HOSTILE_KEY), refusal(1, key="a,b"), refusal(2, key="schl\u00fcssel")]
+    )
+    keys = {word for _, _, words in commands(page) for word in words if word.startswith("key=")}
+    assert keys == {f"key={HOSTILE_KEY}"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Grids and charts of figures: the largest rows first, and what is left out said below."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from cryptosvc.core.report.page import Bars, Cell, Grid, Sources
 from cryptosvc.core.report.survey import Figure, Table
@@ -11,30 +12,47 @@ OUTCOMES = ("signed", "refused")
 """What has a column of its own; every other outcome is `other`."""
 
 
-def stacked(title: str, rows: Mapping[str, Mapping[str, Figure]], sources: Sources) -> Bars:
+Asking: TypeAlias = Callable[[str, str], tuple[Mapping[str, str] | None, tuple[int, int]]]
+"""Row and outcome of a chart → what a query asks to find exactly that: conditions, None where none can, and time."""
+
+
+def stacked(title: str, rows: Mapping[str, Mapping[str, Figure]], sources: Sources, asking: Asking) -> Bars:
     """A chart with a column for each row, divided by outcome."""
     series: dict[str, Sequence[tuple[int, str]]] = {}
     for outcome in (*OUTCOMES, "other"):
         figures = [(label, row.get(outcome, Figure())) for label, row in rows.items()]
         if any(figure.count for _, figure in figures):
             series[outcome] = [
-                (figure.count, sources.count(f"{label}: {outcome}", figure).figure if figure.count else "")
+                (
+                    figure.count,
+                    sources.count(f"{label}: {outcome}", figure, *asking(label, outcome)).figure
+                    if figure.count
+                    else "",
+                )
                 for label, figure in figures
             ]
     return Bars(title, tuple(rows), series)
 
 
 def counted(
-    caption: str, columns: tuple[str, ...], fields: tuple[str, ...], table: Table, sources: Sources
+    caption: str,
+    columns: tuple[str, ...],
+    fields: tuple[str, ...],
+    table: Table,
+    sources: Sources,
+    also: Mapping[str, str] | None = None,
 ) -> Grid:
-    """A table of figures, the largest first; `fields` are what a query finds each cell's text by, empty for none."""
+    """A table of figures, the largest first.
+
+    `fields` are what a query finds each cell's text by, `also` what it asks besides; no field where none finds it.
+    """
     largest = largest_first(table)
     rows: list[tuple[Cell, ...]] = []
     for name, figure in largest[:MOST_SHOWN]:
         findable = any(fields) and all(
             bool(one) or not field for one, field in zip(name, fields, strict=True)
         )
-        conditions = {field: one for field, one in zip(fields, name, strict=True) if field}
+        conditions = {field: one for field, one in zip(fields, name, strict=True) if field} | dict(also or {})
         count = sources.count(f"{caption}: {title_of(name)}", figure, conditions if findable else None)
         rows.append((*(one or "none" for one in name), count))
     return Grid(caption, (*columns, "Entries"), rows, _rest(largest, table))

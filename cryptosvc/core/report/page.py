@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from cryptosvc.core.account import instant
+from cryptosvc.core.query import LATEST, MAX_VALUE_CHARACTERS
 from cryptosvc.core.report.survey import Figure
 
 
@@ -137,16 +138,32 @@ class Scope:
     start: int = 0
     stop: int = 0
 
-    def command(self, conditions: Mapping[str, str]) -> str:
-        """The command that finds entries of these conditions."""
-        own = {name: value for name, value in (("key", self.key), ("system", self.system)) if value}
+    @property
+    def conditions(self) -> dict[str, str]:
+        """Fields of a query that finds what the report is about."""
+        return {name: value for name, value in (("key", self.key), ("system", self.system)) if value}
+
+    def command(self, conditions: Mapping[str, str], between: tuple[int, int] = (0, 0)) -> str:
+        """The command that finds entries of these conditions, of a time within the report's own; 0 for no bound."""
         words = ["cryptosvc", "audit", "query"]
-        for name, value in (own | {name: value for name, value in conditions.items() if value}).items():
+        for name, value in {**self.conditions, **conditions}.items():
             words += ["-w", f"{name}={value}"]
-        for option, bound in (("--from", self.start), ("--to", self.stop)):
-            if bound:
+        start = max(self.start, between[0])
+        stop = min(one or LATEST for one in (self.stop, between[1]))
+        for option, bound in (("--from", start), ("--to", stop)):
+            if 0 < bound < LATEST:
                 words += [option, instant(bound)]
         return shlex.join([*words, "--limit", "0"])
+
+
+def _askable(value: str) -> bool:
+    """Whether a command line can ask for a value; commas part several."""
+    return (
+        0 < len(value) <= MAX_VALUE_CHARACTERS
+        and value.isascii()
+        and value.isprintable()
+        and "," not in value
+    )
 
 
 @dataclass(slots=True)
@@ -156,16 +173,25 @@ class Sources:
     scope: Scope
     listed: list[Source] = field(default_factory=list)
 
-    def count(self, label: str, figure: Figure, conditions: Mapping[str, str] | None = None) -> Count:
+    def count(
+        self,
+        label: str,
+        figure: Figure,
+        conditions: Mapping[str, str] | None = None,
+        between: tuple[int, int] = (0, 0),
+    ) -> Count:
         """A number with its source.
 
         Args:
             label: what is counted.
             figure: how many, and which.
-            conditions: fields of a query that finds them; None where none can.
+            conditions: fields of a query that finds them and no others; None where none can.
+            between: time of such a query, nanoseconds; 0 for no bound.
 
         """
-        command = "" if conditions is None else self.scope.command(conditions)
+        asked = None if conditions is None else {**self.scope.conditions, **conditions}
+        exact = asked is not None and all(map(_askable, asked.values()))
+        command = self.scope.command(asked or {}, between) if exact else ""
         source = Source(f"f{len(self.listed) + 1}", label, figure, command)
         self.listed.append(source)
         return Count(figure.count, source.anchor)

@@ -6,7 +6,7 @@ Lists show entries one by one, for which their content is needed: lay the report
 Source: SEC G2.3(b) (list of hardware, software and firmware), G2.6, G2.26 (review), G2.29 (anomalous events), G5.13(b).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from cryptosvc.core.account import instant
@@ -45,15 +45,14 @@ from cryptosvc.core.report.reading import (
     plain,
     words,
 )
-from cryptosvc.core.report.survey import HOUR, MOST_ROWS, Figure, Survey, Table, severity_of
+from cryptosvc.core.report.steps import asking_of_step, steps_of
+from cryptosvc.core.report.survey import Figure, Survey, severity_of
 from cryptosvc.core.retold import Told
 from cryptosvc.core.said import moment, said
 
 MOST_LINES = 24
 """Keys in the chart of lives; a page is no higher."""
-_HOURS_SHOWN = 72
-_DAYS_SHOWN = 93
-_MONTHS_SHOWN = 120
+_NO_CLASS = "no class"
 
 
 def laid_out(
@@ -115,12 +114,12 @@ def _glance(survey: Survey, sources: Sources, _: Mapping[int, Told]) -> Section:
 
 
 def _over_time(survey: Survey, sources: Sources, _: Mapping[int, Told]) -> Section:
-    steps = _steps(survey)
+    steps = steps_of(survey)
     if not steps:
         return Section("time", "Usage over time", ("No key was used or asked for.",))
     columns = (*OUTCOMES, "other")
     title = "Key uses and refusals over time"
-    bars = stacked(title, steps, sources)
+    bars = stacked(title, steps, sources, asking_of_step)
     rows: list[tuple[Cell, ...]] = []
     for number, (label, figures) in enumerate(steps.items()):
         if figures:
@@ -129,6 +128,8 @@ def _over_time(survey: Survey, sources: Sources, _: Mapping[int, Told]) -> Secti
     note = (
         "Times are UTC; “other” is a use that released nothing. Steps in which nothing happened are left out."
     )
+    if survey.tables["day"].others.count:
+        note += f" {survey.tables['day'].others.count} entries are of more days than are told apart, and are not here."
     return Section(
         "time",
         "Usage over time",
@@ -138,30 +139,9 @@ def _over_time(survey: Survey, sources: Sources, _: Mapping[int, Told]) -> Secti
     )
 
 
-def _steps(survey: Survey) -> dict[str, dict[str, Figure]]:
-    """Figures by step of time and outcome; every step between the first and the last is there."""
-    hours, days = survey.tables["hour"], survey.tables["day"]
-    by_hour = not hours.others.count and _span(hours) <= _HOURS_SHOWN
-    table, unit = (hours, HOUR) if by_hour else (days, 24 * HOUR)
-    if not table.rows:
-        return {}
-    span = _span(table)
-    written = 13 if by_hour else 10 if span <= _DAYS_SHOWN else 7 if span <= _MONTHS_SHOWN * 30 else 4
-    numbers = sorted(int(name[0]) for name in table.rows)
-    all_numbers: Iterable[int] = range(numbers[0], numbers[-1] + 1) if span <= MOST_ROWS else numbers
-    found: dict[str, dict[str, Figure]] = {
-        instant(number * unit)[:written] or "no time": {} for number in all_numbers
-    }
-    for (number, outcome), figure in sorted(table.rows.items(), key=lambda row: int(row[0][0])):
-        step = found.setdefault(instant(int(number) * unit)[:written] or "no time", {})
-        name = outcome if outcome in OUTCOMES else "other"
-        step[name] = step.get(name, Figure()).plus(figure)
-    return found
-
-
-def _span(table: Table) -> int:
-    numbers = [int(name[0]) for name in table.rows]
-    return max(numbers) - min(numbers) + 1 if numbers else 0
+def _asking_of_class(label: str, outcome: str) -> tuple[Mapping[str, str] | None, tuple[int, int]]:
+    known = outcome in OUTCOMES and label != _NO_CLASS
+    return ({"class": label, "outcome": outcome} if known else None), (0, 0)
 
 
 def _usage(survey: Survey, sources: Sources, _: Mapping[int, Told]) -> Section:
@@ -169,10 +149,10 @@ def _usage(survey: Survey, sources: Sources, _: Mapping[int, Told]) -> Section:
     title = "Key uses and refusals by key class"
     classes: dict[str, dict[str, Figure]] = {}
     for name, outcomes in by_outcome(tables["class"], 3).items():
-        row = classes.setdefault(name[0] or "no class", {})
+        row = classes.setdefault(name[0] or _NO_CLASS, {})
         for outcome, figure in outcomes.items():
             row[outcome] = row.get(outcome, Figure()).plus(figure)
-    bars = stacked(title, dict(sorted(classes.items())), sources)
+    bars = stacked(title, dict(sorted(classes.items())), sources, _asking_of_class)
     grids = (
         split_by_outcome(
             "By key class and content",
@@ -199,6 +179,7 @@ def _refusals(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Se
         ("", "rule", "clause"),
         survey.tables["refusal"],
         sources,
+        {"outcome": "refused"},
     )
     each = Grid(
         "Refusals one by one",
@@ -302,7 +283,7 @@ def _alarms(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Sect
             )
         )
     by_severity = counted(
-        "Alarms by severity", ("Severity", "Kind"), ("", "kind"), survey.tables["severity"], sources
+        "Alarms by severity", ("Severity", "Kind"), ("", ""), survey.tables["severity"], sources
     )
     by_severity = replace(by_severity, rows=sorted(by_severity.rows, key=_gravest_first))
     each = Grid(
@@ -358,7 +339,9 @@ def _inventory(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> S
             ("Module", *(one.replace("_", " ").capitalize() for one in IDENTITY), "Assurance", "Entry"),
             modules,
         ),
-        counted("Uses of keys by module", ("Module",), ("module",), tables["module"], sources),
+        counted(
+            "Uses of keys by module", ("Module",), ("module",), tables["module"], sources, {"kind": "use"}
+        ),
         counted("Software that wrote entries", ("Software",), ("",), tables["software"], sources),
         counted(
             "Policy sets that decided", ("Digest of the set",), ("policies",), tables["policies"], sources
