@@ -51,11 +51,16 @@ def _in_line(where: int, part: bytes, old: bytes, new: bytes) -> Change:
     return change
 
 
+IN_FORCE = b'"kind":"key-record","operation":"change"'
+"""The version of the audit key's record that it is used under: the first key record that changes."""
+
+
 def _undocumented(*replaced: tuple[bytes, bytes]) -> Change:
-    """Change the entry of the audit key's record, and drop the document that would tell."""
+    """Change the entry of the audit key's record that is in force, and drop the document that would tell."""
 
     def change(_: list[bytes], entries: list[bytes]) -> None:
-        number = _first(entries, b'"key":"log-audit"')
+        number = _first(entries, IN_FORCE)
+        assert b'"key":"log-audit"' in entries[number]
         entry = entries[number].partition(b"\t")[0]
         for old, new in replaced:
             assert old in entry
@@ -129,17 +134,17 @@ CHANGES: dict[str, tuple[Change, str]] = {
 }  # fmt: skip
 
 
-_DUE = b'{"at":%d,"event":"%b","rule":"schedule/a-date"}'
+_DUE = b'{"at":%d,"event":"%b","rule":"schedule/a-date"},'
 
 SIGNED_CHANGES: dict[str, tuple[Change, str]] = {
     "nothing": (lambda *_: None, ""),
     "no genesis": (_without(1, b'"kind":"genesis"'), "export/genesis"),
     "a version left out": (
-        _undocumented((b'"record_version":1', b'"record_version":2')),
+        _undocumented((b'"record_version":2', b'"record_version":3')),
         "export/record-version",
     ),
     "a use of a later version": (
-        _in_line(1, b'"kind":"use"', b'"key_version":1', b'"key_version":7'),
+        _in_line(1, b'"kind":"use"', b'"key_version":2', b'"key_version":7'),
         "export/use-of-unknown-key",
     ),
     "a use of another key": (
@@ -177,7 +182,7 @@ SIGNED_CHANGES: dict[str, tuple[Change, str]] = {
         "export/usage-limit",
     ),
     "an entry that says otherwise than the document": (
-        _in_line(1, b'"key":"log-audit"', b'"state":"active"', b'"state":"suspended"'),
+        _in_line(1, IN_FORCE, b'"state":"active"', b'"state":"suspended"'),
         "export/record-leaf",
     ),
 }
