@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from cryptosvc.config.reading import Section, read_toml
 from cryptosvc.config.smets1 import Smets1Settings
+from cryptosvc.config.watching import WatchSettings
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.names import Environment, Eui64
 from cryptosvc.core.separation import RelevantSystem
@@ -372,6 +373,7 @@ class Settings(Section):
     supply_sensitive: SupplySettings = SupplySettings()
     relevant_system: RelevantSystemSettings | None = None
     smets1: Smets1Settings = Smets1Settings()
+    watch: WatchSettings | None = None
 
     @model_validator(mode="after")
     def _modules_differ(self) -> Self:

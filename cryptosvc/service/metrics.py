@@ -72,6 +72,18 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self._alarms = Counter(
+            "cryptosvc_alarms",
+            "Alarms written into the log, by rule and severity.",
+            ("rule", "severity"),
+            registry=registry,
+        )
+        self._behind = Gauge(
+            "cryptosvc_watch_behind",
+            "Entries of the log that the watch has not judged yet.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self._call_of: dict[tuple[str, str], Callable[[], None]] = {}
         self._seconds_of: dict[str, Callable[[float], None]] = {}
         self._item_of: dict[str, Callable[[float], None]] = {}
@@ -107,6 +119,14 @@ class Metrics:
         for event, count in counts.items():
             self._due.labels(event).set(count)
             self._soonest.labels(event).set(soonest.get(event, 0))
+
+    def alarm(self, rule: str, severity: str) -> None:
+        """Count an alarm."""
+        self._alarms.labels(rule, severity).inc()
+
+    def watch_behind(self, entries: int) -> None:
+        """Set how far the watch is behind the log; only the worker that has the lead knows."""
+        self._behind.set(entries)
 
 
 def expose(directory: Path, host: str, port: int) -> tuple[WSGIServer, int]:

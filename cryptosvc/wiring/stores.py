@@ -107,6 +107,11 @@ def index_lead(settings: Settings) -> Lead:
     return _lead(settings, "query-index")
 
 
+def watch_lead(settings: Settings) -> Lead:
+    """Who watches the log, likewise."""
+    return _lead(settings, "watch")
+
+
 def indexer(settings: Settings) -> Indexer:
     """What fills the query index, on connections of its own; Unavailable where its file cannot be made."""
     url = settings.store.url

@@ -54,7 +54,17 @@ from cryptosvc.service.server import Endpoint, Server
 from cryptosvc.service.supervisor import LEFT_TO_BE_REPLACED, supervisor_gone
 from cryptosvc.service.tracing import Tracing, configured
 from cryptosvc.service.waiting import WaitingRoom
-from cryptosvc.wiring import journal, logkeys, modules, ownership, process, profiles, review, stores
+from cryptosvc.wiring import (
+    journal,
+    logkeys,
+    modules,
+    ownership,
+    process,
+    profiles,
+    review,
+    stores,
+    watch_log,
+)
 from cryptosvc.wiring.chores import HostLead, every
 
 _MAINTAIN_EVERY_SECONDS = 1.0
@@ -203,12 +213,19 @@ async def _serve(
             every(_SCHEDULE_EVERY_SECONDS, "schedule", watching(scheduler, metrics), watches)
         ),
     ]
+    watch = watch_log.watchman(settings, store, clock, metrics)
+    watch_lead = stores.watch_lead(settings)
+    if watch is not None:
+        turn = watch_log.chore(watch, metrics)
+        doing.append(asyncio.create_task(every(watch_log.EVERY_SECONDS, "watch", turn, watch_lead)))
     await stop.wait()
     _log.info("worker drains")
     await server.stop(settings.server.longest_deadline_seconds)
     for chore in doing:
         chore.cancel()
     await asyncio.gather(*doing, return_exceptions=True)
+    watch_log.leave(watch)
+    watch_lead.give_back()
     lead.give_back()
     await asyncio.to_thread(indexer.close)
     indexing.give_back()

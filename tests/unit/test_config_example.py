@@ -109,6 +109,7 @@ OPTIONAL_TABLES = (
     "relevant_system.",
     "smets1.models.",
     "smets1.add_credit.",
+    "watch.rules.",
 )
 """Not in force in the example, so nothing of them can be."""
 

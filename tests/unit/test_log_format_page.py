@@ -42,6 +42,8 @@ EVENTS = {
     "policy-set",
     "governed",
     "reconciled",
+    "watch",
+    "alarm",
 }
 KINDS = {"genesis", "use", "refusal"} | RECORD_KINDS
 
