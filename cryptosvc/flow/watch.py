@@ -11,8 +11,8 @@ from typing import Protocol
 import orjson
 
 from cryptosvc.core.canonical import JsonValue, canonical
+from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Corrupt, Malformed
-from cryptosvc.core.evidence import values_beside
 from cryptosvc.core.life import NANOSECONDS
 from cryptosvc.core.merkle import EMPTY, Frontier, leaf_hash
 from cryptosvc.core.record import Observed

@@ -114,6 +114,7 @@ async def test_killed_at_any_moment_nothing_is_written_twice_and_nothing_is_left
     for _ in range(60):
         rule, times = chance.choice(["audit/not-auditor", "a/b", "policy/refused"]), chance.randrange(1, 4)
         for one in (calm, troubled):
+            one.clock.at += 300 * SECOND
             await one.refuse(rule, times)
         await calm.settle()
         await troubled.settle()
@@ -260,3 +261,10 @@ def test_a_rule_that_cannot_be_meant_is_refused_with_the_file(tmp_path: Path, ru
     file.write_text(example.read_text() + f"\n[[watch.rules]]\n{rules}\n")
     with pytest.raises(Malformed, match=said):
         read_settings(file)
+
+
+def test_the_rules_are_on_the_auditors_page():
+    page = (Path(__file__).resolve().parents[2] / "docs/auditors.md").read_text()
+    for one in DEFAULT_RULES:
+        assert f"| `{one.name}` | {one.clause} | {one.severity} | {one.meaning} |" in page
+    assert page.count("\n| `") >= len(DEFAULT_RULES)

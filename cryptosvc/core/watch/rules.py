@@ -1,9 +1,8 @@
 """What the watch looks for, as one table: each rule is a way of looking, over entries told by the words of a query.
 
 A rule matches an entry where each of its `where` fields has one of the values given, and none of its `unless` fields
-has; a value that ends in `*` stands for everything that begins so, `*` alone
-for any. The fields are those of a query (`core/said.py`)
-and `EXTRA_FIELDS`. Matches are told apart by the field `per`; those without it are one group.
+has; a value that ends in `*` stands for everything that begins so, `*` alone for any. The fields are those of a query
+(`core/said.py`) and `EXTRA_FIELDS`. Matches are told apart by the field `per`; those without it are one group.
 
 | test | there is an alarm when |
 |---|---|
