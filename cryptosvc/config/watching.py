@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from cryptosvc.config.reading import Section
 from cryptosvc.core.errors import Malformed
-from cryptosvc.core.watch.rules import DEFAULT_RULES, Rule, Severity, Test, table
+from cryptosvc.core.watch.defaults import DEFAULT_RULES
+from cryptosvc.core.watch.rules import Rule, Severity, Test, table
 
 _REQUIRED = ("clause", "severity", "meaning", "test", "where")
 _Words = dict[str, tuple[str, ...]]

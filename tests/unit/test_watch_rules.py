@@ -9,7 +9,8 @@ import pytest
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.watch.alarm import KIND, Alarm, alarm_from_document, alarm_from_entry, cause_of
-from cryptosvc.core.watch.rules import DAY, DEFAULT_RULES, HOUR, Rule, Severity, Test, table, table_digest
+from cryptosvc.core.watch.defaults import DEFAULT_RULES
+from cryptosvc.core.watch.rules import DAY, HOUR, Rule, Severity, Test, table, table_digest
 from cryptosvc.core.watch.watcher import Watcher
 
 BEGAN = 1_700_000_000

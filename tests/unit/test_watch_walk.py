@@ -15,7 +15,8 @@ from cryptosvc.core.errors import Corrupt, Forbidden, Malformed, Unavailable
 from cryptosvc.core.names import UnixNanoseconds
 from cryptosvc.core.record import Leaf, Observed, Refused
 from cryptosvc.core.watch.alarm import Alarm
-from cryptosvc.core.watch.rules import DEFAULT_RULES, Rule
+from cryptosvc.core.watch.defaults import DEFAULT_RULES
+from cryptosvc.core.watch.rules import Rule
 from cryptosvc.flow.ports import StoredEntry, TreeHead
 from cryptosvc.flow.watch import Watchman
 from tests.fakes.ledger import FakeLedger

@@ -9,7 +9,7 @@ A table is in force from the entry that says so on (kind `watch`, operation `beg
 finds in what an earlier one has judged is not raised.
 
 Example:
-    >>> from cryptosvc.core.watch.rules import DEFAULT_RULES
+    >>> from cryptosvc.core.watch.defaults import DEFAULT_RULES
     >>> watcher = Watcher(DEFAULT_RULES)
     >>> entry = {"kind": "use", "outcome": "corrupt", "module": "m", "time": "5000000000"}
     >>> watcher.take(0, entry, {})
