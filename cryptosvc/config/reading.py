@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 
 from cryptosvc.core.errors import Malformed
 
@@ -18,6 +18,12 @@ class Section(BaseModel):
     """A table of a configuration file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, hide_input_in_errors=True)
+
+
+def from_folder(path: Path, info: ValidationInfo) -> Path:
+    """For a setting that is a path: a relative one is taken from the file's own folder."""
+    folder = (info.context or {}).get("folder", Path())
+    return Path(folder) / path.expanduser()
 
 
 FileModel = TypeVar("FileModel", bound=Section)

@@ -9,17 +9,12 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from cryptosvc.config.reading import Section, read_toml
+from cryptosvc.config.reading import Section, from_folder, read_toml
 from cryptosvc.config.smets1 import Smets1Settings
 from cryptosvc.config.watching import WatchSettings
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.names import Environment, Eui64
 from cryptosvc.core.separation import RelevantSystem
-
-
-def _from_folder(path: Path, info: ValidationInfo) -> Path:
-    folder = (info.context or {}).get("folder", Path())
-    return Path(folder) / path.expanduser()
 
 
 def _name(text: str) -> str:
@@ -56,7 +51,7 @@ def _eui64(text: str) -> str:
 
 def _store_url(text: str, info: ValidationInfo) -> str:
     if text.startswith(_SQLITE):
-        return _SQLITE + str(_from_folder(Path(text.removeprefix(_SQLITE)), info))
+        return _SQLITE + str(from_folder(Path(text.removeprefix(_SQLITE)), info))
     if text.startswith(("postgresql://", "postgresql+psycopg://")):
         if ":" in text.partition("://")[2].partition("@")[0] and "@" in text:
             raise ValueError("no password in the store URL: use a pgpass file or peer authentication")
@@ -65,7 +60,7 @@ def _store_url(text: str, info: ValidationInfo) -> str:
 
 
 _SQLITE = "sqlite:///"
-FilePath = Annotated[Path, AfterValidator(_from_folder)]
+FilePath = Annotated[Path, AfterValidator(from_folder)]
 Name = Annotated[str, AfterValidator(_name)]
 Country = Annotated[str, AfterValidator(_country)]
 Address = Annotated[str, AfterValidator(_address)]

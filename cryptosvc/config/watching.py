@@ -1,12 +1,14 @@
-"""`[watch]`: which rules the log is watched by. What is not said here is as the table of the service has it."""
+"""`[watch]`: which rules the log is watched by, and who is told. What is not said here is as the table of the service has it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from cryptosvc.config.reading import Section
+from cryptosvc.config.reading import Section, from_folder
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.watch.defaults import DEFAULT_RULES
 from cryptosvc.core.watch.rules import Rule, Severity, Test, table
@@ -45,15 +47,67 @@ class WatchRuleSettings(Section):
     days: tuple[str, ...] | None = None
 
 
+class ReceiverForm(StrEnum):
+    """How an alarm is written for others."""
+
+    OCSF = "ocsf"
+    CEF = "cef"
+
+
+class Transport(StrEnum):
+    """How syslog is spoken."""
+
+    TCP = "tcp"
+    TLS = "tls"
+    UDP = "udp"
+
+
+class WatchReceiverSettings(Section):
+    """Who is told of alarms: a webhook (`url`) or syslog (`syslog`).
+
+    Args:
+        name: how metrics name it; another name is told everything from the first alarm on.
+        url: http or https; alarms are posted to it.
+        syslog: HOST:PORT.
+        transport: of syslog.
+        form: OCSF 1.3.0 Detection Finding, or CEF.
+        authority: PEM file that the receiver's certificate must chain to; without it those of the system count.
+        seconds: an attempt may take this long.
+
+    """
+
+    name: Annotated[str, Field(pattern="^[a-z0-9-]{1,64}$")]
+    url: Annotated[str, Field(pattern="^https?://[^/?#@]+([/?][^#]*)?$")] | None = None
+    syslog: Annotated[str, Field(pattern="^.+:[0-9]{1,5}$")] | None = None
+    transport: Transport = Transport.TCP
+    form: ReceiverForm = ReceiverForm.OCSF
+    authority: Annotated[Path, AfterValidator(from_folder)] | None = None
+    seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.url is None) == (self.syslog is None):
+            raise ValueError("give exactly one of url and syslog")
+        return self
+
+
 class WatchSettings(Section):
     """The watch over the log; without this table there is none.
 
     Args:
         rules: beside those of the service, or in the place of one of the same name.
+        receivers: who is told of alarms.
 
     """
 
     rules: tuple[WatchRuleSettings, ...] = ()
+    receivers: tuple[WatchReceiverSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _receivers_differ(self) -> Self:
+        if len({one.name for one in self.receivers}) != len(self.receivers):
+            raise ValueError("two receivers have the same name")
+        return self
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> Self:

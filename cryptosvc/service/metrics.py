@@ -84,6 +84,12 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self._told = Counter(
+            "cryptosvc_alarms_told",
+            "Attempts to tell a receiver of an alarm, by receiver and result (taken, failed).",
+            ("receiver", "result"),
+            registry=registry,
+        )
         self._call_of: dict[tuple[str, str], Callable[[], None]] = {}
         self._seconds_of: dict[str, Callable[[float], None]] = {}
         self._item_of: dict[str, Callable[[float], None]] = {}
@@ -123,6 +129,10 @@ class Metrics:
     def alarm(self, rule: str, severity: str) -> None:
         """Count an alarm."""
         self._alarms.labels(rule, severity).inc()
+
+    def told(self, receiver: str, result: str) -> None:
+        """Count an attempt to tell a receiver of an alarm; `taken` or `failed`."""
+        self._told.labels(receiver, result).inc()
 
     def watch_behind(self, entries: int) -> None:
         """Set how far the watch is behind the log; only the worker that has the lead knows."""

@@ -107,9 +107,9 @@ def index_lead(settings: Settings) -> Lead:
     return _lead(settings, "query-index")
 
 
-def watch_lead(settings: Settings) -> Lead:
-    """Who watches the log, likewise."""
-    return _lead(settings, "watch")
+def watch_leads(settings: Settings) -> tuple[Lead, Lead]:
+    """Who watches the log, and who tells of alarms, likewise."""
+    return _lead(settings, "watch"), _lead(settings, "tell")
 
 
 def indexer(settings: Settings) -> Indexer:

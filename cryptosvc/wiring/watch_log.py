@@ -6,19 +6,27 @@ from contextlib import suppress
 
 import structlog
 
+import cryptosvc
 from cryptosvc.adapters.clock import SystemClock
+from cryptosvc.adapters.receivers import Syslog, Webhook
 from cryptosvc.adapters.watch_state import FollowedLog, StateFile
 from cryptosvc.config.settings import Settings
-from cryptosvc.config.watching import rules_of
+from cryptosvc.config.watching import ReceiverForm, WatchReceiverSettings, rules_of
 from cryptosvc.core.errors import Unavailable
+from cryptosvc.core.watch import finding
 from cryptosvc.core.watch.alarm import Alarm
+from cryptosvc.core.watch.finding import Sender
+from cryptosvc.flow.tell import Receiver, Teller
 from cryptosvc.flow.watch import Watchman
 from cryptosvc.service.metrics import Metrics
 from cryptosvc.wiring import stores
+from cryptosvc.wiring.chores import every
 
 EVERY_SECONDS = 0.5
 """2,048 entries each time: up to 4,000 a second; a burst of more is caught up with after."""
+TELL_EVERY_SECONDS = 1.0
 _STATE_FILE = "watch.state"
+_TOLD_FILE = "watch.told"
 _log = structlog.get_logger("cryptosvc.watch")
 
 
@@ -48,6 +56,67 @@ def watchman(
     )
 
 
+def teller(settings: Settings, store: stores.Opened, clock: SystemClock, metrics: Metrics) -> Teller | None:
+    """Put together what tells receivers; None where there are none."""
+    watch = settings.watch
+    if watch is None or not watch.receivers:
+        return None
+    return Teller(
+        store.search,
+        store.ledger,
+        clock,
+        StateFile(stores.lock_folder(settings) / _TOLD_FILE),
+        {one.name: _receiver(settings, one) for one in watch.receivers},
+        {rule.name: rule.meaning for rule in rules_of(watch)},
+        metrics.told,
+    )
+
+
+def _receiver(settings: Settings, one: WatchReceiverSettings) -> Receiver:
+    deployment = settings.deployment
+    sender = Sender(
+        settings.log.origin, deployment.system, deployment.environment.value, cryptosvc.__version__
+    )
+    written = finding.cef if one.form is ReceiverForm.CEF else finding.ocsf
+
+    def form(alarm: Alarm, leaf_index: int) -> bytes:
+        return written(alarm, leaf_index, sender)
+
+    if one.url is not None:
+        content_type = "text/plain; charset=utf-8" if one.form is ReceiverForm.CEF else "application/json"
+        return Webhook(one.url, form, content_type, one.seconds, one.authority)
+    host, _, port = (one.syslog or "").rpartition(":")
+    return Syslog(host.strip("[]"), int(port), one.transport.value, form, one.seconds, one.authority)
+
+
+def begun(
+    settings: Settings, store: stores.Opened, clock: SystemClock, metrics: Metrics
+) -> tuple[list["asyncio.Task[None]"], Callable[[], None]]:
+    """Begin to watch and to tell, where this is configured.
+
+    Returns:
+        Chores, to be cancelled; and what to do once they are over.
+
+    """
+    watch, telling = watchman(settings, store, clock, metrics), teller(settings, store, clock, metrics)
+    watch_lead, tell_lead = stores.watch_leads(settings)
+    chores = []
+    if watch is not None:
+        turn = chore(watch, metrics)
+        chores.append(asyncio.create_task(every(EVERY_SECONDS, "watch", turn, watch_lead)))
+    if telling is not None:
+        chores.append(asyncio.create_task(every(TELL_EVERY_SECONDS, "tell", telling.turn, tell_lead)))
+
+    def leave() -> None:
+        if watch is not None:
+            with suppress(Unavailable):  # the next one reads again what was not kept
+                watch.keep()
+        watch_lead.give_back()
+        tell_lead.give_back()
+
+    return chores, leave
+
+
 def chore(watch: Watchman, metrics: Metrics) -> Callable[[], Awaitable[None]]:
     """What the worker does at an interval."""
 
@@ -56,10 +125,3 @@ def chore(watch: Watchman, metrics: Metrics) -> Callable[[], Awaitable[None]]:
         metrics.watch_behind(watch.behind)
 
     return turn
-
-
-def leave(watch: Watchman | None) -> None:
-    """Keep the state of a watch that had the lead, so that the next one need not read so far again."""
-    if watch is not None:
-        with suppress(Unavailable):  # it reads again what was not kept
-            watch.keep()

@@ -213,19 +213,15 @@ async def _serve(
             every(_SCHEDULE_EVERY_SECONDS, "schedule", watching(scheduler, metrics), watches)
         ),
     ]
-    watch = watch_log.watchman(settings, store, clock, metrics)
-    watch_lead = stores.watch_lead(settings)
-    if watch is not None:
-        turn = watch_log.chore(watch, metrics)
-        doing.append(asyncio.create_task(every(watch_log.EVERY_SECONDS, "watch", turn, watch_lead)))
+    watches_log, leave_watch = watch_log.begun(settings, store, clock, metrics)
+    doing += watches_log
     await stop.wait()
     _log.info("worker drains")
     await server.stop(settings.server.longest_deadline_seconds)
     for chore in doing:
         chore.cancel()
     await asyncio.gather(*doing, return_exceptions=True)
-    watch_log.leave(watch)
-    watch_lead.give_back()
+    leave_watch()
     lead.give_back()
     await asyncio.to_thread(indexer.close)
     indexing.give_back()

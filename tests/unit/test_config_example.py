@@ -110,6 +110,7 @@ OPTIONAL_TABLES = (
     "smets1.models.",
     "smets1.add_credit.",
     "watch.rules.",
+    "watch.receivers.",
 )
 """Not in force in the example, so nothing of them can be."""
 
