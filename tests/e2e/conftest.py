@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import browser  # noqa: F401  # a fixture, one for all modules
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = REPOSITORY / ".venv" / "bin" / "cryptosvc"
 

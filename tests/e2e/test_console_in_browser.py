@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 
 from cryptosvc.core.checkpoint import Note, NoteSignature, emit, key_id, parse, text
 from cryptosvc.core.merkle import consistency_proof, inclusion_proof, leaf_hash, root_of
-from tests.browser import Browser, browser  # noqa: F401  # a fixture
+from tests.browser import Browser
 from tests.console_stand import Console, MemoryViews, served, subtrees
 from tests.report_stand import HOSTILE, HOSTILE_KEY, log, use
 from tests.signed_logs import KEY, ORIGIN, SPKI, note
@@ -29,7 +29,7 @@ def views() -> MemoryViews:
 
 
 @pytest.fixture
-def console(browser: Browser, views: MemoryViews) -> Iterator[Console]:  # noqa: F811  # the fixture
+def console(browser: Browser, views: MemoryViews) -> Iterator[Console]:
     with served(views) as address:
         yield Console(browser, address)
         browser.open("about:blank")

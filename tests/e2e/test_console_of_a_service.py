@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.browser import Browser, browser  # noqa: F401  # a fixture
+from tests.browser import Browser
 from tests.console_stand import Console
 from tests.e2e.conftest import COMMAND, Quickstart
 
@@ -41,7 +41,7 @@ def running(quickstart: Quickstart, *more: str, caller: str = "auditor") -> Iter
         process.stdout.close()
 
 
-def test_an_auditor_looks_into_a_running_service(quickstart: Quickstart, browser: Browser, tmp_path: Path):  # noqa: F811  # the fixture
+def test_an_auditor_looks_into_a_running_service(quickstart: Quickstart, browser: Browser, tmp_path: Path):
     kept = tmp_path / "kept.note"
     kept.write_text(quickstart.json("audit", "checkpoint", caller="auditor")["note"])
     with running(quickstart, "--since", str(kept)) as address:
@@ -66,7 +66,7 @@ def test_an_auditor_looks_into_a_running_service(quickstart: Quickstart, browser
     assert json.loads(asked.stdout)["caller"] == "auditor"
 
 
-def test_whoever_is_no_auditor_is_told_so_in_the_console(quickstart: Quickstart, browser: Browser):  # noqa: F811  # the fixture
+def test_whoever_is_no_auditor_is_told_so_in_the_console(quickstart: Quickstart, browser: Browser):
     with running(quickstart, caller="supplier") as address:
         console = Console(browser, address)
         console.go("query?where=kind%3Duse&asked=1")

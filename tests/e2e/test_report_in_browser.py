@@ -8,7 +8,7 @@ import pytest
 
 from cryptosvc.cli.reporting import Report
 from cryptosvc.wiring.reporting import Reports
-from tests.browser import Browser, browser  # noqa: F401  # a fixture
+from tests.browser import Browser
 from tests.report_stand import HOSTILE, HOSTILE_KEY, ranged
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -23,7 +23,7 @@ class Opened:
 
 
 @pytest.fixture
-def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:  # noqa: F811  # the fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
     range_file, key = ranged(tmp_path)
     out = tmp_path / "report.html"
     report = Report(log_key=key, origin="", key="", system="", start=0, stop=0, out=out)

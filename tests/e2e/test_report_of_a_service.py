@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import Browser, browser  # noqa: F401  # a fixture
+from tests.browser import Browser
 from tests.e2e.conftest import Quickstart
 from tests.report_stand import ranged
 
 pytestmark = pytest.mark.xdist_group("quickstart")
 
 
-def test_a_report_of_a_running_service(quickstart: Quickstart, browser: Browser, tmp_path: Path):  # noqa: F811  # the fixture
+def test_a_report_of_a_running_service(quickstart: Quickstart, browser: Browser, tmp_path: Path):
     key = str(quickstart.folder / "log.pub.pem")
     out = tmp_path / "report.html"
     done = quickstart.json(
