@@ -1,4 +1,5 @@
-"""A coverage-guided fuzzer for the readers of GBCS messages: frame, MAC wrapper, DLMS, GBZ, ASN.1, attributes, tokens.
+"""A coverage-guided fuzzer for the readers of GBCS messages: frame, MAC wrapper, DLMS, GBZ, ASN.1, attributes, tokens; and of
+what SMETS1 Devices get and send.
 
     scripts/fuzz --seconds 3600 --messages FOLDER
 
@@ -26,14 +27,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
+from cryptosvc.core.content.dlms import apdu as requests
+from cryptosvc.core.content.dlms import protection
 from cryptosvc.core.content.gbcs import answer, attributes, codes, envelope, framing, mac, precommand, top_up
 from cryptosvc.core.content.gbcs.agreement import Purpose
 from cryptosvc.core.errors import Refusal
+from tests.dlms_device import sealed
 from tests.rtds import PROFILE
+from tests.unit.test_dlms_requests import READ
 
 LARGEST = 65_535
+METER = b"MMM-----"
 SLOW_SECONDS = 1.0
-_WATCHED = f"{os.sep}core{os.sep}content{os.sep}gbcs{os.sep}"
+_WATCHED = tuple(f"{os.sep}core{os.sep}content{os.sep}{part}{os.sep}" for part in ("gbcs", "dlms"))
 _TELLING = (0x00, 0x01, 0x7F, 0x80, 0x81, 0x82, 0xFF, 0x09, 0x13, 0x30, 0x31, 0x40, 0xD9, 0xDA, 0xDD, 0xDF)
 
 
@@ -89,6 +95,27 @@ def read_token(octets: bytes) -> None:
     _require_refused(lambda: top_up.read_additional(octets + b"\x00"))
 
 
+def read_request(octets: bytes) -> None:
+    """A plaintext request that is to be protected for a SMETS1 Device."""
+    read = requests.read(octets)
+    if not requests.resembles(octets):
+        raise Finding("what is read as a request does not resemble one")
+    if len(read.items) > len(octets):
+        raise Finding("more is touched than there are octets")
+    _require_refused(lambda: requests.read(octets + b"\x00"))
+    _require_refused(lambda: requests.read(octets[:-1]))
+
+
+def read_protected(octets: bytes) -> None:
+    """What a SMETS1 Device sent, with its system title before it."""
+    content = protection.parse_protected(octets)
+    header = bytes((content.security,)) + content.counter
+    if not octets.endswith(header + content.text + content.tag):
+        raise Finding("what a Device sent is not taken apart as it stands")
+    _require_refused(lambda: protection.parse_protected(octets + b"\x00"))
+    _require_refused(lambda: protection.parse_protected(octets[:-1]))
+
+
 def _require_refused(reading: Callable[[], object]) -> None:
     try:
         reading()
@@ -103,6 +130,8 @@ READERS: dict[str, Callable[[bytes], None]] = {
     "message": read_message,
     "attributes": read_attributes,
     "token": read_token,
+    "smets1-request": read_request,
+    "smets1-answer": read_protected,
 }
 
 
@@ -132,6 +161,15 @@ class Seed:
 def seeds(folder: Path) -> dict[str, list[Seed]]:
     """Seeds for each reader from the messages (hexadecimal, `*.HEX`) in a folder."""
     found: dict[str, list[Seed]] = {name: [] for name in READERS}
+    found["smets1-request"] = [Seed(b"", octets, b"", sized=False) for octets, _ in READ.values()]
+    found["smets1-answer"] = [
+        Seed(METER + before, sealed_body, b"")
+        for security in (0x10, 0x20, 0x30)
+        for before in (b"\xcc", b"\xca", b"\xdb\x08" + METER)
+        for sealed_body in (
+            bytes((security,)) + bytes(4) + sealed(security, METER, 0, b"\xc4\x01\x00\x00\x09"),
+        )
+    ]
     for path in sorted(folder.rglob("*.HEX")):
         whole = bytes.fromhex(path.read_text())
         inner = envelope.unwrap(whole, LARGEST, "x")[0] if whole[0] == framing.GENERAL_CIPHERING else whole
@@ -174,7 +212,7 @@ class Coverage:
 
     def watch(self, frame: FrameType, event: str, _argument: object) -> object:
         """Trace function: watches a call only of the readers' own code."""
-        if event != "call" or _WATCHED not in frame.f_code.co_filename:
+        if event != "call" or not any(part in frame.f_code.co_filename for part in _WATCHED):
             return None
         where, last, now = id(frame.f_code), 0, self.now
 

@@ -320,7 +320,7 @@ def devices(bench: Bench) -> None:
                 f"a device key among many / among {device_keys.FEW}, {name}",
                 many / few,
                 1.2,
-                f"{found.keys} keys; median of finding and opening one: {few:.1f} µs then {many:.1f} µs, SoftHSM2, SQLite",
+                f"{found.keys} keys; median of finding one, opening it and encrypting a request: {few:.1f} µs then {many:.1f} µs, SoftHSM2, SQLite",
                 at_most=True,
             )
         )

@@ -12,6 +12,7 @@ import pytest
 from cryptosvc.adapters.store.devices import StoredDeviceKeys
 from cryptosvc.adapters.store.every_key import EveryKey
 from cryptosvc.adapters.store.registry import StoredRegistry
+from cryptosvc.core.content.base import Rising
 from cryptosvc.core.device_keys import USED_KEY, DeviceKey, DeviceKeyName, RowState
 from cryptosvc.core.device_work import stepped
 from cryptosvc.core.errors import Conflict, Corrupt
@@ -142,6 +143,29 @@ async def test_a_claim_that_was_judged_before_a_step_is_stale(subject: Subject) 
     await put(subject, [row(1)])
     (stale,) = await ledger.claim([authorised(generation=generation)])
     assert isinstance(stale, Stale)
+
+
+async def test_a_counter_rises_for_the_key_by_whichever_name_it_is_asked(subject: Subject) -> None:
+    ledger, keys, devices = subject
+    await put(subject, [row(1), replace(row(1, version=2), state=RowState.NEXT), row(2)])
+    by_kind = DeviceKeyName(row(1).device, "encryption")
+    names = [by_kind, replace(by_kind, version=1), replace(by_kind, version=2), row(2).name]
+    view = await devices.device_keys(names)
+
+    async def claimed(name: DeviceKeyName, number: int) -> bool:
+        wanted = authorised(
+            generation=await keys.generation(), key=view.keys[name], promises=(Rising("a-counter", number),)
+        )
+        (answer,) = await ledger.claim([wanted])
+        assert isinstance(answer, Claim | Conflict)
+        return isinstance(answer, Claim)
+
+    assert await claimed(names[0], 7)
+    assert [await claimed(names[1], number) for number in (6, 7, 8)] == [False, False, True]
+    assert [await claimed(names[0], number) for number in (8, 9)] == [False, True]
+    # another version and another Device count for themselves
+    assert await claimed(names[2], 1)
+    assert await claimed(names[3], 1)
 
 
 async def test_pages_go_through_every_device_once_and_whole(subject: Subject) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from cryptosvc.core import checkpoint
 from cryptosvc.core.check import Checked
 from cryptosvc.core.content.base import Once
+from cryptosvc.core.device_keys import SealedKeyRecord
 from cryptosvc.core.errors import (
     Conflict,
     Forbidden,
@@ -151,12 +152,12 @@ class FakeLedger:
             )
         for promise in case.content.promises:
             if isinstance(promise, Once):
-                found = self._once.get((case.key.key_id, promise.scope, promise.value), promise.digest)
+                found = self._once.get((_lasting(case.key), promise.scope, promise.value), promise.digest)
                 if found != promise.digest:
                     return Conflict(
                         "other bytes were signed under it", rule=f"once/{promise.scope}", clause=item.clause
                     )
-            elif promise.number <= self._rising.get((case.key.key_id, promise.scope), -1):
+            elif promise.number <= self._rising.get((_lasting(case.key), promise.scope), -1):
                 return Conflict("the number must rise", rule=f"rising/{promise.scope}", clause=item.clause)
         limit = case.key.life.usage_limit
         if limit is not None and self._uses.get(case.key.key_id, 0) >= limit:
@@ -170,9 +171,9 @@ class FakeLedger:
         )
         for promise in case.content.promises:
             if isinstance(promise, Once):
-                self._once[(case.key.key_id, promise.scope, promise.value)] = promise.digest
+                self._once[(_lasting(case.key), promise.scope, promise.value)] = promise.digest
             else:
-                self._rising[(case.key.key_id, promise.scope)] = promise.number
+                self._rising[(_lasting(case.key), promise.scope)] = promise.number
 
         if case.key.life.usage_limit is not None:
             self._uses[case.key.key_id] = self._uses.get(case.key.key_id, 0) + 1
@@ -326,3 +327,8 @@ class FakeKeys:
             )
             for index in range(start, len(self.ledger.leaves))
         ]
+
+
+def _lasting(key: KeyRecord) -> KeyId:
+    """What a promise is of: of a device key its name with its version, by whichever name it was asked for."""
+    return key.lasting_name if isinstance(key, SealedKeyRecord) else key.key_id

@@ -23,7 +23,7 @@ when { context.content == Content::"organisation-certificate" };
 
 def policy(*arguments: str | Path, folder: Path = POLICIES) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cryptosvc", "policy", *map(str, arguments), "--folder", str(folder)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
     assert "Traceback" not in done.stderr
     return done
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cryptosvc.core.content.dlms import apdu
+from cryptosvc.core.content.dlms import apdu, framing
 from cryptosvc.core.content.dlms.apdu import Item
 from cryptosvc.core.content.dlms.profile import Smets1Profile
 from cryptosvc.core.errors import Malformed
@@ -101,3 +101,14 @@ def test_every_request_resembles_one_and_random_octets_do_not(name: str) -> None
     assert apdu.resembles(READ[name][0])
     assert not apdu.resembles(b"\x01" + READ[name][0])
     assert not apdu.resembles(b"P6wRJ21F")
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [("get", "c8"), ("set", "c9"), ("action", "cb"), ("access", "db085449544c452e2e38")],
+)
+@pytest.mark.parametrize(("octets", "length"), [(5, "05"), (127, "7f"), (128, "8180"), (256, "820100")])
+def test_each_request_has_its_protected_form(name: str, tag: str, octets: int, length: str) -> None:
+    protected = b"\x30" * octets
+    made = framing.wrap(READ[name][0][0], b"TITLE..8", protected)
+    assert made == bytes.fromhex(tag + length) + protected

@@ -7,7 +7,7 @@ import pytest
 from cryptosvc.core import lifecycle
 from cryptosvc.core.acts.base import Made
 from cryptosvc.core.errors import CryptosvcError, Forbidden, WrongState
-from cryptosvc.core.keyclass import KEY_CLASSES, SPLIT_CLASSES
+from cryptosvc.core.keyclass import DEVICE_CLASSES, KEY_CLASSES, SPLIT_CLASSES
 from cryptosvc.core.life import Event
 from cryptosvc.core.names import ContentKind, Environment, Operation
 from cryptosvc.core.reconcile import Held, Kind, Scene, differences
@@ -84,12 +84,19 @@ async def test_nobody_splits_a_key_over_the_wire():
     assert stand.key("key-1").state is KeyState.ACTIVE
 
 
-@pytest.mark.parametrize("key_class", sorted(set(KEY_CLASSES) - set(SPLIT_CLASSES)))
+@pytest.mark.parametrize("key_class", sorted(set(KEY_CLASSES) - set(SPLIT_CLASSES) - DEVICE_CLASSES))
 async def test_keys_of_other_classes_are_not_split(key_class):
     stand, module = await stand_with(key_class)
     refused = await refusal_of(stand, "key.split", **SHARES)
     assert (refused.rule, refused.clause) == ("split/class", "G2.44B")
     assert module.asked == []
+
+
+@pytest.mark.parametrize("key_class", sorted(DEVICE_CLASSES))
+async def test_a_key_of_a_device_is_no_key_of_the_registry(key_class):
+    with pytest.raises(Forbidden) as refused:
+        await stand_with(key_class)
+    assert (refused.value.rule, refused.value.field) == ("device-key/not-in-registry", "class")
 
 
 @pytest.mark.parametrize("shares", [(1, 3), (4, 3), (0, 0), (2, 17)])

@@ -88,7 +88,7 @@ class DeviceWork(SessionWork[Produced | Failed]):
         if not isinstance(content, DlmsContent):
             raise _nothing_asked()
         if not content.authenticated:
-            return _encrypted_only(functions, session, opened.handle(key), content)
+            return encrypted_only(functions, session, opened.handle(key), content)
         if case.second is None:
             raise _nothing_asked()
         _require_may_leave(config)
@@ -196,7 +196,7 @@ def _decrypted(
         raise
 
 
-def _encrypted_only(functions: Functions, session: int, key: int, content: DlmsContent) -> bytes:
+def encrypted_only(functions: Functions, session: int, key: int, content: DlmsContent) -> bytes:
     """What suite 0 does with security control 20: the stream of GCM, and no tag."""
     if content.security != ENCRYPTED:
         raise _nothing_asked()
