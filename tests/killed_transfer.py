@@ -1,4 +1,8 @@
-"""`cryptosvc transfer carry-out`, killed with SIGKILL when the module has done its part and nothing is recorded yet."""
+"""`cryptosvc transfer carry-out`, killed with SIGKILL at one of its moments, which the environment names.
+
+begun: it is recorded that the module is about to be asked. module: it has done its part, and nothing of that is recorded.
+recorded: the step is in the log, and nothing was signed for the other side yet.
+"""
 
 import os
 import signal
@@ -6,6 +10,10 @@ import sys
 
 from cryptosvc.__main__ import main
 from cryptosvc.flow.govern import Governor
+from cryptosvc.flow.spokesman import Spokesman
+
+MOMENT = "CRYPTOSVC_TEST_KILLED"
+MOMENTS = {"begun": (Governor, "_made"), "module": (Governor, "_end"), "recorded": (Spokesman, "say")}
 
 
 async def _killed(*_: object) -> None:
@@ -13,5 +21,5 @@ async def _killed(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    Governor._end = _killed  # type: ignore[method-assign,assignment]  # the moment a power cut is worst
+    setattr(*MOMENTS[os.environ[MOMENT]], _killed)
     sys.exit(main())

@@ -147,6 +147,9 @@ class Movers:
             for one in package.keys
         ]
         carrier = self._blob(CARRIER, package.carrier)
+        for packed in package.keys:
+            # read whole before the module is touched, and again below: one key's claims in memory at a time
+            self._claims(packed)
         label = label_of(found.transfer_id)
         place = (ModuleName(found.offer.module), label, object_id(label))
         try:
@@ -154,6 +157,9 @@ class Movers:
                 place, carrier, package.plan.mechanism.oaep_hash, arrivals, found.transfer_id
             )
             facts = self._proven(arrivals, arrived, found.transfer_id)
+            for packed in package.keys:
+                await self._promises.take(packed.record.key_id, self._claims(packed))
+                facts[f"claims:{packed.record.key_id}"] = packed.claims
         except Unavailable:
             raise
         except Refusal:
@@ -161,8 +167,6 @@ class Movers:
             for one in arrivals:
                 await self._carriage.discard(one.key.module, one.key.label, one.key.object_id)
             raise
-        for packed in package.keys:
-            facts[f"claims:{packed.record.key_id}"] = await self._take_claims(packed)
         facts["transport_left"] = str(await self._carriage.discard(*place))
         return _made(facts)
 
@@ -191,11 +195,8 @@ class Movers:
         left = await self._carriage.discard(ModuleName(found.offer.module), label, object_id(label))
         return _made({"transport_left": str(left)})
 
-    async def _take_claims(self, packed: notices.PackedKey) -> str:
-        key_id = packed.record.key_id
-        octets = self._blob(claims_of(key_id), packed.claims, CLAIMS_OCTETS)
-        await self._promises.take(key_id, claimed.parse(octets))
-        return packed.claims
+    def _claims(self, packed: notices.PackedKey) -> Claimed:
+        return claimed.parse(self._blob(claims_of(packed.record.key_id), packed.claims, CLAIMS_OCTETS))
 
     def _blob(self, name: str, wanted: str, at_most: int = KEY_OCTETS) -> bytes:
         octets = self._crate.take(name, at_most)

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,7 @@ from cryptosvc.wiring.transfer_papers import (
     write,
 )
 
+_BEGUN = (ProposalState.EXECUTING, ProposalState.DONE)
 _OF_DESTINATION = frozenset({papers.OFFER, papers.RECEIPT, papers.NOT_IMPORTED})
 
 
@@ -117,7 +118,7 @@ async def _machine(config: Path, caller: str) -> AsyncIterator[_Machine]:
 def carry_out(
     config: Path, proposal_id: str, folder: Path, so_pin_file: Path | None, caller: str
 ) -> Document:
-    """Carry out an approved act on a transfer, or go on with one that was interrupted.
+    """Carry out an approved act on a transfer, or go on with one that was interrupted, be it when all was recorded.
 
     Args:
         config: of the service.
@@ -145,20 +146,32 @@ def carry_out(
             setting = _setting(settings)
             governor = Governor(store.registry, vault, store.ledger, machine.clock, setting, movers.by_act())
             found = await store.registry.record("proposal-record", proposal_id)
-            begun = isinstance(found, ProposalRecord) and found.state is ProposalState.EXECUTING
-            go = governor.resume if begun else governor.execute
-            done = await go(machine.principal, proposal_id)
-            statement = done.proposal.statement
+            state = found.state if isinstance(found, ProposalRecord) else None
+            if _is_unsaid(found, movers.by_act()):
+                # recorded, and the power went before it was said: what is left to do is to say it
+                done = await governor.proposal(machine.principal, proposal_id)
+            else:
+                go = governor.resume if state is ProposalState.EXECUTING else governor.execute
+                done = (await go(machine.principal, proposal_id)).proposal
             return {
                 "proposal_id": proposal_id,
-                "act": statement.act,
-                "transfer": statement.subject,
-                "resumed": begun,
-                "outcome": dict(done.proposal.outcome),
-                **await machine.say(statement.subject, folder),
+                "act": done.statement.act,
+                "transfer": done.statement.subject,
+                "resumed": state in _BEGUN,
+                "outcome": dict(done.outcome),
+                **await machine.say(done.statement.subject, folder),
             }
 
     return asyncio.run(run())
+
+
+def _is_unsaid(found: object, acts: Container[str]) -> bool:
+    """Whether an act on a transfer was carried out and recorded. What is said of it again is the same, signed anew."""
+    return (
+        isinstance(found, ProposalRecord)
+        and found.state is ProposalState.DONE
+        and found.statement.act in acts
+    )
 
 
 def say(config: Path, transfer_id: str, folder: Path, caller: str) -> Document:

@@ -1,12 +1,12 @@
 """Two deployments, each with its own processes, token, store and log: keys move, and either log is verified afterwards.
 
-As custodians do it: acts handed in over mutual TLS, modules and papers through the command line. What a
-has a part in is killed with SIGKILL at its worst moment once, and goes on. Covers SEC G2.22F to G2.22I.
+As custodians do it: acts handed in over mutual TLS, modules and papers through the command line. Every step in which
+a module has a part is killed with SIGKILL, export and import at every moment, and goes on. Covers SEC G2.22F to G2.22I.
 """
 
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -21,13 +21,14 @@ from cryptosvc.client.errors import CallError, Conflict, WrongState
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.custodian import CustodianRole, custodian_document
 from cryptosvc.core.names import SystemName
-from tests import governed, precommands
+from tests import governed, killed_transfer, precommands
 from tests.deployment import Deployment, pre_command_request
 from tests.governance import Person, person
 from tests.governed import Office
 
 KEY = "supplier-signing"
 TRANSFER = "move-1"
+MOMENTS = tuple(killed_transfer.MOMENTS)
 PMA = ("pat", "pia")
 
 
@@ -47,17 +48,18 @@ class End:
         """`cryptosvc transfer …` on the machine; its JSON."""
         return self.deployment.json("transfer", *arguments, *self.config)
 
-    def moved(self, step: str, *more: str, kill: bool = False, **parameters: JsonValue) -> dict:
-        """Propose, approve, carry out on the machine; killed once, where asked for, and gone on with."""
+    def moved(self, step: str, *more: str, kill: Sequence[str] = (), **parameters: JsonValue) -> dict:
+        """Propose, approve, carry out on the machine; killed at each of these moments, and gone on with."""
         proposal = self.office.proposed(f"transfer.{step}", TRANSFER, ("ben", "cat", "dan"), **parameters)
         command = ("transfer", "carry-out", proposal, *more, *self.config, "--json")
-        if not kill:
-            return self.deployment.json(*command[:-1])
-        killed = self.deployment.run(*command, module="tests.killed_transfer")
-        assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
-        assert self.office.calls.proposal(proposal).state == "executing"
+        for moment in kill:
+            self.deployment.environment[killed_transfer.MOMENT] = moment
+            killed = self.deployment.run(*command, module="tests.killed_transfer")
+            assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+            state = self.office.calls.proposal(proposal).state
+            assert state == ("done" if moment == "recorded" else "executing")
         done = self.deployment.json(*command[:-1])
-        assert done["resumed"] is True
+        assert done["resumed"] is bool(kill)
         return done
 
     def file(self, name: str) -> str:
@@ -125,7 +127,7 @@ def moves(source: End, target: End, folder: Path) -> None:
     offered = {"module": "softhsm", "complies": "audited in March", "affiliation": "none"}
     until = int((datetime.now(UTC) + timedelta(days=9)).timestamp())
     service = service_key(target)
-    done = target.moved("offer", service_key=service, valid_until=until, **offered)
+    done = target.moved("offer", kill=["module"], service_key=service, valid_until=until, **offered)
     assert (done["statement"], done["service_key_sha256"]) == ("transfer-offer", service)
     # 2 proposal
     (folder / "view.txt").write_text("no objection")
@@ -169,14 +171,15 @@ def moves(source: End, target: End, folder: Path) -> None:
     with pytest.raises(WrongState):
         source.office.calls.execute(proposal)
     assert source.state() == "active"
-    source.moved("export", *so_pin, kill=True, **export)
+    source.moved("export", *so_pin, kill=MOMENTS, **export)
     assert source.state() == "in-transfer"
     with pytest.raises(CallError):
         sign(source, 2)
     # 5 import
     target.command("scope")
     package = {"package": target.file("package.dsse"), "source_key": target.file("source.key")}
-    target.moved("import", kill=True, scope=target.document("scope.json"), attended=attended, **package)
+    scoped = target.document("scope.json")
+    target.moved("import", kill=MOMENTS, scope=scoped, attended=attended, **package)
     assert target.state() == "active"
     # what the source signed once, other bytes of it are not signed here
     other = pre_command_request(1, key_id=KEY)
@@ -194,7 +197,7 @@ def moves(source: End, target: End, folder: Path) -> None:
         destination_key=source.file("destination.key"),
         package=source.file("package.digest"),
     )
-    source.moved("dispose", scope=scope)
+    source.moved("dispose", kill=["module"], scope=scope)
     assert source.state() == "destroyed"
     # 7 the dossier, off-line
     for end in (source, target):

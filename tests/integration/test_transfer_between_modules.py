@@ -15,7 +15,7 @@ from cryptosvc.adapters.hsm.transfer_token import TransferToken
 from cryptosvc.adapters.hsm.vault import Pkcs11Vault
 from cryptosvc.core.acts.base import Made
 from cryptosvc.core.errors import CryptosvcError
-from cryptosvc.core.handover.claimed import emit
+from cryptosvc.core.handover.claimed import Claimed, emit
 from cryptosvc.core.names import Environment, KeyId
 from cryptosvc.core.proposal import ProposalState
 from cryptosvc.core.registry import KeyState
@@ -186,6 +186,39 @@ async def test_a_damaged_package_leaves_nothing_and_is_imported_whole_afterwards
     assert target.record.state is TransferState.OFFERED
     blob.write_bytes(whole)
     await target.carry("import", **pair.importing())
+    assert target.labels() == set(KEYS)
+
+
+async def test_claims_that_cannot_be_taken_leave_nothing_in_the_module(tmp_path: Path) -> None:
+    pair = await two_real_ends(tmp_path, "softhsm")
+    key = KeyId("command-1")
+    pair.source.promises.taken[key] = Claimed(once=((7, b"a" * 20),), rising=(("crl-number", 9),), used=0)
+    await pair.exported()
+    target = pair.destination
+    assert isinstance(target, RealEnd)
+    importing = pair.importing()
+    blob = tmp_path / "package" / f"{claims_of(key)}.blob"
+    whole = blob.read_bytes()
+    for damaged in (whole[:-1] + b"b", None):
+        blob.unlink()
+        if damaged is not None:
+            blob.write_bytes(damaged)
+            blob.chmod(0o600)
+        with pytest.raises(CryptosvcError) as refused:
+            await target.carry("import", **importing)
+        assert refused.value.rule == "transfer/blob"
+        assert target.labels() == {f"transport-{TRANSFER}"}
+        blob.write_bytes(whole)
+    # other bytes were signed under one of its fingerprints here: it does not come, and no other key of the package either
+    target.promises.taken[key] = Claimed(once=((7, b"c" * 20),), rising=(), used=0)
+    with pytest.raises(CryptosvcError) as refused:
+        await target.carry("import", **importing)
+    assert refused.value.rule == "transfer/claims"
+    assert target.labels() == {f"transport-{TRANSFER}"}
+    assert target.record.state is TransferState.OFFERED
+    target.promises.taken.clear()
+    await target.carry("import", **importing)
+    assert target.promises.taken[key] == pair.source.promises.taken[key]
     assert target.labels() == set(KEYS)
 
 
