@@ -74,12 +74,18 @@ def _line(line: bytes, names: Collection[str]) -> tuple[bytes, int]:
     entry, mark, withheld = line.removesuffix(b"\n").partition(SEPARATOR)
     if not mark or not line.endswith(b"\n"):
         raise Corrupt("a line is not an entry with what is kept beside it", rule="redaction/line")
+    octets, left_out = without(withheld, names)
+    return entry + SEPARATOR + octets + b"\n", left_out
+
+
+def without(withheld: bytes, names: Collection[str]) -> tuple[bytes, int]:
+    """What stands beside an entry, without these values; and how many those were. Corrupt where it is not in form."""
     if not withheld:
-        return line, 0
+        return b"", 0
     try:
         beside = orjson.loads(withheld)
         kept = {name: value for name, value in beside.items() if name not in names}
         octets = canonical(kept) if kept else b""
     except (ValueError, AttributeError, Internal):
         raise Corrupt("a line is not an entry with what is kept beside it", rule="redaction/line") from None
-    return entry + SEPARATOR + octets + b"\n", len(beside) - len(kept)
+    return octets, len(beside) - len(kept)

@@ -1,5 +1,6 @@
 """What `audit query --bundle` takes, and what `audit verify` says of a bundle."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -37,28 +38,46 @@ CompleteOption: TypeAlias = Annotated[
     ),
 ]
 
+WithoutOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--without",
+        metavar="NAME",
+        help="A value to leave out of the bundle, as principal or target; again for more.",
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundling:
-    """How a bundle is wanted: where to, the log's key, what was kept, further certificates, whether it must be all."""
+    """How a bundle is wanted: where to, the log's key, what was kept, further certificates, whether it must be all, what is left out."""
 
     out: Path
     log_key: Path
     since: Path | None
     chain: Path | None
     complete: bool
+    without: tuple[str, ...]
 
 
 def bundling(
-    out: Path | None, log_key: Path | None, since: Path | None, chain: Path | None, *, complete: bool
+    out: Path | None,
+    log_key: Path | None,
+    since: Path | None,
+    chain: Path | None,
+    without: Sequence[str],
+    *,
+    complete: bool,
 ) -> Bundling | None:
     """Put the options together; None where no bundle is wanted."""
     if out is None:
-        if log_key or since or chain or complete:
+        if log_key or since or chain or complete or without:
             raise typer.BadParameter(
                 "these options go with --bundle", param_hint="--log-key, --since, --chain"
             )
         return None
     if log_key is None:
         raise typer.BadParameter("a bundle needs the log's public key", param_hint="--log-key")
-    return Bundling(out=out, log_key=log_key, since=since, chain=chain, complete=complete)
+    return Bundling(
+        out=out, log_key=log_key, since=since, chain=chain, complete=complete, without=tuple(without)
+    )

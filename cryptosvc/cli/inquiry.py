@@ -12,17 +12,10 @@ from typing import Annotated, Protocol, TypeAlias, cast
 import orjson
 import typer
 
+from cryptosvc.cli import bundling as options
 from cryptosvc.cli import console
 from cryptosvc.cli.actions import Connection, Document, Progress
-from cryptosvc.cli.bundling import (
-    BundleOption,
-    Bundling,
-    ChainOption,
-    CompleteOption,
-    LogKeyOption,
-    SinceOption,
-    bundling,
-)
+from cryptosvc.cli.bundling import Bundling, bundling
 from cryptosvc.cli.options import (
     CaOption,
     CertificateOption,
@@ -157,11 +150,12 @@ def query(
         str, typer.Option(help="Go on where an earlier answer to the same question ended.")
     ] = "",
     form: Annotated[Form, typer.Option("--format", help="table, jsonl or csv.")] = Form.TABLE,
-    bundle: BundleOption = None,
-    log_key: LogKeyOption = None,
-    since: SinceOption = None,
-    chain: ChainOption = None,
-    complete: CompleteOption = False,
+    bundle: options.BundleOption = None,
+    log_key: options.LogKeyOption = None,
+    since: options.SinceOption = None,
+    chain: options.ChainOption = None,
+    complete: options.CompleteOption = False,
+    without: options.WithoutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find log entries, newest first. For auditors; the question is recorded.
@@ -177,7 +171,7 @@ def query(
         limit=limit,
         cursor=cursor,
     )
-    wanted = bundling(bundle, log_key, since, chain, complete=complete)
+    wanted = bundling(bundle, log_key, since, chain, without or [], complete=complete)
     if wanted is not None:
         with console.progress_bar(as_json=as_json) as progress:
             calling = connection(target, ca, certificate, private_key)

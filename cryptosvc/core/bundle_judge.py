@@ -32,7 +32,7 @@ from cryptosvc.core.history import RecordChange, Use
 from cryptosvc.core.merkle import leaf_hash, verify_consistency, verify_inclusion
 from cryptosvc.core.query import Query, query_from_document
 from cryptosvc.core.registry import RECORD_KINDS
-from cryptosvc.core.said import moment, said
+from cryptosvc.core.said import moment, said, silent_about
 
 LOG_KEY = "log-key"
 """Said to be absent where the record of the log's own key is not there."""
@@ -120,7 +120,7 @@ class Judge:
             self._software.add(str(facts["software_digest"]))
         if item.answer:
             self._answer.append((index, hashed))
-            if self.query is not None and not self.query.answered_by(said(entry, beside), moment(entry)):
+            if self.query is not None and not _answers(self.query, entry, beside):
                 self._foreign.append(index)
             if kind == "use":
                 count_use(index, entry, self._uses)
@@ -199,6 +199,13 @@ class Judge:
             and self.head.public_key.endswith(point)
             and bool(point)
         )
+
+
+def _answers(query: Query, entry: Mapping[str, JsonValue], beside: Mapping[str, str]) -> bool:
+    """Whether an entry answers a question, or may: the values that would tell were left out for whoever this is for."""
+    at, pairs = moment(entry), said(entry, beside)
+    unmet = [one.field for one in query.conditions if one.pairs.isdisjoint(pairs)]
+    return query.start <= at < query.stop and all(silent_about(name, entry, beside) for name in unmet)
 
 
 def begin(head: Head, public_key_der: bytes, *, origin: str = "", kept: bytes = b"") -> Judge:

@@ -9,13 +9,13 @@
 5. It is signed with the client's key, and verified once more as it was written.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
 
-from cryptosvc.adapters import evidence_bundle, log_range
+from cryptosvc.adapters import evidence_bundle, log_range, redaction
 from cryptosvc.adapters.software import software_digest
 from cryptosvc.cli.actions import Connection, Document, Progress
 from cryptosvc.cli.bundling import Bundling
@@ -97,7 +97,7 @@ def write(
     )
     complete = _completeness(wanted, query, gathered, progress) if wanted.complete else {}
     # 5 sign and verify
-    items = [gathered.items[index] for index in sorted(gathered.items)]
+    items = _redacted(gathered, wanted.without)
     head = Head(
         query=query.document(),
         checkpoint=last,
@@ -118,6 +118,23 @@ def write(
         read_octets(connection.private_key, "--key"),
     )
     return {"written_to": str(wanted.out), **_judged(wanted.out, log_key, "", since, None, progress)}
+
+
+def _redacted(gathered: _Gathered, names: Collection[str]) -> list[Item]:
+    """Everything in the order of the log, without these values; what cannot be told without them is named as absent."""
+    needed = sorted(redaction.NEEDED & set(names))
+    if needed:
+        raise Malformed(
+            f"a record of a person is told by its {needed[0]!r}; leave out 'document' and 'principal' instead",
+            rule="redaction/needed",
+            field="--without",
+        )
+    items = [gathered.items[index] for index in sorted(gathered.items)]
+    if policy_set.WITHHELD in names:
+        gathered.absent |= needed_beside([orjson.loads(one.entry) for one in items if one.answer])[1]
+    if "document" in names:
+        gathered.absent.add(LOG_KEY)
+    return [replace(one, withheld=redaction.without(one.withheld, names)[0]) for one in items]
 
 
 def range_of(wanted: Bundling) -> Path:

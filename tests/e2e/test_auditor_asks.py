@@ -159,6 +159,14 @@ def test_an_answer_goes_out_as_evidence_and_is_verified_off_line_by_both_verifie
     assert 0 < since["since"] <= since["entries"]
     quickstart.json(*verify, "--since", str(kept))
     assert subprocess.run([*second, str(kept)], capture_output=True, check=False).returncode == 0
+    assert b'"principal":["' in bundle.read_bytes()
+    left_out = ("--without", "principal", "--without", "peer", "-w", "caller=supplier")
+    quickstart.json("audit", "query", *where, *left_out, caller="auditor")
+    assert quickstart.json(*verify)["answer"] >= 1
+    assert b'"principal":["' not in bundle.read_bytes()
+    assert subprocess.run(second, capture_output=True, check=False).returncode == 0
+    needed = quickstart.run("audit", "query", *where, "--without", "caller", caller="auditor")
+    assert (needed.returncode, "told by its 'caller'" in needed.stderr) == (3, True)
 
 
 def test_every_question_is_in_the_log(quickstart: Quickstart):

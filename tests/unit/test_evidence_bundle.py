@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cryptosvc.adapters import evidence_bundle, log_range
+from cryptosvc.adapters import evidence_bundle, log_range, redaction
 from cryptosvc.adapters.software import software_digest
 from cryptosvc.core import bundle, bundle_judge
 from cryptosvc.core.canonical import canonical
@@ -150,6 +150,20 @@ def test_a_chain_of_certificates_leads_from_the_log_key(log: BundledLog, tmp_pat
     ):
         log.bundle(path, answer, beside, **{**said, "certificates": chain})
         assert both(path, log) == (rule, "")
+
+
+def test_an_answer_by_a_value_that_was_left_out_may_be_one(log: BundledLog, tmp_path: Path):
+    answer, beside, said = asked(log)
+    values = orjson.loads(log.entries[answer[0]][1])
+    path, by_caller = tmp_path / "a.bundle", {**said, "query": Query.of({"caller": ["nobody"]}).document()}
+    assert values["principal"][1] != "nobody"
+    log.bundle(path, answer, beside, **by_caller)
+    assert both(path, log) == ("completeness/foreign", "")
+    for at in answer:
+        entry, withheld = log.entries[at]
+        log.entries[at] = entry, redaction.without(withheld, {"principal"})[0]
+    log.bundle(path, answer, beside, **by_caller)
+    assert both(path, log) == ("", "")
 
 
 def test_an_answer_is_held_against_a_range(log: BundledLog, tmp_path: Path):
