@@ -21,7 +21,7 @@ from cryptosvc.flow.setting import Setting
 from tests.claims import caller_record
 from tests.fakes.ledger import FakeKeys, FakeLedger
 from tests.fakes.vault import FakeVault
-from tests.governance import GOVERNANCE, NOW, ORIGIN, POLICY_DIGEST, SYSTEM, Person, Room
+from tests.governance import GOVERNANCE, ORIGIN, POLICY_DIGEST, SYSTEM, Person, Room
 from tests.store_stand import SetClock
 
 GENESIS = "fe" * 32
@@ -48,7 +48,7 @@ class Stand:
     vault: FakeVault = field(default_factory=FakeVault)
 
     def __post_init__(self) -> None:
-        self.clock = SetClock(NOW * NANOSECONDS)
+        self.clock = SetClock(self.room.now * NANOSECONDS)
         scope = Scope(system=SYSTEM, environment="test", worker="w", software="s")
         self.ledger = FakeLedger(ORIGIN, scope, self.clock)
         self.keys = FakeKeys(self.ledger)

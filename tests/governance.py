@@ -123,7 +123,7 @@ class Room:
             origin=self.origin,
             policy_digest=self.policy_digest,
             proposed_by=by,
-            proposed_at=UnixSeconds(self.now - 60),
+            proposed_at=self.now,
             expires_at=UnixSeconds(self.now + DAY),
             nonce=f"{next(_nonces):032x}",
         )

@@ -127,16 +127,22 @@ def verify(envelope: bytes, service_key: bytes, log_key: bytes) -> Destroyed:
     except (CryptosvcError, orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         what = error.message if isinstance(error, CryptosvcError) else "a field is missing or of another type"
         raise _broken(what, "form") from None
-    _require_destroyed(key, proposal)
+    _require_destroyed(key, proposal, orjson.loads(key_entry.entry).get("because"), origin)
     return Destroyed(key, proposal, signed.size)
 
 
-def _require_destroyed(key: KeyRecord, proposal: ProposalRecord) -> None:
+def _require_destroyed(key: KeyRecord, proposal: ProposalRecord, because: JsonValue, origin: str) -> None:
     statement = proposal.statement
     evidence = dict(proposal.outcome)
     for what, holds in (
         ("the key's record does not say destroyed", key.state is KeyState.DESTROYED),
         ("its subject is another key", key.key_id == statement.subject),
+        ("the record did not change because of this act", because == {"proposal": proposal.proposal_id}),
+        (
+            "those who signed meant another deployment",
+            (statement.system, statement.environment, statement.origin)
+            == (key.system, key.environment, origin),
+        ),
         ("the act is another", statement.act == ACT and proposal.state is ProposalState.DONE),
         ("the record is not the one the act led to", key.version == statement.subject_version + 1),
         ("the module was not asked again, or still had an object", evidence.get("objects_left") == "0"),

@@ -27,7 +27,7 @@ from cryptosvc.core.registry import KeyRecord, Record, record_id, record_kind
 from cryptosvc.core.statement import STATEMENT_TYPE, Statement
 from cryptosvc.flow import proposals
 from cryptosvc.flow.ports import Clock, Ledger, Records, Vault
-from cryptosvc.flow.setting import Setting, recorded, require_room, scene
+from cryptosvc.flow.setting import Setting, recorded, require_after_beginning, require_room, scene
 
 _Answer = TypeVar("_Answer")
 Mover = Callable[[Statement, Mapping[tuple[str, str], Record]], Awaitable[Made]]
@@ -175,6 +175,7 @@ class Governor:
         act = act_named(statement.act)
         scene, at = await self._scene(), self._now()
         opened = quorum.proposed(statement, envelope, act, scene, at)
+        await require_after_beginning(self._ledger, statement, scene.governance)
         records = await self._about(act, statement)
         quorum.needed(act, statement, records.get((act.kind, statement.subject)), scene.governance)
         act.after(self._turn(statement, at, records, proposals.rehearsed(act)))

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
+import orjson
+
 from cryptosvc.core.case import Principal
 from cryptosvc.core.custodian import CustodianRecord, CustodianState
 from cryptosvc.core.errors import Busy, Forbidden, Refusal
+from cryptosvc.core.life import NANOSECONDS
 from cryptosvc.core.names import Operation
 from cryptosvc.core.proposal import ProposalState
 from cryptosvc.core.quorum import Governance, Scene
@@ -52,6 +55,24 @@ async def scene(records: Records, setting: Setting) -> Scene:
         custodians,
         setting.governance,
     )
+
+
+async def require_after_beginning(ledger: Ledger, statement: Statement, governance: Governance) -> None:
+    """Refuse a statement that is older than this log: it was signed for another deployment that bore the same names.
+
+    Raises:
+        Forbidden: `statement/before-the-log`.
+
+    """
+    first = await ledger.entry(0)
+    began = 0 if first is None else int(orjson.loads(first.entry)["time"]) // NANOSECONDS
+    if statement.proposed_at + governance.clock_tolerance_seconds < began:
+        raise Forbidden(
+            "the statement was proposed before this log began: those who signed it meant another deployment of these "
+            "names; propose it again",
+            rule="statement/before-the-log",
+            clause=governance.custody.clause("G5.13(b)"),
+        )
 
 
 async def recorded(

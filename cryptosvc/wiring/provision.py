@@ -8,7 +8,7 @@ nobody can have used a key whose public point is not recorded, and generated aga
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from cryptosvc.core.registry import (
     CallerState,
     Grant,
     KeyRecord,
+    KeyState,
     Record,
     caller_document,
     record_id,
@@ -131,7 +132,8 @@ async def _provision(
     plan: _Plan,
 ) -> Document:
     await _require_shortcut(store)
-    registered = {record.key_id: record for record in await _keys(store, settings, provisioning)}
+    every = await store.registry.of_kind("key-record")
+    registered = {record.key_id: record for record in every if isinstance(record, KeyRecord)}
     callers = {record.caller_id: record for record in await store.registry.callers()}
     entries = [*_log_entries(settings), *provisioning.keys]
     if KeyId(settings.log.head_key) not in registered:
@@ -149,7 +151,7 @@ async def _provision(
     for entry in entries:
         if entry not in to_generate:
             progress(f"key {entry.id}", done, total)
-            _plan_key(settings, entry, registered.get(KeyId(entry.id)), tokens, plan)
+            _plan_key(settings, entry, registered, tokens, plan)
             done += 1
     own = worker.service_caller(settings)
     if own.caller_id not in callers:
@@ -228,11 +230,6 @@ async def _require_shortcut(store: stores.Opened) -> None:
         )
 
 
-async def _keys(store: stores.Opened, settings: Settings, provisioning: Provisioning) -> list[KeyRecord]:
-    systems = {settings.deployment.system} | {entry.system for entry in provisioning.keys if entry.system}
-    return [record for system in systems for record in await store.registry.keys_of(SystemName(system))]
-
-
 def _log_entries(settings: Settings) -> Iterator[KeyEntry]:
     module = logkeys.log_module(settings)
     for name, key_class in (
@@ -245,13 +242,15 @@ def _log_entries(settings: Settings) -> Iterator[KeyEntry]:
 def _plan_key(
     settings: Settings,
     entry: KeyEntry,
-    record: KeyRecord | None,
+    registered: Mapping[KeyId, KeyRecord],
     tokens: dict[ModuleName, Provisioner],
     plan: _Plan,
 ) -> None:
     certificate = certificate_named(entry)
+    record = registered.get(KeyId(entry.id))
     if record is None:
         made = _adopt(settings, entry, tokens, plan)
+        _require_new(made, registered.values())
         plan.records.append(certified(entry, made, certificate) if certificate else made)
         return
     same = (entry.key_class, entry.system or settings.deployment.system)
@@ -276,6 +275,20 @@ def _adopt(
     plan.adopted.append(entry.id)
     plan.remarks += [f"{entry.id}: {difference}" for difference in differences]
     return made
+
+
+def _require_new(made: KeyRecord, others: Iterable[KeyRecord]) -> None:
+    """A key that was destroyed does not come back under another name, put back from a backup of its token."""
+    for other in others:
+        places = {(one.module, one.label, one.object_id) for one in (made, other)}
+        same = made.public_point == other.public_point if made.public_point else len(places) == 1
+        if same and other.state is KeyState.DESTROYED:
+            raise Forbidden(
+                f"the object for {made.key_id} is that of key {other.key_id}, which was destroyed; somebody put it back, so "
+                "take the token out of use",
+                rule="key/registered-already",
+                clause="G5.13(b)",
+            )
 
 
 def _require_can_be_generated(

@@ -7,6 +7,7 @@ own, since a PKCS#11 library is global to its process.
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -103,6 +104,8 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Stand:
 def test_a_system_ends_as_its_file_says_and_anybody_can_verify_it(stand: Stand, tmp_path: Path) -> None:
     # 1 held; that it goes as it is rehearsed is shown for every ready file elsewhere
     file = stand.file("decommissioning")
+    backup = tmp_path / "backup"
+    shutil.copytree(stand.deployment.token.folder, backup)
     assert stand.held("run", file) == "completed"
     verdict = stand.verified(file)
     assert (verdict["outcome"], verdict["log_checked"]) == ("completed", True)
@@ -148,6 +151,26 @@ def test_a_system_ends_as_its_file_says_and_anybody_can_verify_it(stand: Stand, 
     for edited, *others in ((bytes(octets), service, logs), (certificate.read_bytes(), logs, service)):
         with pytest.raises((Corrupt, Malformed)):
             destruction.verify(edited, *others)
+    # 6 an old backup of the token put back gives nobody a key: each is named, and the log is as it was
+    shutil.rmtree(stand.deployment.token.folder)
+    shutil.copytree(backup, stand.deployment.token.folder)
+    found = stand.deployment.run("reconcile", "--config", str(stand.deployment.config), "--json")
+    there = {(one["kind"], one["subject"]) for one in json.loads(found.stdout)}
+    assert there == {("not-destroyed", name) for name in KEYS}
+    # 7 and `init` does not take it for a new one, under its own name or another
+    label, object_id = states["tcos-commands-1"]["label"], states["tcos-commands-1"]["object_id"]
+    for name, refused in (("tcos-commands-1", ""), ("again", "key/registered-already")):
+        provisioning = tmp_path / f"{name}.toml"
+        provisioning.write_text(
+            f'[[keys]]\nid = "{name}"\nclass = "command-signing"\nrole = 5\nadopt = true\n'
+            f'label = "{label}"\nobject_id = "{object_id}"\n'
+        )
+        arguments = ("--config", str(stand.deployment.config), str(provisioning), "--json")
+        said = json.loads(stand.deployment.run("init", *arguments).stdout)
+        if refused:
+            assert said["error"]["rule"] == refused
+        else:
+            assert said["keys_adopted"] == []  # its record stands, and says destroyed
 
 
 if __name__ == "__main__":

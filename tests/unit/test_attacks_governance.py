@@ -12,7 +12,16 @@ from cryptosvc.core import statement as statements
 from cryptosvc.core.acts.base import Turn
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.custodian import CustodianRecord, CustodianRole, Privilege, custodian_document
-from cryptosvc.core.errors import AwaitingApproval, Busy, Corrupt, CryptosvcError, Malformed, WrongState
+from cryptosvc.core.errors import (
+    AwaitingApproval,
+    Busy,
+    Corrupt,
+    CryptosvcError,
+    Forbidden,
+    Malformed,
+    WrongState,
+)
+from cryptosvc.core.life import DAY
 from cryptosvc.core.names import SystemName
 from cryptosvc.core.proposal import Endorsement, ProposalState
 from cryptosvc.core.record import Because
@@ -21,7 +30,7 @@ from cryptosvc.flow import setting
 from tests.claims import caller_record
 from tests.fakes.vault import FakeVault
 from tests.govern_stand import HANDS_IN, ORDER, Stand
-from tests.governance import NOW, SYSTEM
+from tests.governance import GOVERNANCE, NOW, SYSTEM
 
 
 def custodian(here: Stand, name: str) -> CustodianRecord:
@@ -201,3 +210,33 @@ def test_an_end_before_its_beginning_shortens_no_cooling_off():
     with pytest.raises(CryptosvcError) as refused:
         custody.require_may_be_registered(record, [], rules)
     assert refused.value.rule == "custody/six-months"
+
+
+async def test_what_was_signed_for_a_deployment_of_the_same_names_is_not_carried_out_in_the_next_one():
+    """The log is begun anew under the same names, system, origin and policies, with the same custodians."""
+    before = await Stand().begin()
+    statement = before.statement("key.order", "key-1", **ORDER)
+    await before.propose(statement)
+    await before.approve(statement, "ben")
+    before.later(DAY // 2)
+    after = await Stand(room=before.room).begin()
+    assert statement.expires_at > after.room.now
+    with pytest.raises(Forbidden) as refused:
+        await after.propose(statement)
+    assert refused.value.rule == "statement/before-the-log"
+    with pytest.raises(Malformed) as unknown:
+        await after.approve(statement, "ben")
+    assert unknown.value.rule == "proposal/unknown"
+    # what is signed anew is another statement
+    await after.propose(after.statement("key.order", "key-1", **ORDER))
+
+
+async def test_a_statement_may_be_as_old_as_the_log_and_as_two_clocks_may_be_apart():
+    here = await Stand(governance=replace(GOVERNANCE, clock_tolerance_seconds=30)).begin()
+    for name, ago, refused in (("key-1", 30, False), ("key-2", 31, True)):
+        statement = replace(here.statement("key.order", name, **ORDER), proposed_at=NOW - ago)
+        if not refused:
+            await here.propose(statement)
+            continue
+        with pytest.raises(Forbidden):
+            await here.propose(statement)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cryptosvc.core import destruction, dsse
-from cryptosvc.core.canonical import canonical
+from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.case import Principal
 from cryptosvc.core.content.checkpoint_note import public_key_der
 from cryptosvc.core.content.forms import Profiles
@@ -18,6 +18,8 @@ from cryptosvc.core.content.service_statement import PAYLOAD_TYPE
 from cryptosvc.core.content.x509.profile import default_profile
 from cryptosvc.core.errors import Corrupt, WrongState
 from cryptosvc.core.names import Environment, KeyId
+from cryptosvc.core.proposal import ProposalRecord, ProposalState
+from cryptosvc.core.record import Because
 from cryptosvc.core.registry import Grant, KeyState
 from cryptosvc.core.supply import SupplyProfile
 from cryptosvc.flow.checkpoint import Checkpointer
@@ -181,3 +183,49 @@ async def test_whoever_holds_the_service_key_alone_can_still_not_lie(scene: Scen
         envelope, spki = resigned({key: value for key, value in good.items() if key != name})
         with pytest.raises(Corrupt):
             destruction.verify(envelope, spki, scene.audit)
+
+
+async def test_a_record_that_says_destroyed_for_another_reason_is_not_certified_by_somebodys_act(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder of the log writes a record and an act that led nowhere beside each other; both are in the log."""
+    stand = scene.stand
+    await stand.begin()
+    await stand.active("k")
+    await stand.carry("key.deactivate", "k")
+    proposal_id = await stand.approved("key.destroy", "k")
+    found, key = stand.proposal(proposal_id), stand.key("k")
+    outcome = (("needed_people", "2"), ("needed_roles", "key-custodian"), ("objects_left", "0"))
+    done = replace(
+        found,
+        version=found.version + 1,
+        state=ProposalState.DONE,
+        ended_on=stand.room.now,
+        outcome=outcome,
+    )
+    await stand.keys.change([done], Because("proposal", proposal_id))
+    await stand.keys.change([replace(key, version=key.version + 1, state=KeyState.DESTROYED)])
+    located = await stand.keys.located("proposal-record", proposal_id)
+    assert located is not None
+
+    async def by_that_act(_entry: bytes) -> tuple[ProposalRecord, int]:
+        record, leaf = located
+        assert isinstance(record, ProposalRecord)
+        return record, leaf
+
+    monkeypatch.setattr(scene.certifier, "_proposal", by_that_act)
+    envelope = await scene.certifier.certificate(KeyId("k"))
+    with pytest.raises(Corrupt, match="did not change because of this act"):
+        destruction.verify(envelope, scene.service, scene.audit)
+
+
+async def test_an_act_of_another_deployment_certifies_nothing(scene: Scene) -> None:
+    """Its statement stands in this log, as whoever holds the log can have it stand there."""
+    found = destruction.verify(await scene.destroyed(), scene.service, scene.audit)
+    because: dict[str, JsonValue] = {"proposal": found.proposal.proposal_id}
+    for changes in ({"system": "other"}, {"environment": Environment.LIVE}, {"origin": "another/log"}):
+        statement = replace(found.proposal.statement, **changes)  # type: ignore[arg-type]  # of one of the three fields
+        proposal = replace(found.proposal, statement=statement)
+        with pytest.raises(Corrupt, match="another deployment"):
+            destruction._require_destroyed(found.key, proposal, {"proposal": proposal.proposal_id}, ORIGIN)
+    destruction._require_destroyed(found.key, found.proposal, because, ORIGIN)

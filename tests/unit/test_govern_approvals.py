@@ -189,7 +189,7 @@ async def test_under_other_policies_nothing_that_was_signed_before_counts():
         ({"environment": Environment.LIVE}, "statement/other-deployment"),
         ({"origin": "example.test/other"}, "statement/other-deployment"),
         ({"policy_digest": "cd" * 32}, "statement/policies"),
-        ({"expires_at": NOW}, "statement/expired"),
+        ({"proposed_at": NOW - 60, "expires_at": NOW}, "statement/expired"),
         ({"proposed_at": NOW + 1}, "statement/not-yet"),
         ({"expires_at": NOW + 15 * DAY}, "statement/too-long"),
         ({"clause": "G4.7"}, "statement/clause"),

@@ -95,6 +95,18 @@ async def test_the_place_of_a_destroyed_key_is_free_for_another(stand: Stand):
     assert stand.replay().records == stand.ledger.records
 
 
+async def test_the_place_of_a_destroyed_secret_key_is_not(stand: Stand, monkeypatch: pytest.MonkeyPatch):
+    """It has no public half, so nobody could tell the object from the one that was destroyed, put back from a backup."""
+    secret: dict[str, JsonValue] = {**ORDER, "class": "storage-wrapping"}
+    monkeypatch.setattr("tests.fakes.vault._point", lambda _: b"")
+    await stand.ordered("wrap-1", "storage-wrapping")
+    place = object_of(stand, "wrap-1")
+    await stand.carry("key.destroy", "wrap-1", ("ben", "cat", "dan"))
+    with pytest.raises(Forbidden) as refused:
+        await stand.propose(stand.statement("key.register", "wrap-2", **secret, **place))
+    assert refused.value.rule == "key/registered-already"
+
+
 async def test_what_was_made_for_a_record_that_moved_since_is_destroyed_and_blocks_nothing(stand: Stand):
     for name in ("key-1", "key-2"):
         await stand.carry("key.order", name, **ORDER)

@@ -137,7 +137,9 @@ def _require_nobody_elses(turn: Turn, found: KeyRecord) -> None:
         if not isinstance(other, KeyRecord) or other.key_id == found.key_id:
             continue
         places = ((one.module, one.label, one.object_id) for one in (other, found))
-        same_place = len(set(places)) == 1 and other.state is not KeyState.DESTROYED
+        # of a destroyed key without a public half nobody can tell whether this is not the very object, put back
+        taken = other.state is not KeyState.DESTROYED or not other.public_point
+        same_place = len(set(places)) == 1 and taken
         if same_place or (found.public_point and found.public_point == other.public_point):
             raise Forbidden(
                 f"this object is that of key {other.key_id}; a private key is registered once, for the purposes of one class",
