@@ -1,6 +1,8 @@
 """Ceremonies on SoftHSM2 at a pseudo-terminal, from the ready files: rehearsed, held, compared, judged, interrupted."""
 
+import hashlib
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from cryptosvc.core.ceremony.guide import NAME, presses
 from tests.ceremonies import FOLDER
 from tests.ceremony_stand import Stand, attend, issuer
 from tests.certificates import organisation_builder
-from tests.deployment import prepared
+from tests.deployment import REPOSITORY, prepared
 from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.slow]
@@ -219,17 +221,31 @@ def test_interrupted_and_killed_in_the_middle_of_acts_a_ceremony_is_resumed_to_i
     assert stand.held("resume", file) == "rule ceremony/ended"
 
 
+def list_issuer(stand: Stand, certificate: bytes) -> None:
+    """Have the deployment's policies list another system's OCA Certificate."""
+    policies = stand.folder / "policies"
+    shutil.copytree(REPOSITORY / "policies", policies)
+    listed = f'foreign_issuers = ["{hashlib.sha256(certificate).hexdigest()}"]'
+    text = (policies / "governance.toml").read_text(encoding="utf-8")
+    assert '# foreign_issuers = ["..."]' in text
+    (policies / "governance.toml").write_text(text.replace('# foreign_issuers = ["..."]', listed), "utf-8")
+    config = stand.deployment.config
+    config.write_text(config.read_text().replace(str(REPOSITORY / "policies"), str(policies)))
+
+
 @pytest.mark.xdist_group("ceremonies-command-signing")
 def test_a_command_signing_key_by_custodians_with_cards_gets_its_certificate_from_another_system(
     tmp_path: Path,
 ) -> None:
     stand = Stand(tmp_path, system="dcc-cos", cards=("cleo",))
+    other = issuer()
+    list_issuer(stand, other.certificate)
     file = stand.file("command-signing")
     assert stand.held("rehearse", file) == "completed"
     # nobody has brought the certificate yet: the ceremony stays open
     assert stand.held("run", file) == "rule ceremony/no-file"
     request = x509.load_der_x509_csr((stand.office / "files" / "cos-commands-1.csr").read_bytes())
-    key, other = request.public_key(), issuer()
+    key = request.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     start = x509.load_der_x509_certificate(other.certificate).not_valid_before_utc
     builder = organisation_builder(
@@ -240,8 +256,11 @@ def test_a_command_signing_key_by_custodians_with_cards_gets_its_certificate_fro
     file_of_it.write_bytes(other.certificate)  # by mistake that of the issuer itself
     assert stand.held("resume", file) == "rule ceremony/wrong-file"
     file_of_it.write_bytes(certificate)
+    # the issuer's own certificate has to come too, and to be one that the policies list
+    assert stand.held("resume", file) == "rule ceremony/no-file"
+    (stand.office / "files" / "smki-issuing-oca.der").write_bytes(other.certificate)
     assert stand.held("resume", file) == "completed"
-    assert stand.verified(file)["interruptions"] == 2
+    assert stand.verified(file)["interruptions"] == 3
     facts = facts_of(stand.transcript(file), 6)
     assert (facts["remote_party_role"], facts["validity_days"]) == (5, 3653)
 

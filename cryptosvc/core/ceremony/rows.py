@@ -246,10 +246,11 @@ ROWS: Mapping[ActKind, ActRow] = MappingProxyType(
             sentence=(
                 "Attach the certificate {certificate}, which its issuer sent in the file {file}, to the key {key}",
                 " after checking it against the key and its request.",
+                " Its issuer is another system's, whose certificate is in the file {issuer_certificate}.",
             ),
             needs={"key": _KEY},
             makes={"certificate": Thing.CERTIFICATE},
-            others=(Field("file", fields.name),),
+            others=(Field("file", fields.name), Field("issuer_certificate", fields.name, required=False)),
             event=Event.CERTIFY,
             clause="G5.13(b)",
             results=_CERTIFICATE_RESULTS,

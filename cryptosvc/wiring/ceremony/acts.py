@@ -214,7 +214,7 @@ class OfficeActs:
     async def _self_sign(self, act: Act, step: Step) -> None:
         key = await self._key(act.text("key"))
         await self._maker.root_certificate(act, key)
-        await self._certify(act, step, str(key.key_id), str(key.key_id))
+        await self._certify(act, step, str(key.key_id), {"issuer": str(key.key_id)})
 
     async def _request(self, act: Act, step: Step) -> None:
         del step
@@ -223,7 +223,7 @@ class OfficeActs:
     async def _sign_certificate(self, act: Act, step: Step) -> None:
         issuer, subject = await self._key(act.text("issuer")), await self._key(act.text("subject"))
         await self._maker.certificate(act, issuer, subject)
-        await self._certify(act, step, str(subject.key_id), str(issuer.key_id))
+        await self._certify(act, step, str(subject.key_id), {"issuer": str(issuer.key_id)})
 
     async def _attach(self, act: Act, step: Step) -> None:
         name = act.text("certificate")
@@ -231,14 +231,18 @@ class OfficeActs:
             await self._deliver(act.text("key"), act.text("file"))
         received = self._shelf.get(FILES, act.text("file"))
         _require_of(await self._key(act.text("key")), received, act.text("file"))
-        issuer = await self._issuer_of(act.text("key"), received)
+        issuer: dict[str, JsonValue]
+        if act.has("issuer_certificate"):
+            issuer = {"issuer_certificate": self._shelf.get(FILES, act.text("issuer_certificate")).hex()}
+        else:
+            issuer = {"issuer": await self._issuer_of(act.text("key"), received)}
         if not self._shelf.has(PAPERS, name):
             self._shelf.put(PAPERS, name, received)
         await self._certify(act, step, act.text("key"), issuer)
 
-    async def _certify(self, act: Act, step: Step, key_id: str, issuer: str) -> None:
+    async def _certify(self, act: Act, step: Step, key_id: str, issuer: Mapping[str, JsonValue]) -> None:
         paper = self._shelf.get(PAPERS, act.text("certificate"))
-        asked: dict[str, JsonValue] = {"certificate": paper.hex(), "issuer": issuer}
+        asked: dict[str, JsonValue] = {"certificate": paper.hex(), **issuer}
         await self._governing.carry_out(step, "key.certify", key_id, asked)
 
     async def _list(self, act: Act, step: Step) -> None:

@@ -191,10 +191,11 @@ async def _rehearse(
     room = rehearsal.cast(script)
     await rehearsal.peopled(settings, room)
     shelf = Shelf(stage / "office")
-    async with offices.opened(settings, DEFAULT_CALLER) as office:
+    async with offices.opened(settings, DEFAULT_CALLER) as opened:
+        outside = Outside(opened.x509, rehearsal.now(opened.clock))
+        await opened.store.registry.change(outside.records())
+        office = rehearsal.listing(opened, outside)
         scene = OfficeScene(office, ModuleName(script.module))
-        outside = Outside(office.x509, rehearsal.now(office.clock))
-        await office.store.registry.change(outside.records())
         governing = await _governing(office, room, shelf, rehearsal.so_pin_file(stage))
 
         async def deliver(key_id: str, file: str) -> None:

@@ -57,6 +57,11 @@ class Outside:
             ),
         )
 
+    @property
+    def issuing_certificate(self) -> bytes:
+        """DER of the Issuing OCA's certificate."""
+        return self._issuing_certificate
+
     def issue(self, request: bytes, days: int, at: UnixSeconds) -> bytes:
         """Issue the Organisation Certificate that a DER request asks for; DER."""
         tbs = papers.issued_certificate(

@@ -4,10 +4,11 @@ Everything lies in one private folder that is removed at the end. Policies, form
 deployment the ceremony is for; what is given is made first, by the same acts that a ceremony is made of.
 """
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -40,6 +41,7 @@ from cryptosvc.wiring.ceremony.shelf import FILES, PAPERS, Shelf
 _CEREMONY = "0" * 64
 """What stands for a transcript while the stage is set: nothing of it is part of the ceremony."""
 _MODULE_FOLDER = "token"
+_ISSUER = "issuer_certificate"
 _ENTITY = "00-00-00-00-00-00-00-01"
 _REGISTERED = {
     Role.CUSTODIAN: CustodianRole.KEY_CUSTODIAN,
@@ -90,6 +92,14 @@ def so_pin_file(folder: Path) -> Path:
 async def provisioned(settings: Settings) -> None:
     """Make the store, the log and their keys on the stage."""
     await provision.provisioned(settings, Provisioning(), lambda _what, _done, _total: None)
+
+
+def listing(office: Office, outside: Outside) -> Office:
+    """The deployment on the stage, whose policies list the issuer that is played there as they list the real one."""
+    rules = office.setting.governance
+    digest = hashlib.sha256(outside.issuing_certificate).hexdigest()
+    listed = replace(rules, foreign_issuers=rules.foreign_issuers | {digest})
+    return replace(office, setting=replace(office.setting, governance=listed))
 
 
 async def peopled(settings: Settings, room: Room) -> None:
@@ -188,7 +198,11 @@ class Stage:
             await self._paper(one)
 
     async def deliver(self, key_id: str, file: str) -> None:
-        """Issue the certificate that a key's latest request asks for, into a file."""
+        """Issue the certificate that a key's latest request asks for, into a file; and the issuer's where it is asked for."""
+        for act in self.script.acts:
+            beside = act.text(_ISSUER) if act.has(_ISSUER) and act.text("file") == file else ""
+            if beside and not self.shelf.has(FILES, beside):
+                self.shelf.put(FILES, beside, self.outside.issuing_certificate)
         if self.shelf.has(FILES, file):
             return
         key = await self.office.key(key_id)

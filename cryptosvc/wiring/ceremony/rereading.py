@@ -14,6 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from cryptosvc.core import checkpoint as notes
 from cryptosvc.core import destruction
+from cryptosvc.core.acts.base import text_of
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.ceremony.acts import Act
 from cryptosvc.core.ceremony.rows import ActKind, Thing
@@ -23,6 +24,7 @@ from cryptosvc.core.keyclass import Algorithm, ceiling
 from cryptosvc.core.life import UnixSeconds
 from cryptosvc.core.names import ModuleName, SystemName
 from cryptosvc.core.registry import KeyRecord, KeyState
+from cryptosvc.core.statement import Statement
 from cryptosvc.flow.ceremony import Found
 from cryptosvc.wiring import logkeys
 from cryptosvc.wiring.ceremony import papers, seen
@@ -186,15 +188,22 @@ class Rereader:
             return None
         paper = self._shelf.get(PAPERS, name)
         key = await self._required(act.text("subject") if act.has("subject") else act.text("key"))
-        issuer = await self._required(str(done.proposal.statement.parameters["issuer"]))
+        point = await self._issuing_point(done.proposal.statement)
         if paper != key.certificate:
             raise Corrupt(
                 f"the certificate {name} is not the one in the record of {key.key_id}",
                 rule="ceremony/certificate",
                 clause=act.clause,
             )
-        facts = {**seen.of_certificate(paper, issuer.public_point), **done.facts()}
+        facts = {**seen.of_certificate(paper, point), **done.facts()}
         return Found(facts, {name: fingerprint(paper)})
+
+    async def _issuing_point(self, statement: Statement) -> bytes:
+        """Public point of who issued a certificate: of a registered key, or in another system's certificate."""
+        foreign = text_of(statement, "issuer_certificate")
+        if foreign:
+            return seen.point_of(bytes.fromhex(foreign))
+        return (await self._required(text_of(statement, "issuer"))).public_point
 
     async def _request(self, act: Act) -> Found | None:
         name = act.text("request")

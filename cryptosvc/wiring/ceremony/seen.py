@@ -57,6 +57,11 @@ def of_certificate(encoded: bytes, issuer_point: bytes) -> dict[str, JsonValue]:
     return facts if constraints.path_length is None else {**facts, "path_length": constraints.path_length}
 
 
+def point_of(encoded: bytes) -> bytes:
+    """Uncompressed public point in a DER certificate."""
+    return bytes.fromhex(_point(x509.load_der_x509_certificate(encoded).public_key()))
+
+
 def of_request(encoded: bytes) -> dict[str, JsonValue]:
     """Facts of a DER request that its own key signed; Corrupt where it did not."""
     request = x509.load_der_x509_csr(encoded)
