@@ -169,6 +169,9 @@ class Actions(Protocol):
     def policy_matrix(self, folder: Path) -> tuple[str, Sequence[Document]]:
         """What is permitted: as a short text, and every cell of facts with its decision, clauses and policies."""
 
+    def module_log(self, config: Path, module: str, file: Path, tolerance_seconds: int) -> Document:
+        """Hold a module's own log against the service's."""
+
     def reconcile(self, config: Path, *, finish: bool) -> tuple[Sequence["Difference"], Sequence[Document]]:
         """Compare modules, registry and log; with `finish`, first end what was left unfinished."""
 

@@ -149,6 +149,30 @@ def prove(
     console.print_document(document, as_json=as_json)
 
 
+@app.command()
+def module_log(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", exists=True, help="CSV or JSON Lines: time, object_id, label.")
+    ],
+    module: Annotated[str, typer.Option("--module", help="The module, as the configuration names it.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    tolerance: Annotated[
+        int, typer.Option(min=0, max=3600, help="Seconds by which the two clocks may differ.")
+    ] = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold a module's own audit log against the service's: what it signed past the service is found and recorded.
+
+    Works on the machine of the service, running or not. FILE has every signature the module counted in a period, one a
+    row. Exit code 1 where the log lacks one.
+    """
+    found = actions_of(context).module_log(config, module, file, tolerance)
+    console.print_document(found, as_json=as_json)
+    if found["unrecorded"]:
+        raise typer.Exit(console.FAULT)
+
+
 inquiry.add_to(app)
 reporting.add_to(app)
 browser_command.add_to(app)

@@ -113,6 +113,12 @@ class WiredActions(AuditActions):
 
         return review.matrix(folder)
 
+    def module_log(self, config: Path, module: str, file: Path, tolerance_seconds: int) -> "Document":
+        """See `cli/actions.py`."""
+        from cryptosvc.wiring import reconciling
+
+        return reconciling.module_log(config, module, file, tolerance_seconds)
+
     def reconcile(self, config: Path, *, finish: bool) -> "tuple[Sequence[Difference], Sequence[Document]]":
         """Compare, on this machine."""
         from cryptosvc.wiring import reconciling

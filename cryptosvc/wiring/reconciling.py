@@ -1,6 +1,7 @@
 """`reconcile` and destruction certificates: what an operator does on the machine of the service, beside its workers."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,9 +13,13 @@ from cryptosvc.adapters.hsm.vault import Pkcs11Vault
 from cryptosvc.cli.actions import Document
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core import destruction
+from cryptosvc.core.errors import Malformed
+from cryptosvc.core.module_log import Unrecorded
+from cryptosvc.core.module_log import read as read_module_log
 from cryptosvc.core.names import KeyId, ModuleName
 from cryptosvc.core.reconcile import Difference
 from cryptosvc.flow.device_destruction import DeviceCertifier
+from cryptosvc.flow.module_log import ModuleLogReader
 from cryptosvc.flow.reconcile import Reconciler
 from cryptosvc.flow.sign import Signer
 from cryptosvc.wiring import logkeys, modules, ownership, stores, worker
@@ -131,4 +136,35 @@ def verify_destruction(certificate: Path, service_key: Path, log_key: Path) -> D
         "reason": statement.reason,
         "log_entries": found.size,
         "evidence": dict(found.proposal.outcome),
+    }
+
+
+def module_log(config: Path, module: str, file: Path, tolerance_seconds: int) -> Document:
+    """Hold a module's own log against the service's and record what differs; raises as `ModuleLogReader.compare`."""
+    octets = read_octets(file, "FILE")
+    rows = read_module_log(octets)
+
+    async def run() -> list[Unrecorded]:
+        async with opened_floor(config, "module-log") as floor:
+            if module not in {str(one.name) for one in floor.settings.modules}:
+                raise Malformed(f"there is no module {module!r}", rule="module-log/module", field="--module")
+            reader = ModuleLogReader(
+                floor.store.registry, floor.store.search, floor.store.ledger, floor.clock
+            )
+            return await reader.compare(module, rows, hashlib.sha256(octets).hexdigest(), tolerance_seconds)
+
+    found = asyncio.run(run())
+    return {
+        "module": module,
+        "signatures": len(rows),
+        "unrecorded": [
+            {
+                "row": one.counted.row,
+                "at": one.counted.at,
+                "key": one.key,
+                "label": one.counted.label,
+                "object_id": one.counted.object_id.hex(),
+            }
+            for one in found
+        ],
     }
