@@ -13,8 +13,8 @@ from cryptosvc.adapters.export import write_export
 from cryptosvc.cli.actions import Document
 from cryptosvc.cli.inquiry import conditions, moment
 from cryptosvc.cli.reporting import Report
+from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Malformed
-from cryptosvc.core.evidence import values_beside
 from cryptosvc.core.query import LATEST, Query
 from cryptosvc.core.report import survey
 from cryptosvc.core.report.grids import MOST_SHOWN, counted
@@ -22,6 +22,8 @@ from cryptosvc.core.report.page import Scope, Sources
 from cryptosvc.core.report.survey import Figure, Survey, Table
 from cryptosvc.core.said import moment as said_at
 from cryptosvc.core.said import said
+from cryptosvc.core.watch.alarm import KIND, alarm_of
+from cryptosvc.core.watch.defaults import DEFAULT_RULES
 from cryptosvc.wiring.reporting import Reports
 from tests.report_stand import (
     BEGAN,
@@ -246,6 +248,20 @@ def test_the_gravest_alarms_come_first(tmp_path: Path) -> None:
     section = page[page.index('id="alarms"') : page.index('id="reviews"')]
     shown = re.findall(r"<bdi>([\w-]+)</bdi></th>", section)
     assert shown == ["unheard-of", "critical", "high", "low", "informational"]
+
+
+def test_an_alarm_of_the_watch_is_shown_with_what_it_rests_on(tmp_path: Path) -> None:
+    rule = DEFAULT_RULES[0]
+    alarm = alarm_of(rule, "", (0, 1), 2, BEGAN)
+    entries = [
+        use(0),
+        use(1),
+        entry(2, KIND, alarm.withheld(), operation="raise", facts=alarm.facts("ab" * 32)),
+    ]
+    _, page = made(tmp_path, entries)
+    cells = row(page, "entry 2")
+    assert (cells[2], cells[5], cells[6], cells[8]) == (rule.severity, rule.name, rule.clause, "0 1")
+    assert row(page, rule.severity)[1:] == ["alarm", "1"]
 
 
 def test_entries_nobody_can_place_any_more_are_counted_as_undecided(tmp_path: Path) -> None:
