@@ -18,7 +18,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,6 +154,7 @@ class Deployment:
             "manufacturer": config.manufacturer,
             "model": config.model,
             "firmware": config.firmware,
+            "initialise": f'initialise = "{config.init_args}"' if config.init_args else "",
         }
         self.config.write_text(_CONFIG.format(**(_SETTINGS | self.settings | values)), encoding="utf-8")
 
@@ -379,15 +380,16 @@ def prepared(
     *,
     store: str = "sqlite:///cryptosvc.db",
     environment: dict[str, str] | None = None,
+    make_token: Callable[..., TestToken] = make_softhsm,
     **settings: object,
 ) -> Deployment:
-    """As `make_deployment`, before `init`."""
+    """As `make_deployment`, before `init`; its module is named softhsm, whatever makes its token."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "tls").mkdir()
     authority = Authority()
     deployment = Deployment(
         folder,
-        make_softhsm(folder / "softhsm", name="softhsm"),
+        make_token(folder / "softhsm", name="softhsm"),
         authority,
         store,
         dict(settings),
@@ -481,6 +483,7 @@ call_seconds = {call_seconds}
 manufacturer = "{manufacturer}"
 model = "{model}"
 firmware = "{firmware}"
+{initialise}
 country = "GB"
 
 [policy]

@@ -1,12 +1,13 @@
 """Two deployments, each with its own processes, token, store and log: keys move, and either log is verified afterwards.
 
-As custodians do it: acts handed in over mutual TLS, modules and papers through the command line. Every step in which
-a module has a part is killed with SIGKILL, export and import at every moment, and goes on. Covers SEC G2.22F to G2.22I.
+From SoftHSM2 to SoftHSM2 and to NSS softokn, as custodians do it: acts handed in over mutual TLS, modules and papers
+through the command line. Between SoftHSM2s every step in which a module has a part is killed with SIGKILL, export and
+import at every moment, and goes on. Covers SEC G2.22F to G2.22I.
 """
 
 import json
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from tests import governed, killed_transfer, precommands
 from tests.deployment import Deployment, pre_command_request
 from tests.governance import Person, person
 from tests.governed import Office
+from tests.hsm_fixtures import TestToken, make_nss, make_softhsm
 
 KEY = "supplier-signing"
 TRANSFER = "move-1"
@@ -35,8 +37,8 @@ PMA = ("pat", "pia")
 class End:
     """One deployment, its custodians, and the folder of papers it works on."""
 
-    def __init__(self, folder: Path, system: str, papers: Path) -> None:
-        self.deployment, self.people = governed.founded(folder, system=system)
+    def __init__(self, folder: Path, system: str, papers: Path, make_token: Callable[..., TestToken]) -> None:
+        self.deployment, self.people = governed.founded(folder, system=system, make_token=make_token)
         self.papers = papers
         self.office: Office
 
@@ -95,11 +97,18 @@ def supplier(office: Office, deployment: Deployment, system: str) -> None:
     office.carry("caller.register", "supplier", ("ben", "cat"), record={**record, "system": system})
 
 
-@pytest.mark.xdist_group("transfer")
-def test_keys_move_from_one_deployment_to_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("vendor", "moments"), [(make_softhsm, MOMENTS), (make_nss, ())], ids=["softhsm", "nss"]
+)
+def test_keys_move_from_one_deployment_to_another(
+    tmp_path: Path, vendor: Callable[..., TestToken], moments: Sequence[str]
+) -> None:
     papers = tmp_path / "papers"
     with ThreadPoolExecutor() as pool:
-        begun = [pool.submit(End, tmp_path / name, name, papers) for name in ("fault", "next")]
+        begun = [
+            pool.submit(End, tmp_path / name, name, papers, make)
+            for name, make in (("fault", make_softhsm), ("next", vendor))
+        ]
         source, target = (one.result() for one in begun)
     pma = {name: person(name, CustodianRole.PMA_APPROVER, system=SystemName("any")) for name in PMA}
     (tmp_path / "pma").mkdir()
@@ -116,18 +125,19 @@ def test_keys_move_from_one_deployment_to_another(tmp_path: Path) -> None:
             supplier(end.office, end.deployment, system)
         source.office.key(KEY, "command-signing", role=2, eui64=str(precommands.SUPPLIER))
         source.office.carry("key.activate", KEY)
-        moves(source, target, tmp_path)
+        moves(source, target, tmp_path, moments)
     for end in (source, target):
         end.deployment.verified_log()
 
 
-def moves(source: End, target: End, folder: Path) -> None:
+def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> None:
+    worst = [one for one in moments if one == "module"]
     papers = source.papers
     # 1 offer
     offered = {"module": "softhsm", "complies": "audited in March", "affiliation": "none"}
     until = int((datetime.now(UTC) + timedelta(days=9)).timestamp())
     service = service_key(target)
-    done = target.moved("offer", kill=["module"], service_key=service, valid_until=until, **offered)
+    done = target.moved("offer", kill=worst, service_key=service, valid_until=until, **offered)
     assert (done["statement"], done["service_key_sha256"]) == ("transfer-offer", service)
     # 2 proposal
     (folder / "view.txt").write_text("no objection")
@@ -171,7 +181,7 @@ def moves(source: End, target: End, folder: Path) -> None:
     with pytest.raises(WrongState):
         source.office.calls.execute(proposal)
     assert source.state() == "active"
-    source.moved("export", *so_pin, kill=MOMENTS, **export)
+    source.moved("export", *so_pin, kill=moments, **export)
     assert source.state() == "in-transfer"
     with pytest.raises(CallError):
         sign(source, 2)
@@ -179,7 +189,7 @@ def moves(source: End, target: End, folder: Path) -> None:
     target.command("scope")
     package = {"package": target.file("package.dsse"), "source_key": target.file("source.key")}
     scoped = target.document("scope.json")
-    target.moved("import", kill=MOMENTS, scope=scoped, attended=attended, **package)
+    target.moved("import", kill=moments, scope=scoped, attended=attended, **package)
     assert target.state() == "active"
     # what the source signed once, other bytes of it are not signed here
     other = pre_command_request(1, key_id=KEY)
@@ -197,7 +207,7 @@ def moves(source: End, target: End, folder: Path) -> None:
         destination_key=source.file("destination.key"),
         package=source.file("package.digest"),
     )
-    source.moved("dispose", kill=["module"], scope=scope)
+    source.moved("dispose", kill=worst, scope=scope)
     assert source.state() == "destroyed"
     # 7 the dossier, off-line
     for end in (source, target):
