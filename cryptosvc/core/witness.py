@@ -1,256 +1,226 @@
-"""Witnesses: what they sign of a checkpoint, what they are sent, and when they sign.
+"""Witnesses: others who keep the size and root of this log, and cosign only what extends them.
 
-Rules in force: a cosignature is a line of the checkpoint's signed note, of type 0x04: eight octets of POSIX time,
-then an Ed25519 signature over `cosignature/v1`, the time and the note text. It says: at that time this was the largest
-tree of this log I had seen, and it extends each one I saw before. A log that was rolled back or forked can therefore
-not get one from any witness that saw what was taken away.
+A witness that has cosigned a checkpoint never cosigns one that does not follow from it. So a log that was put back to an
+earlier state, or that shows different entries to different people, is found out by whoever asks any witness both sides
+know; nobody has to trust the service, its host or its module for that.
 
-Source: c2sp.org/tlog-cosignature, c2sp.org/tlog-witness, c2sp.org/signed-note (verifier keys). Parsing accepts only
-what emitting would print.
+A cosignature is a signature line of the checkpoint note: Ed25519 over `cosignature/v1`, the witness's time, and the note's
+text. Witness and log speak `add-checkpoint`: the size that the witness is known to have, the consistency proof from
+there, the signed note.
+
+Source: c2sp.org/tlog-cosignature (cosignature/v1), c2sp.org/tlog-witness, c2sp.org/signed-note.
 
 Example:
-    >>> from cryptosvc.core.checkpoint import Checkpoint
-    >>> cosigned_message(Checkpoint("example.com/log", 1, bytes(32)), 1679315147).split(b"\\n")[:3]
-    [b'cosignature/v1', b'time 1679315147', b'example.com/log']
+    >>> witness = Witness("example.com/witness", bytes(32))
+    >>> Witness.parse(witness.text()) == witness
+    True
 """
 
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from cryptosvc.core import checkpoint, merkle
-from cryptosvc.core.checkpoint import KEY_ID_OCTETS, Checkpoint, NoteSignature
-from cryptosvc.core.errors import Conflict, Corrupt, Malformed
+from cryptosvc.core import checkpoint as notes
+from cryptosvc.core.checkpoint import Checkpoint, Note, NoteSignature
+from cryptosvc.core.errors import Corrupt, Malformed
+from cryptosvc.core.life import UnixSeconds
+from cryptosvc.core.merkle import verify_consistency
 
-COSIGNATURE_TYPE = 0x04
-PUBLIC_KEY_OCTETS = 32
-SIGNATURE_OCTETS = 64
-TIME_OCTETS = 8
+CLAUSE = "G2.27"
+MAX_REQUEST_OCTETS = 16 * 1024
 MAX_PROOF_HASHES = 63
-MAX_SUBMISSION_OCTETS = checkpoint.MAX_NOTE_OCTETS + 4096
-_TIME_END = 1 << 63
+"""No consistency proof of a tree that can be is longer (c2sp.org/tlog-witness)."""
+
+_COSIGNATURE_V1 = b"\x04"
+_KEY_OCTETS = 32
+_TIME_OCTETS = 8
+_HASH_OCTETS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """Name (a URL without scheme; no spaces, no plus sign) and Ed25519 public key (32 octets)."""
+    """Somebody who cosigns: the name of their key, and the Ed25519 public key, 32 octets."""
 
     name: str
     public_key: bytes
 
+    @property
     def key_id(self) -> bytes:
-        """First four octets of SHA-256(name, newline, 0x04, public key)."""
-        material = self.name.encode() + b"\n" + bytes([COSIGNATURE_TYPE]) + self.public_key
-        return hashlib.sha256(material).digest()[:KEY_ID_OCTETS]
+        """First four octets of SHA-256 over name, newline, 0x04 and the public key."""
+        named = self.name.encode() + b"\n" + _COSIGNATURE_V1 + self.public_key
+        return hashlib.sha256(named).digest()[: notes.KEY_ID_OCTETS]
 
+    def text(self) -> str:
+        """Print it as a verifier key of signed notes: `name+keyid+base64`."""
+        encoded = base64.b64encode(_COSIGNATURE_V1 + self.public_key).decode()
+        return f"{self.name}+{self.key_id.hex()}+{encoded}"
 
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """Body of `add-checkpoint`: the size the witness is thought to know, the proof from there, the signed note."""
-
-    old_size: int
-    proof: tuple[bytes, ...]
-    note: bytes
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `text` prints; Malformed for anything else."""
+        name, _, rest = text.partition("+")
+        _, _, encoded = rest.partition("+")
+        try:
+            octets = base64.b64decode(encoded, validate=True)
+        except (ValueError, binascii.Error):
+            octets = b""
+        found = cls(name, octets[1:])
+        usable = name and name.isprintable() and " " not in name and len(found.public_key) == _KEY_OCTETS
+        if not usable or found.text() != text:
+            raise Malformed(
+                "this is no verifier key of a witness (name+keyid+base64, type 04)", rule="witness/key"
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Cosignature:
-    """Which witness saw the checkpoint, and when (POSIX seconds, by the witness's clock)."""
+    """That a witness cosigned a checkpoint, and when by its own clock."""
 
-    witness: Witness
-    at: int
-
-
-def emit_key(witness: Witness) -> str:
-    """Print a verifier key: name, key id in hexadecimal, type and public key in base64, joined by plus signs."""
-    material = base64.b64encode(bytes([COSIGNATURE_TYPE]) + witness.public_key).decode()
-    return f"{witness.name}+{witness.key_id().hex()}+{material}"
+    witness: str
+    at: UnixSeconds
 
 
-def parse_key(printed: str) -> Witness:
-    """Read a verifier key; anything `emit_key` would not print is Malformed."""
-    name, _, rest = printed.partition("+")
+@dataclass(frozen=True, slots=True)
+class AddCheckpoint:
+    """What a log asks of a witness.
+
+    Args:
+        old: size of the checkpoint of this log that the witness cosigned last, as the log believes; 0 for none.
+        proof: RFC 6962 consistency proof from there; empty from 0, and between equal sizes.
+        note: the signed checkpoint.
+
+    """
+
+    old: int
+    proof: tuple[bytes, ...]
+    note: bytes
+
+    def text(self) -> bytes:
+        """Print the request's body."""
+        lines = "".join(f"{base64.b64encode(one).decode()}\n" for one in self.proof)
+        return f"old {self.old}\n{lines}\n".encode() + self.note
+
+    @classmethod
+    def parse(cls, octets: bytes) -> Self:
+        """Read a body; Malformed for anything `text` would not print."""
+        try:
+            head, _, note = octets.partition(b"\n\n")
+            first, *lines = head.decode("ascii").split("\n")
+            found = cls(
+                int(first.removeprefix("old ")),
+                tuple(base64.b64decode(line, validate=True) for line in lines),
+                note,
+            )
+            same = found.text() == octets and found.old >= 0 and len(found.proof) <= MAX_PROOF_HASHES
+        except (ValueError, binascii.Error):
+            same = False
+        if not same or any(len(one) != _HASH_OCTETS for one in found.proof):
+            raise Malformed("this is no add-checkpoint request", rule="witness/request")
+        return found
+
+
+def cosigned_text(checkpoint: Checkpoint, at: UnixSeconds) -> bytes:
+    """What a witness signs."""
+    return f"cosignature/v1\ntime {at}\n".encode() + notes.text(checkpoint)
+
+
+def cosign(checkpoint: Checkpoint, name: str, key: Ed25519PrivateKey, at: UnixSeconds) -> NoteSignature:
+    """Cosign a checkpoint. What it has to extend the caller has looked at (`require_extends`)."""
+    witness = Witness(name, key.public_key().public_bytes_raw())
+    signature = key.sign(cosigned_text(checkpoint, at))
+    return NoteSignature(name, witness.key_id, at.to_bytes(_TIME_OCTETS) + signature)
+
+
+def require_extends(before: Checkpoint | None, checkpoint: Checkpoint, proof: Sequence[bytes]) -> None:
+    """What a witness asks of a checkpoint: that it follows from the one it cosigned before.
+
+    Raises:
+        Corrupt: `witness/rolled-back` (it is smaller), `witness/forked` (of the same size and other entries, or the
+            proof leads elsewhere).
+        Malformed: the proof is no proof between these sizes.
+
+    """
+    if before is None or not before.size:
+        if proof:
+            raise Malformed("from an empty log on there is nothing to prove", rule="witness/proof")
+        return
+    if checkpoint.size < before.size:
+        raise Corrupt(
+            f"this log had {before.size} entries before and now shows {checkpoint.size}: it was put back",
+            rule="witness/rolled-back",
+            clause=CLAUSE,
+        )
+    if checkpoint.size == before.size and checkpoint.root != before.root:
+        raise _forked(before)
     try:
-        material = base64.b64decode(rest.partition("+")[2], validate=True)
-    except (ValueError, binascii.Error):
-        raise _key() from None
-    witness = Witness(name, material[1:])
-    if not name or not name.isascii() or not name.isprintable() or " " in name:
-        raise _key()
-    if len(witness.public_key) != PUBLIC_KEY_OCTETS or emit_key(witness) != printed:
-        raise _key()
-    return witness
+        verify_consistency(before.size, checkpoint.size, proof, before.root, checkpoint.root)
+    except Corrupt:
+        raise _forked(before) from None
 
 
-def cosigned_message(seen: Checkpoint, at: int) -> bytes:
-    """Bytes a witness signs: header line, time line, the note text with its last newline.
-
-    Raises:
-        Malformed: `at` (POSIX seconds) is not from 0 up to 2^63 - 1.
-
-    """
-    if not 0 <= at < _TIME_END:
-        raise Malformed("the time of a cosignature is POSIX seconds from 0 to 2^63 - 1", rule="witness/time")
-    return f"cosignature/v1\ntime {at}\n".encode() + checkpoint.text(seen)
-
-
-def cosignature_line(witness: Witness, at: int, signature: bytes) -> NoteSignature:
-    """The note's signature line for an Ed25519 signature (64 octets) over `cosigned_message`."""
-    return NoteSignature(witness.name, witness.key_id(), at.to_bytes(TIME_OCTETS) + signature)
-
-
-def verify_cosignature(line: NoteSignature, seen: Checkpoint, witness: Witness) -> Cosignature:
-    """Raise unless the line is this witness's cosignature of the checkpoint.
-
-    Raises:
-        Corrupt: another name or key id, another length, or a signature that does not verify.
-
-    """
-    if (line.key_name, line.key_id) != (witness.name, witness.key_id()):
-        raise Corrupt(f"the line is not by the witness {witness.name!r}", rule="witness/other-key")
-    if len(line.signature) != TIME_OCTETS + SIGNATURE_OCTETS:
-        raise _unverified(witness)
-    at = int.from_bytes(line.signature[:TIME_OCTETS])
-    if at >= _TIME_END:
-        raise _unverified(witness)
+def cosignature(line: NoteSignature, witness: Witness, checkpoint: Checkpoint) -> Cosignature:
+    """Verify a witness's line; Corrupt `witness/cosignature` where it does not hold."""
+    if (line.key_name, line.key_id) != (witness.name, witness.key_id):
+        raise Corrupt(f"that is no line of {witness.name}", rule="witness/cosignature", clause=CLAUSE)
+    at = UnixSeconds(int.from_bytes(line.signature[:_TIME_OCTETS]))
     try:
         Ed25519PublicKey.from_public_bytes(witness.public_key).verify(
-            line.signature[TIME_OCTETS:], cosigned_message(seen, at)
+            line.signature[_TIME_OCTETS:], cosigned_text(checkpoint, at)
         )
-    except (InvalidSignature, ValueError):
-        raise _unverified(witness) from None
-    return Cosignature(witness, at)
+    except InvalidSignature:
+        raise Corrupt(
+            f"the cosignature of {witness.name} does not verify", rule="witness/cosignature", clause=CLAUSE
+        ) from None
+    return Cosignature(witness.name, at)
 
 
-def require_quorum(octets: bytes, witnesses: Sequence[Witness], quorum: int) -> tuple[Cosignature, ...]:
-    """Cosignatures of the note by these witnesses, each public key counted once; at least `quorum` of them.
-
-    Lines by unknown keys are ignored. The log's own signature is not looked at: `checkpoint.verify` does that.
+def cosignatures(octets: bytes, witnesses: Sequence[Witness]) -> tuple[Cosignature, ...]:
+    """Which of these witnesses cosigned a note, in their order; lines of others are passed over.
 
     Raises:
-        Malformed: not a checkpoint; or a quorum below one or above the number of different keys.
-        Corrupt: a line in a witness's name and key id that does not verify, or fewer witnesses than the quorum.
+        Malformed: not a checkpoint.
+        Corrupt: a line under the name and key id of one of them does not verify.
 
     """
-    keys = {witness.public_key for witness in witnesses}
-    if not 1 <= quorum <= len(keys):
-        raise Malformed(
-            "a witness quorum is from one up to the number of different witness keys",
-            rule="witness/quorum-size",
-        )
-    note = checkpoint.parse(octets)
-    named = {(witness.name, witness.key_id()): witness for witness in witnesses}
-    found: dict[bytes, Cosignature] = {}
-    for line in note.signatures:
-        if witness := named.get((line.key_name, line.key_id)):
-            found.setdefault(witness.public_key, verify_cosignature(line, note.checkpoint, witness))
+    note = notes.parse(octets)
+    found: list[Cosignature] = []
+    for witness in witnesses:
+        mine = [
+            one for one in note.signatures if (one.key_name, one.key_id) == (witness.name, witness.key_id)
+        ]
+        found += [cosignature(line, witness, note.checkpoint) for line in mine[:1]]
+    return tuple(found)
+
+
+def require_cosigned(octets: bytes, witnesses: Sequence[Witness], quorum: int) -> tuple[Cosignature, ...]:
+    """The cosignatures of a note; Corrupt `witness/quorum` where fewer of these witnesses than that cosigned it."""
+    found = cosignatures(octets, witnesses)
     if len(found) < quorum:
         raise Corrupt(
-            f"{len(found)} of the {quorum} witnesses asked for cosigned this checkpoint: ask each for the tree it saw",
+            f"{len(found)} of the witnesses cosigned this checkpoint, {quorum} are asked for",
             rule="witness/quorum",
+            clause=CLAUSE,
         )
-    return tuple(found.values())
-
-
-def emit_submission(submission: Submission) -> bytes:
-    """Print the body of `add-checkpoint`: old size line, proof lines, empty line, note."""
-    proof = "".join(f"{base64.b64encode(octets).decode()}\n" for octets in submission.proof)
-    return f"old {submission.old_size}\n{proof}\n".encode() + submission.note
-
-
-def parse_submission(octets: bytes) -> Submission:
-    """Read the body of `add-checkpoint`; anything `emit_submission` would not print is Malformed."""
-    head, separator, note = octets.partition(b"\n\n")
-    if len(octets) > MAX_SUBMISSION_OCTETS or not separator:
-        raise _submission()
-    try:
-        first, *proof = head.decode("ascii").split("\n")
-        hashes = tuple(base64.b64decode(line, validate=True) for line in proof)
-        found = Submission(int(first.removeprefix("old ")), hashes, note)
-    except (ValueError, binascii.Error):
-        raise _submission() from None
-    if not 0 <= found.old_size <= merkle.MAX_SIZE or len(hashes) > MAX_PROOF_HASHES:
-        raise _submission()
-    if any(len(each) != merkle.HASH_OCTETS for each in hashes) or emit_submission(found) != octets:
-        raise _submission()
     return found
 
 
-def judge_submission(
-    submission: Submission, logs: Mapping[str, bytes], latest: Mapping[str, Checkpoint]
-) -> Checkpoint:
-    """The checkpoint a witness may cosign once it has kept it durably; raises where it may not.
-
-    Args:
-        submission: what the log sent.
-        logs: origin → SubjectPublicKeyInfo of that log's audit-signing key.
-        latest: origin → the checkpoint cosigned last; no row before the first.
-
-    Raises:
-        Malformed: `witness/origin` an unknown log (404), `witness/old-size` an old size above the new (400).
-        Corrupt: `witness/signature` not signed by that log (403), `witness/forked` another root at the same size
-            (409), `witness/consistency` a tree that does not extend the one cosigned last (422).
-        Conflict: `witness/stale` the old size is not the one cosigned last (409; its size is the answer).
-
-    """
-    # 1. a log this witness was told of, and its signature
-    origin = checkpoint.parse(submission.note).checkpoint.origin
-    if origin not in logs:
-        raise Malformed(f"this witness does not follow the log {origin!r}", rule="witness/origin")
-    try:
-        sent = checkpoint.verify(submission.note, origin, logs[origin])
-    except Corrupt as fault:
-        raise Corrupt(str(fault), rule="witness/signature") from None
-    # 2. from where this witness stands
-    if submission.old_size > sent.size:
-        raise Malformed(
-            "the old size is above the checkpoint's: a log never shrinks", rule="witness/old-size"
-        )
-    before = latest.get(origin, Checkpoint(origin, 0, merkle.EMPTY_ROOT))
-    if submission.old_size != before.size:
-        raise Conflict(f"this witness last cosigned size {before.size}", rule="witness/stale")
-    # 3. and only forward
-    if before.size == sent.size and before.root != sent.root:
-        raise Corrupt(
-            f"the log shows two trees of size {sent.size}: keep both checkpoints, they prove the fork",
-            rule="witness/forked",
-        )
-    _require_extension(before, sent, submission.proof)
-    return sent
+def with_line(octets: bytes, line: NoteSignature) -> bytes:
+    """A note with one more signature line; one of the same key takes the place of what it had."""
+    note = notes.parse(octets)
+    kept = tuple(one for one in note.signatures if (one.key_name, one.key_id) != (line.key_name, line.key_id))
+    return notes.emit(Note(note.checkpoint, (*kept, line)))
 
 
-def _require_extension(before: Checkpoint, sent: Checkpoint, proof: tuple[bytes, ...]) -> None:
-    if before.size == 0:
-        if proof:
-            raise _inconsistent()
-        return
-    try:
-        merkle.verify_consistency(before.size, sent.size, proof, before.root, sent.root)
-    except (Malformed, Corrupt):
-        raise _inconsistent() from None
-
-
-def _inconsistent() -> Corrupt:
+def _forked(before: Checkpoint) -> Corrupt:
     return Corrupt(
-        "the tree does not extend the one cosigned last: the log was rolled back, forked or rewritten",
-        rule="witness/consistency",
+        f"this log does not extend the one that had {before.size} entries: it was rewritten or shows two faces",
+        rule="witness/forked",
+        clause=CLAUSE,
     )
-
-
-def _unverified(witness: Witness) -> Corrupt:
-    return Corrupt(
-        f"the cosignature in the name of {witness.name!r} does not verify", rule="witness/cosignature"
-    )
-
-
-def _key() -> Malformed:
-    return Malformed("a witness key is written name+id+base64, of type 0x04", rule="witness/key")
-
-
-def _submission() -> Malformed:
-    return Malformed("these bytes are not an add-checkpoint body of tlog-witness", rule="witness/form")

@@ -304,6 +304,9 @@ class Ledger(Protocol):
     async def checkpoint(self) -> bytes | None:
         """The newest signed checkpoint note, or None before the first."""
 
+    async def cosigned(self, note: bytes) -> None:
+        """Keep a checkpoint that is there already with more signature lines; Conflict where its text is another's."""
+
     async def keep_checkpoint(self, note: bytes) -> None:
         """Store a signed checkpoint; Conflict where a larger one is there."""
 

@@ -126,6 +126,15 @@ class FakeLedger:
             raise Conflict("a checkpoint of this size or a larger one is there", rule="checkpoint/smaller")
         self.notes.append(note)
 
+    async def cosigned(self, note: bytes) -> None:
+        found = checkpoint.parse(note)
+        for number, kept in enumerate(self.notes):
+            before = checkpoint.parse(kept)
+            if before.checkpoint == found.checkpoint and set(before.signatures[:1]) <= set(found.signatures):
+                self.notes[number] = note
+                return
+        raise Conflict("this checkpoint is not the one that was kept", rule="checkpoint/other")
+
     def _claim_one(self, item: Authorised) -> Claim | Refusal | Stale:
         caller = self.records.get(("caller-record", item.case.principal.caller.caller_id))
         if caller is not None and caller.version != item.case.principal.caller.version:

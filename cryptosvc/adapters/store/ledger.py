@@ -222,6 +222,24 @@ class Ledger:
 
         await self.job(keep)
 
+    async def cosigned(self, note: bytes) -> None:
+        """See `flow/ports.py`."""
+        found = checkpoint.parse(note)
+
+        def keep() -> None:
+            with self._store.writing() as session:
+                kept = session.checkpoint_of(found.checkpoint.size)
+                before = None if kept is None else checkpoint.parse(kept)
+                if (
+                    before is None
+                    or before.checkpoint != found.checkpoint
+                    or not set(before.signatures[:1]) <= set(found.signatures)
+                ):
+                    raise Conflict("this checkpoint is not the one that was kept", rule="checkpoint/other")
+                session.set_checkpoint(found.checkpoint.size, note)
+
+        await self.job(keep)
+
     def entries(self, start: int, stop: int, *, chunk: int = 1024) -> Iterator[tuple[bytes, bytes]]:
         """(entry, withheld) of `start` up to `stop`, a chunk at a time; the reader verifies. For export; blocks."""
         while start < stop:

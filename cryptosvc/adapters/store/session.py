@@ -335,6 +335,16 @@ class Session(ABC):
         """Keep a note."""
         self.run("INSERT INTO checkpoint (size, note) VALUES (?, ?)", size, note)
 
+    def checkpoint_of(self, size: int) -> bytes | None:
+        """The note that signs so many entries."""
+        for (note,) in self.rows("SELECT note FROM checkpoint WHERE size = ?", size):
+            return cast("bytes", note)
+        return None
+
+    def set_checkpoint(self, size: int, note: bytes) -> None:
+        """Keep a note in the place of the one of this size."""
+        self.run("UPDATE checkpoint SET note = ? WHERE size = ?", note, size)
+
     def number(self, sql: str, *values: Value) -> int:
         """The one whole number a query gives."""
         for (found,) in self.rows(sql, *values):
