@@ -79,7 +79,7 @@ class WitnessServer:
             timeout = _ANSWER_SECONDS
             server_version, sys_version = "cryptosvc-witness", ""
 
-            def do_POST(self) -> None:  # noqa: N802 - the library's name
+            def do_POST(self) -> None:
                 length = self.headers.get("Content-Length", "")
                 if self.path != ADD_CHECKPOINT:
                     self._say(Answer(404, b"this witness answers POST /add-checkpoint\n"))
@@ -107,7 +107,9 @@ class WitnessServer:
         try:
             self._server = ThreadingHTTPServer((host, port), Handler)
         except OSError as error:
-            raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}", rule="witness/listen") from None
+            raise Unavailable(
+                f"cannot listen on {host}:{port}: {error.strerror}", rule="witness/listen"
+            ) from None
         self._server.daemon_threads = True
         self.port = self._server.server_port
 

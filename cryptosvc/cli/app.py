@@ -21,6 +21,7 @@ from cryptosvc.cli import (
     registers,
     sign,
     transfer,
+    witness,
 )
 from cryptosvc.cli.actions import Actions
 from cryptosvc.core.errors import CryptosvcError
@@ -29,7 +30,7 @@ app = typer.Typer(
     name="cryptosvc",
     help=(
         "A signing service for GB smart metering that reads what it is asked to sign.\n\n"
-        "Operators run `serve`, `init`, `doctor`, `reconcile`, `destruction`, `device-key`, `transfer`; callers use `sign`, `explain`, `key`; custodians use `propose`, `approve`, `withdraw`, `submit`, `execute`; auditors use `audit`; "
+        "Operators run `serve`, `init`, `doctor`, `reconcile`, `destruction`, `device-key`, `transfer`; callers use `sign`, `explain`, `key`; custodians use `propose`, `approve`, `withdraw`, `submit`, `execute`; auditors use `audit` and `witness`; "
         "reviewers of policy use `policy`. Callers and auditors reach the service over mutual TLS: give --target, "
         "--ca, --cert and --key, or set CRYPTOSVC_TARGET, CRYPTOSVC_CA, CRYPTOSVC_CERT and CRYPTOSVC_KEY."
     ),
@@ -70,6 +71,7 @@ app.add_typer(ceremony.app)
 app.add_typer(destruction.app)
 app.add_typer(device_keys.app)
 app.add_typer(transfer.app)
+app.add_typer(witness.app)
 
 
 def run(actions: Actions, arguments: Sequence[str]) -> int:

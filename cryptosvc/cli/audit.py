@@ -18,6 +18,7 @@ from cryptosvc.cli.options import (
     actions_of,
     connection,
 )
+from cryptosvc.cli.witness import QuorumOption, WitnessOption, witnessing_of
 from cryptosvc.core.canonical import JsonValue
 
 app = typer.Typer(
@@ -66,6 +67,8 @@ def verify(
         Path | None,
         typer.Option("--range", exists=True, help="Of a bundle: the range its answer must be complete in."),
     ] = None,
+    witnesses: WitnessOption = None,
+    quorum: QuorumOption = 0,
     processes: Annotated[int, typer.Option(min=0, help="Processes to use; 0 is one per processor.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,8 +83,9 @@ def verify(
         found = inquiry.inquiries_of(context).verify_bundle(export_file, key, origin, since, ranged, progress)
         if found is None:
             verdict = actions_of(context).verify(export_file, key, origin, since, processes, progress)
+    cosigned = witnessing_of(context).require_cosigned(export_file, witnesses, quorum) if witnesses else ()
     if found is not None:
-        console.print_document(found, as_json=as_json)
+        console.print_document({**found, "cosigned": list(cosigned)}, as_json=as_json)
         return
     document: dict[str, JsonValue] = {
         "verified": True,
@@ -95,6 +99,7 @@ def verify(
         "changes_derived": verdict.derived.changes,
         "changes_not_derivable": verdict.derived.underived,
         "governed_acts_derived": verdict.derived.proposals,
+        "cosigned": list(cosigned),
     }
     console.print_document(document, as_json=as_json)
 

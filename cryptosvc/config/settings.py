@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from cryptosvc.config.reading import Section, from_folder, read_toml
 from cryptosvc.config.smets1 import Smets1Settings
 from cryptosvc.config.watching import WatchSettings
+from cryptosvc.config.witnesses import WitnessSettings
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.names import Environment, Eui64
 from cryptosvc.core.separation import RelevantSystem
@@ -369,6 +370,7 @@ class Settings(Section):
     relevant_system: RelevantSystemSettings | None = None
     smets1: Smets1Settings = Smets1Settings()
     watch: WatchSettings | None = None
+    witnesses: tuple[WitnessSettings, ...] = ()
 
     @model_validator(mode="after")
     def _modules_differ(self) -> Self:

@@ -182,7 +182,7 @@ def cosignature(line: NoteSignature, witness: Witness, checkpoint: Checkpoint) -
 
 
 def cosignatures(octets: bytes, witnesses: Sequence[Witness]) -> tuple[Cosignature, ...]:
-    """Which of these witnesses cosigned a note, in their order; lines of others are passed over.
+    """Which of these witnesses cosigned a note, in their order, each key once; lines of others are passed over.
 
     Raises:
         Malformed: not a checkpoint.
@@ -191,7 +191,7 @@ def cosignatures(octets: bytes, witnesses: Sequence[Witness]) -> tuple[Cosignatu
     """
     note = notes.parse(octets)
     found: list[Cosignature] = []
-    for witness in witnesses:
+    for witness in {one.public_key: one for one in witnesses}.values():
         mine = [
             one for one in note.signatures if (one.key_name, one.key_id) == (witness.name, witness.key_id)
         ]

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from cryptosvc.cli.browser.command import Consoles
     from cryptosvc.cli.inquiry import Inquiries
     from cryptosvc.cli.reporting import Reports
+    from cryptosvc.cli.witness import Witnessing
 
 
 class AuditActions:
@@ -28,3 +29,9 @@ class AuditActions:
         from cryptosvc.wiring import consoling
 
         return consoling.Consoles()
+
+    def witnessing(self) -> "Witnessing":
+        """Witness logs on this machine."""
+        from cryptosvc.wiring import witnessing
+
+        return witnessing.Witnessing()

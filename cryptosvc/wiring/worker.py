@@ -37,6 +37,7 @@ from cryptosvc.flow import policy_sets
 from cryptosvc.flow.admit import Admission
 from cryptosvc.flow.audit import Auditor
 from cryptosvc.flow.checkpoint import Checkpointer
+from cryptosvc.flow.cosign import Cosigner
 from cryptosvc.flow.explain import Explainer
 from cryptosvc.flow.gather import Gatherer
 from cryptosvc.flow.govern import Governor
@@ -64,6 +65,7 @@ from cryptosvc.wiring import (
     review,
     stores,
     watch_log,
+    witnesses,
 )
 from cryptosvc.wiring.chores import HostLead, every
 
@@ -71,6 +73,7 @@ _MAINTAIN_EVERY_SECONDS = 1.0
 _INDEX_EVERY_SECONDS = 0.5
 """Four blocks each time: up to 8,000 entries a second; a burst of more is caught up with after."""
 _SCHEDULE_EVERY_SECONDS = 2.0
+_WITNESSES_EVERY_SECONDS = 5.0
 _TRY_AGAIN_SECONDS = 1.0
 _LOOK_EVERY_SECONDS = 0.2
 _NO_CERTIFICATE = bytes(32)
@@ -202,10 +205,12 @@ async def _serve(
     indexer = stores.indexer(settings)
     watches = HostLead(stores.lock_folder(settings) / "schedule.lock")
     scheduler = Scheduler(store.registry, store.ledger, clock)
+    cosigner = Cosigner(store.ledger, application.observer, witnesses.peers(settings))
     interval = settings.log.checkpoint_seconds
     doing = [
         asyncio.create_task(every(_MAINTAIN_EVERY_SECONDS, "maintain", store.ledger.maintain)),
         asyncio.create_task(every(interval, "checkpoint", checkpointer.sign_checkpoint, lead)),
+        asyncio.create_task(every(min(interval, _WITNESSES_EVERY_SECONDS), "witnesses", cosigner.turn, lead)),
         asyncio.create_task(
             every(_INDEX_EVERY_SECONDS, "query index", lambda: asyncio.to_thread(indexer.step), indexing)
         ),
