@@ -111,6 +111,7 @@ OPTIONAL_TABLES = (
     "smets1.add_credit.",
     "watch.rules.",
     "watch.receivers.",
+    "witnesses.",
 )
 """Not in force in the example, so nothing of them can be."""
 

@@ -42,6 +42,7 @@ EVENTS = {
     "policy-set",
     "governed",
     "reconciled",
+    "witness",
     "watch",
     "alarm",
 }
