@@ -22,7 +22,7 @@ from cryptosvc.core import checkpoint
 from cryptosvc.core.errors import Conflict, Corrupt, Malformed, Unavailable
 from cryptosvc.core.evidence import Verdict
 from cryptosvc.core.merkle import EMPTY, leaf_hash
-from cryptosvc.wiring import modules, stores, worker
+from cryptosvc.wiring import modules, proof, stores, worker
 from cryptosvc.wiring.profiles import read_octets
 
 _HASHED_TOGETHER = 1024
@@ -104,7 +104,7 @@ async def _sign_checkpoint(
 ) -> None:
     """Have everything covered that is there now; where a worker signs at this very moment, that one does."""
     service = await worker.service_principal(store)
-    _, checkpointer, _ = worker.assemble(settings, hsm, clock, store, service)
+    _, checkpointer, _ = worker.assemble(settings, hsm, clock, store, service, await proof.held(store))
     with suppress(Conflict):
         await checkpointer.sign_checkpoint()
 

@@ -22,7 +22,7 @@ from cryptosvc.flow.device_destruction import DeviceCertifier
 from cryptosvc.flow.module_log import ModuleLogReader
 from cryptosvc.flow.reconcile import Reconciler
 from cryptosvc.flow.sign import Signer
-from cryptosvc.wiring import logkeys, modules, ownership, stores, worker
+from cryptosvc.wiring import logkeys, modules, ownership, proof, stores, worker
 from cryptosvc.wiring.exporting import public_key_der
 from cryptosvc.wiring.profiles import read_octets
 
@@ -107,7 +107,9 @@ async def certifier(floor: Floor) -> DeviceCertifier:
     """Put the use case together."""
     settings, store = floor.settings, floor.store
     service = await worker.service_principal(store)
-    application, checkpointer, _ = worker.assemble(settings, floor.hsm, floor.clock, store, service)
+    application, checkpointer, _ = worker.assemble(
+        settings, floor.hsm, floor.clock, store, service, await proof.held(store)
+    )
     signer: Signer = application.signer
     return DeviceCertifier(
         store.registry,

@@ -38,7 +38,7 @@ from cryptosvc.flow.setting import Setting
 from cryptosvc.flow.spokesman import Spokesman
 from cryptosvc.flow.transfer import Movers
 from cryptosvc.flow.transfer_log import TransferLog
-from cryptosvc.wiring import modules, ownership, review, stores, worker
+from cryptosvc.wiring import modules, ownership, proof, review, stores, worker
 from cryptosvc.wiring.ceremony import office as offices
 from cryptosvc.wiring.profiles import read_octets
 from cryptosvc.wiring.transfer_papers import (
@@ -78,9 +78,11 @@ class _Machine:
         return found
 
     async def say(self, transfer_id: str, folder: Path) -> dict[str, JsonValue]:
-        """Have the service sign what it has to say, and write it down; the policies are proven first, as in a worker."""
+        """Have the service sign what it has to say, and write it down; the policies are proven, as in a worker."""
         service = await worker.service_principal(self.store)
-        application, _, _ = worker.assemble(self.settings, self.hsm, self.clock, self.store, service)
+        application, _, _ = worker.assemble(
+            self.settings, self.hsm, self.clock, self.store, service, await proof.held(self.store)
+        )
         name = KeyId(self.settings.log.service_key)
         store = self.store
         promises, crate = MovedClaims(store.ledger), FolderCrate(folder)
@@ -191,7 +193,9 @@ def evidence(config: Path, transfer_id: str, folder: Path, caller: str) -> Docum
         async with _machine(config, caller) as machine:
             settings, store = machine.settings, machine.store
             service = await worker.service_principal(store)
-            _, checkpointer, _ = worker.assemble(settings, machine.hsm, machine.clock, store, service)
+            _, checkpointer, _ = worker.assemble(
+                settings, machine.hsm, machine.clock, store, service, await proof.held(store)
+            )
             log = TransferLog(store.registry, store.ledger, checkpointer, settings.log.origin)
             found, octets = await log.bundle(transfer_id)
             key = await machine.own_key(settings.log.audit_key)

@@ -27,7 +27,7 @@ from cryptosvc.flow.destruction import Certifier
 from cryptosvc.flow.govern import Governor
 from cryptosvc.flow.setting import Setting
 from cryptosvc.flow.sign import Signer
-from cryptosvc.wiring import modules, ownership, profiles, review, stores, worker
+from cryptosvc.wiring import modules, ownership, profiles, proof, review, stores, worker
 
 DEFAULT_CALLER = "ceremony"
 """Id of the caller in whose name a ceremony asks the corridor; governance registers and grants it as any other."""
@@ -127,7 +127,7 @@ async def opened(settings: Settings, caller_id: str) -> AsyncIterator[Office]:
         scope = worker.scope(settings, f"{os.uname().nodename}/ceremony")
         async with stores.opened(settings, hsm, clock, scope) as store:
             service = await worker.service_principal(store)
-            assembled = worker.assemble(settings, hsm, clock, store, service)
+            assembled = worker.assemble(settings, hsm, clock, store, service, await proof.held(store))
             application, checkpointer, digest = assembled[0], assembled[1], assembled[2]
             setting = Setting(
                 settings.deployment.system,
