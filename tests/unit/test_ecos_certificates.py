@@ -13,11 +13,13 @@ from cryptosvc.core.errors import Forbidden
 from cryptosvc.core.life import DAY, UnixSeconds
 from tests.certificates import AT, ORGANISATION_DAYS
 from tests.govern_stand import HANDS_IN, Stand
-from tests.governance import GOVERNANCE, NOW
+from tests.governance import GOVERNANCE, NOW, Room
 from tests.unit.test_govern_acts import ENTITY, ISSUING, ROOT, certificate_for, oca_key
 
 LIVE = UnixSeconds(NOW - DAY)
 """The Live Date is yesterday: today is the first day on which nothing of the kind is enrolled."""
+BEFORE = 60
+"""How long before now the log began, in seconds."""
 ENDS = int((AT + timedelta(days=ORGANISATION_DAYS)).timestamp()) - 1
 """The last second in which the certificate is valid."""
 
@@ -25,7 +27,10 @@ ENDS = int((AT + timedelta(days=ORGANISATION_DAYS)).timestamp()) - 1
 async def stand(live: UnixSeconds | None) -> Stand:
     """A deployment with a key that waits for its certificate."""
     records = (oca_key("root-oca", ROOT), oca_key("issuing-oca", ISSUING))
-    here = await Stand(records=records, governance=replace(GOVERNANCE, ecos_service_live=live)).begin()
+    room = Room(now=UnixSeconds(NOW - BEFORE))
+    governance = replace(GOVERNANCE, ecos_service_live=live)
+    here = await Stand(records=records, governance=governance, room=room).begin()
+    here.later(BEFORE)
     await here.ordered("key-1", role=2, eui64=ENTITY)
     return here
 
