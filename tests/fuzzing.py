@@ -32,6 +32,7 @@ from cryptosvc.core.content.dlms import protection
 from cryptosvc.core.content.gbcs import answer, attributes, codes, envelope, framing, mac, precommand, top_up
 from cryptosvc.core.content.gbcs.agreement import Purpose
 from cryptosvc.core.errors import Refusal
+from tests import fuzzing_atheris
 from tests.dlms_device import sealed
 from tests.rtds import PROFILE
 from tests.unit.test_dlms_requests import READ
@@ -260,7 +261,7 @@ def fuzz(name: str, start: Sequence[Seed], seconds: float, chance: random.Random
         seed = next(waiting, None) or _changed(corpus, chance)
         octets = seed.octets if len(seed.middle) <= LARGEST else b""
         run.inputs += 1
-        run.read += _tried(reader, octets, coverage, run)
+        run.read += tried(reader, octets, coverage, run)
         if coverage.taken():
             corpus.append(seed)
             run.kept += 1
@@ -268,12 +269,13 @@ def fuzz(name: str, start: Sequence[Seed], seconds: float, chance: random.Random
     return run
 
 
-def _tried(reader: Callable[[bytes], None], octets: bytes, coverage: Coverage, run: Run) -> bool:
-    """Give a reader one input; whether it read it."""
+def tried(reader: Callable[[bytes], None], octets: bytes, coverage: Coverage | None, run: Run) -> bool:
+    """Give a reader one input, its lines watched or not; whether it read it."""
     before = sys.gettrace()
     _PATIENCE.at_work = True
     signal.setitimer(signal.ITIMER_VIRTUAL, SLOW_SECONDS)
-    sys.settrace(coverage.watch)  # type: ignore[arg-type]  # a trace function may return None
+    if coverage is not None:
+        sys.settrace(coverage.watch)  # type: ignore[arg-type]  # a trace function may return None
     try:
         reader(octets)
     except Refusal:
@@ -284,7 +286,8 @@ def _tried(reader: Callable[[bytes], None], octets: bytes, coverage: Coverage, r
     finally:
         _PATIENCE.at_work = False
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        sys.settrace(before)
+        if coverage is not None:
+            sys.settrace(before)
     return True
 
 
@@ -301,6 +304,11 @@ class _Patience:
 
 
 _PATIENCE = _Patience()
+
+
+def begin_patience() -> None:
+    """Have an input that takes too long interrupted, in this process from now on."""
+    signal.signal(signal.SIGVTALRM, _PATIENCE.alarm)
 
 
 def _changed(corpus: Sequence[Seed], chance: random.Random) -> Seed:
@@ -363,17 +371,29 @@ def fuzz_all(folder: Path, seconds: float, seed: int, only: Sequence[str] = ()) 
         signal.signal(signal.SIGVTALRM, previous)
 
 
+def _fuzz_under_libfuzzer(folder: Path, seconds: float, seed: int, only: Sequence[str]) -> int:
+    names = [name for name in READERS if name in only or not only]
+    failed = 0
+    for line, findings in fuzzing_atheris.fuzz_each(folder, seconds / len(names), names, seed):
+        print(line, *(f"  {finding}" for finding in findings), sep="\n", flush=True)
+        failed |= bool(findings)
+    return failed
+
+
 def main() -> int:
     """Run it; 1 where something was found."""
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--messages", type=Path, required=True, help="folder with real messages (*.HEX)")
     parser.add_argument("--seconds", type=float, default=3600.0, help="time for all readers together")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers; 0 for another each time")
+    parser.add_argument("--engine", choices=("lines", "atheris"), default="lines", help="what guides it")
     parser.add_argument("--only", nargs="*", default=(), choices=list(READERS), help="these readers alone")
     chosen = parser.parse_args()
     seed = chosen.seed or random.SystemRandom().randrange(1, 2**32)
     print(f"seed {seed}", flush=True)
     failed = False
+    if chosen.engine == "atheris":
+        return _fuzz_under_libfuzzer(chosen.messages, chosen.seconds, seed, chosen.only)
     for run in fuzz_all(chosen.messages, chosen.seconds, seed, chosen.only):
         print(run, flush=True)
         for what, octets in run.findings:

@@ -53,7 +53,7 @@ def test_inputs_that_take_new_steps_are_kept(gbcs_data: Path) -> None:
     short = fuzzing.fuzz("attributes", start, 0.0, random.Random(1))
     (first,) = start
     coverage = fuzzing.Coverage()
-    fuzzing._tried(fuzzing.read_attributes, first.octets, coverage, short)
+    fuzzing.tried(fuzzing.read_attributes, first.octets, coverage, short)
     assert coverage.taken()
     run = fuzzing.fuzz("attributes", start, 1.5, random.Random(1))
     assert run.steps > len(coverage.ever)
