@@ -38,7 +38,9 @@ def parted(octets: bytes) -> tuple[bytes, bytes, bytes, bool]:
     return rest[:before], rest[before + after :], rest[before : before + after], sized
 
 
-def fuzz_each(folder: Path, seconds: float, names: Sequence[str], seed: int) -> Iterator[tuple[str, list[str]]]:
+def fuzz_each(
+    folder: Path, seconds: float, names: Sequence[str], seed: int
+) -> Iterator[tuple[str, list[str]]]:
     """Fuzz each reader in a process of its own; gives its line of figures and its findings.
 
     Raises:
@@ -50,7 +52,16 @@ def fuzz_each(folder: Path, seconds: float, names: Sequence[str], seed: int) -> 
             place = Path(scratch) / name
             (place / "corpus").mkdir(parents=True)
             done = subprocess.run(
-                [sys.executable, "-m", "tests.fuzzing_atheris", name, str(folder), str(place), str(seconds), str(seed)],
+                [
+                    sys.executable,
+                    "-m",
+                    "tests.fuzzing_atheris",
+                    name,
+                    str(folder),
+                    str(place),
+                    str(seconds),
+                    str(seed),
+                ],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -64,11 +75,8 @@ def fuzz_each(folder: Path, seconds: float, names: Sequence[str], seed: int) -> 
             read = int((place / "read").read_text())
             findings = found.read_text().splitlines() if found.exists() else []
             edges, features, kept = covered[-1]
-            yield (
-                f"{name}: {executed[1]} inputs, {read} read, {edges} edges, {features} features, "
-                f"{kept} kept, {len(findings)} findings",
-                findings,
-            )
+            told = f"{edges} edges, {features} features, {kept} kept, {len(findings)} findings"
+            yield f"{name}: {executed[1]} inputs, {read} read, {told}", findings
 
 
 def _child(name: str, folder: Path, place: Path, seconds: float, seed: int) -> None:
@@ -118,7 +126,13 @@ def _child(name: str, folder: Path, place: Path, seconds: float, seed: int) -> N
 
 if __name__ == "__main__":
     _parser = argparse.ArgumentParser()
-    for _argument, _kind in (("name", str), ("folder", Path), ("place", Path), ("seconds", float), ("seed", int)):
+    for _argument, _kind in (
+        ("name", str),
+        ("folder", Path),
+        ("place", Path),
+        ("seconds", float),
+        ("seed", int),
+    ):
         _parser.add_argument(_argument, type=_kind)
     _given = _parser.parse_args()
     _child(_given.name, _given.folder, _given.place, _given.seconds, _given.seed)

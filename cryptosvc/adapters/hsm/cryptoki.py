@@ -124,7 +124,7 @@ _FUNCTIONS: "tuple[tuple[str, tuple[type, ...] | None], ...]" = (
     ("C_Login", (c_ulong, c_ulong, c_void_p, c_ulong)),
     ("C_Logout", (c_ulong,)),
     ("C_CreateObject", (c_ulong, _ATTRIBUTES, c_ulong, _ULONG_P)),
-    ("C_CopyObject", None),
+    ("C_CopyObject", (c_ulong, c_ulong, _ATTRIBUTES, c_ulong, _ULONG_P)),
     ("C_DestroyObject", (c_ulong, c_ulong)),
     ("C_GetObjectSize", None),
     ("C_GetAttributeValue", (c_ulong, c_ulong, _ATTRIBUTES, c_ulong)),
@@ -201,6 +201,7 @@ class Functions:
     C_Login: "CFunction"
     C_Logout: "CFunction"
     C_CreateObject: "CFunction"
+    C_CopyObject: "CFunction"
     C_DestroyObject: "CFunction"
     C_GetAttributeValue: "CFunction"
     C_FindObjectsInit: "CFunction"

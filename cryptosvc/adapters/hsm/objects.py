@@ -105,12 +105,14 @@ def public_point(functions: Functions, session: int, label: str, object_id: byte
 
     """
     locator = Locator(Cko.PUBLIC_KEY, Ckk.EC, label, object_id, b"")
-    handle = _only(functions, session, locator.template(), locator)
+    return point_of(functions, session, _only(functions, session, locator.template(), locator))
+
+
+def point_of(functions: Functions, session: int, handle: int) -> bytes:
+    """Uncompressed P-256 point of a public key object, 65 octets; Corrupt where it holds none."""
     point = _unwrapped(functions.attribute(session, handle, Cka.EC_POINT) or b"")
     if not point:
-        raise Corrupt(
-            f"the public key object {label!r} holds no uncompressed P-256 point", rule="hsm/public-point"
-        )
+        raise Corrupt("a public key object holds no uncompressed P-256 point", rule="hsm/public-point")
     return point
 
 

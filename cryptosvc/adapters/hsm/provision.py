@@ -14,14 +14,14 @@ Example:
     ...     point = token.generate("issuing-oca", b"\\x02", ceiling("issuing-oca").template)
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cryptosvc.adapters.hsm import faults, objects, token
+from cryptosvc.adapters.hsm import faults, first_signature, objects, token
 from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported
 from cryptosvc.adapters.hsm.constants import Cka, Ckk, Ckm, Cko
 from cryptosvc.adapters.hsm.cryptoki import (
@@ -181,38 +181,77 @@ class Provisioner:
         """
         with self._translated(f"generating key {label}"):
             functions = self._library.functions
-            if objects.matching(functions, self._session, label, object_id):
-                raise Conflict(
-                    f"the token has an object {label!r} with id {object_id.hex()} already; adopt it or take another id",
-                    rule="hsm/object-exists",
-                )
+            self._require_free(label, object_id)
             asked = wanted(label, object_id, template)
             shape = SHAPES[template.algorithm]
-            if shape.pair:
-                public, private = functions.generate_pair(
-                    self._session,
-                    shape.mechanism,
-                    [*wanted_public(label, object_id, template), *shape.length],
-                    asked,
-                )
-                made = [private, public]
-            else:
+            if not shape.pair:
                 made = [functions.generate(self._session, shape.mechanism, [*asked, *shape.length])]
-            differences = self._differences(made[0], asked)
-            if shape.pair:
-                differences += self._differences(made[1], wanted_public(label, object_id, template))
-            if differences:
-                for handle in made:
-                    functions.C_DestroyObject(self._session, handle)
-                raise Forbidden(
-                    f"module {self._config.name} made key {label!r} otherwise than asked, so it was destroyed: "
-                    + "; ".join(map(str, differences)),
-                    rule="hsm/template",
-                    clause="G2.22G",
-                )
+                self._require_as_asked(label, [(made[0], asked)])
+                return b""
+            public_asked = wanted_public(label, object_id, template)
+            public, private = functions.generate_pair(
+                self._session, shape.mechanism, [*public_asked, *shape.length], asked
+            )
+            self._require_as_asked(label, [(private, asked), (public, public_asked)])
             if template.algorithm is Algorithm.EC_P256:
                 return objects.public_point(functions, self._session, label, object_id)
             return b""
+
+    def generate_with_request(
+        self, label: str, object_id: bytes, template: Template, information: Callable[[bytes], bytes]
+    ) -> tuple[bytes, bytes]:
+        """Generate a P-256 key that is not to sign, having signed once: the request for its own certificate.
+
+        Args:
+            label: as for `generate`.
+            object_id: likewise.
+            template: likewise.
+            information: public point → what is to be signed.
+
+        Returns:
+            The uncompressed public point, and r‖s of the information.
+
+        Raises:
+            NotCopied: this module lets no such key be made; it has nothing of it.
+            Conflict, Forbidden, Unavailable, Internal: as `generate`.
+
+        """
+        with self._translated(f"generating key {label}"):
+            functions = self._library.functions
+            self._require_free(label, object_id)
+            asked, public_asked = (
+                wanted(label, object_id, template),
+                wanted_public(label, object_id, template),
+            )
+            (public, private), point, signature = first_signature.make(
+                functions, self._session, public_asked, asked, information
+            )
+            self._require_as_asked(label, [(private, asked), (public, public_asked)])
+            if objects.public_point(functions, self._session, label, object_id) != point:
+                raise Corrupt(
+                    f"module {self._config.name} copied another public key", rule="hsm/public-point"
+                )
+            return point, signature
+
+    def _require_free(self, label: str, object_id: bytes) -> None:
+        if objects.matching(self._library.functions, self._session, label, object_id):
+            raise Conflict(
+                f"the token has an object {label!r} with id {object_id.hex()} already; adopt it or take another id",
+                rule="hsm/object-exists",
+            )
+
+    def _require_as_asked(self, label: str, made: Sequence[tuple[int, list[TemplateItem]]]) -> None:
+        """Destroy what was made, and raise, unless every object reads back as it was asked for."""
+        differences = [one for handle, asked in made for one in self._differences(handle, asked)]
+        if differences:
+            for handle, _ in made:
+                self._library.functions.C_DestroyObject(self._session, handle)
+            raise Forbidden(
+                f"module {self._config.name} made key {label!r} otherwise than asked, so it was destroyed: "
+                + "; ".join(map(str, differences)),
+                rule="hsm/template",
+                clause="G2.22G",
+            )
 
     def adopt(self, label: str, object_id: bytes, template: Template) -> Adopted:
         """Find the one object with this label and id, and report how it differs from the class's template.

@@ -12,8 +12,10 @@ from typing import TypeVar
 
 from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported
 from cryptosvc.adapters.hsm.constants import Cko
+from cryptosvc.adapters.hsm.first_signature import NotCopied
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.core.acts.base import Made
+from cryptosvc.core.content.x509 import first_request
 from cryptosvc.core.errors import Corrupt, Malformed, Unavailable
 from cryptosvc.core.keyclass import ceiling
 from cryptosvc.core.names import KeyId, ModuleName
@@ -42,8 +44,8 @@ class Pkcs11Vault:
         """See `flow/ports.py`."""
 
         def work(token: Provisioner) -> Made:
-            point = token.generate(key.label, key.object_id, ceiling(key.key_class).template)
-            return Made(point, _facts(key, token.reported))
+            point, more = _generated(token, key)
+            return Made(point, _facts(key, token.reported, more))
 
         return await self._with(key.module, work)
 
@@ -154,6 +156,22 @@ def _facts(
         **(more or {}),
     }
     return tuple(sorted(facts.items()))
+
+
+def _generated(token: Provisioner, key: KeyRecord) -> tuple[bytes, Mapping[str, str]]:
+    """Public point, and of a key that derives the request for its certificate, which it can sign at no other time."""
+    template = ceiling(key.key_class).template
+    if not first_request.is_due(key):
+        return token.generate(key.label, key.object_id, template), {}
+    try:
+        point, signature = token.generate_with_request(
+            key.label, key.object_id, template, lambda point: first_request.information(key, point)
+        )
+    except NotCopied as refused:
+        # a key without a request is of use all the same: whoever certifies it may take another proof of possession
+        point = token.generate(key.label, key.object_id, template)
+        return point, {"certification_request_not_made": str(refused)}
+    return point, {"certification_request": first_request.finished(key, point, signature).hex()}
 
 
 def _differences(token: Provisioner, key: KeyRecord) -> Sequence[str]:

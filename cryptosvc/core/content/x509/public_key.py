@@ -43,6 +43,11 @@ def point_of(node: der.Node) -> bytes:
     return point
 
 
+def subject_public_key_info(point: bytes) -> bytes:
+    """Write the SubjectPublicKeyInfo of a point, 65 octets; `point_of` reads it."""
+    return der.encode(der.SEQUENCE, _ALGORITHM, der.encode(der.BIT_STRING, b"\x00", point))
+
+
 def key_identifier(point: bytes) -> bytes:
     """Method 2: 0100 and the low 60 bits of the SHA-1 of the 65 octets of the point; 8 octets."""
     digest = hashlib.sha1(point, usedforsecurity=False).digest()
