@@ -18,8 +18,9 @@ from cryptosvc.adapters.hsm.first_signature import NotCopied
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.adapters.hsm.vault import Pkcs11Vault
+from cryptosvc.core import first_request
 from cryptosvc.core.content.gbcs.agreement import Agreement, Purpose
-from cryptosvc.core.content.x509 import csr, first_request
+from cryptosvc.core.content.x509 import csr
 from cryptosvc.core.content.x509.extensions import KeyUsage
 from cryptosvc.core.content.x509.profile import default_profile
 from cryptosvc.core.errors import Corrupt, Forbidden

@@ -31,6 +31,7 @@ from cryptosvc.adapters.hsm.cryptoki import (
     require,
 )
 from cryptosvc.adapters.hsm.objects import point_of
+from cryptosvc.core.errors import Corrupt
 
 SIGNATURE_OCTETS = 64
 _FOR_ONE_SIGNATURE = {Cka.TOKEN: FALSE, Cka.MODIFIABLE: TRUE}
@@ -72,6 +73,7 @@ def make(
 
     Raises:
         NotCopied: the module will not make the copies.
+        Corrupt: a copy is of another key.
         CryptokiError: it failed otherwise.
 
     """
@@ -90,6 +92,7 @@ def make(
         # 3 onto the token
         for handle, template in zip(passing, (public, private), strict=True):
             kept.append(_copied(functions, session, handle, template))
+        _require_point(functions, session, kept[0], point)
     except BaseException:
         for handle in kept:
             functions.C_DestroyObject(session, handle)
@@ -99,6 +102,11 @@ def make(
         for handle in passing:
             functions.C_DestroyObject(session, handle)
     return (kept[0], kept[1]), point, signature
+
+
+def _require_point(functions: Functions, session: int, handle: int, point: bytes) -> None:
+    if point_of(functions, session, handle) != point:
+        raise Corrupt("the module copied another public key than it made", rule="hsm/public-point")
 
 
 def _with(template: Sequence[TemplateItem], changed: dict[Cka, bytes]) -> list[TemplateItem]:

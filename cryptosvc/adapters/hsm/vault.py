@@ -14,8 +14,8 @@ from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported
 from cryptosvc.adapters.hsm.constants import Cko
 from cryptosvc.adapters.hsm.first_signature import NotCopied
 from cryptosvc.adapters.hsm.provision import Provisioner
+from cryptosvc.core import first_request
 from cryptosvc.core.acts.base import Made
-from cryptosvc.core.content.x509 import first_request
 from cryptosvc.core.errors import Corrupt, Malformed, Unavailable
 from cryptosvc.core.keyclass import ceiling
 from cryptosvc.core.names import KeyId, ModuleName
