@@ -36,11 +36,12 @@ def _ours(path: Path, key: ec.EllipticCurvePublicKey) -> str:
     return ""
 
 
-def _first(lines: list[bytes], part: bytes) -> int:
-    return next(number for number, line in enumerate(lines) if part in line)
+def _first(lines: list[bytes], part: bytes | tuple[bytes, ...]) -> int:
+    parts = (part,) if isinstance(part, bytes) else part
+    return next(number for number, line in enumerate(lines) if all(each in line for each in parts))
 
 
-def _in_line(where: int, part: bytes, old: bytes, new: bytes) -> Change:
+def _in_line(where: int, part: bytes | tuple[bytes, ...], old: bytes, new: bytes) -> Change:
     """Change the first line with `part`, before the entries (0) or among them (1)."""
 
     def change(*lines: list[bytes]) -> None:
@@ -51,8 +52,8 @@ def _in_line(where: int, part: bytes, old: bytes, new: bytes) -> Change:
     return change
 
 
-IN_FORCE = b'"kind":"key-record","operation":"change"'
-"""The version of the audit key's record that it is used under: the first key record that changes."""
+IN_FORCE = (b'"key":"log-audit"', b'"kind":"key-record","operation":"change"')
+"""What the entry says that has the record the audit key is used under: its first that changes."""
 
 
 def _undocumented(*replaced: tuple[bytes, bytes]) -> Change:
@@ -60,7 +61,6 @@ def _undocumented(*replaced: tuple[bytes, bytes]) -> Change:
 
     def change(_: list[bytes], entries: list[bytes]) -> None:
         number = _first(entries, IN_FORCE)
-        assert b'"key":"log-audit"' in entries[number]
         entry = entries[number].partition(b"\t")[0]
         for old, new in replaced:
             assert old in entry
