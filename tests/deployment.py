@@ -338,6 +338,17 @@ class Deployment:
         closed = [int.from_bytes(slot) for slot in slots if slot != b"\xff" * 8]
         return closed, len(slots) - len(closed)
 
+    def open_claims(self) -> list[tuple[object, ...]]:
+        """What the database has of each group with an open claim: number, deadline, leaves, and the newest number."""
+        sql = "SELECT claim_batch, deadline, leaves, (SELECT max(claim_batch) FROM claim) FROM claim"
+        if self.store.startswith("sqlite"):
+            with closing(sqlite3.connect(self.database, timeout=10)) as connection:
+                rows = connection.execute(sql).fetchall()
+        else:
+            with psycopg.connect(self.store.replace("+psycopg", "")) as connection:
+                rows = connection.execute(sql).fetchall()
+        return [row for row in rows if b"\xff" * 8 in bytes(row[2])] + [("now", time.time_ns())]
+
     def wait_swept(self, seconds: float = 30.0) -> None:
         """Wait until every claim has its end in the log; the service must be running."""
         end = time.monotonic() + seconds

@@ -16,6 +16,9 @@ from cryptosvc.core.errors import Conflict, Corrupt, CryptosvcError
 _JITTER = 0.2
 """Part of an interval by which it varies, so that hosts that share a store do not do the same at the same moment."""
 
+_END_WITHIN_SECONDS = 3.0
+"""What a chore under way gets to end when the worker stops: a checkpoint cut in two leaves an open claim behind."""
+
 _log = structlog.get_logger("cryptosvc.chores")
 
 
@@ -91,6 +94,8 @@ async def every(
 ) -> None:
     """Do a chore at an interval until cancelled; what hinders it is said once, until something else does.
 
+    A turn under way when it is cancelled is let come to its end first, for some seconds.
+
     Args:
         seconds: the interval.
         what: name of the chore, for the process log.
@@ -103,7 +108,7 @@ async def every(
         try:
             if lead is None or await asyncio.to_thread(lead.take):
                 with suppress(Conflict):  # another host was first
-                    await chore()
+                    await _let_end(chore)
                 said = ""
         except CryptosvcError as error:
             if error.rule != said:
@@ -111,3 +116,15 @@ async def every(
                 tell = _log.critical if isinstance(error, Corrupt) else _log.warning
                 tell("chore failed", chore=what, rule=error.rule, message=error.message)
         await asyncio.sleep(seconds * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - nothing secret
+
+
+async def _let_end(chore: Callable[[], Awaitable[object]]) -> None:
+    """Do it once; where this is cancelled meanwhile, cancel it only if it does not end by itself."""
+    turn = asyncio.ensure_future(chore())
+    try:
+        await asyncio.shield(turn)
+    except asyncio.CancelledError:
+        await asyncio.wait((turn,), timeout=_END_WITHIN_SECONDS)
+        turn.cancel()
+        await asyncio.gather(turn, return_exceptions=True)
+        raise

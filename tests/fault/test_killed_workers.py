@@ -63,7 +63,7 @@ async def test_a_worker_killed_at_each_step_loses_nothing(deployment: Deployment
 def every_claim_ended_once(deployment: Deployment, log: Log) -> None:
     """Each claim in the database has the leaf of a use of its own."""
     closed, still_open = deployment.claims()
-    assert still_open == 0
+    assert still_open == 0, deployment.open_claims()
     assert len(set(closed)) == len(closed)
     uses = {entry.leaf_index: entry.fields for entry in log.of_kind("use")}
     swept_before = {fields["after_leaf"] for fields in uses.values() if "after" in fields}
