@@ -1,4 +1,4 @@
-"""The Hsm port: the same suite on the fake, on SoftHSM2 and on NSS softokn."""
+"""The Hsm port: the same suite on the fake, and on SoftHSM2 and NSS softokn with sessions in the worker and apart."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ import pytest
 from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.provision import Provisioner
+from cryptosvc.adapters.hsm.sessions_apart import MANY_SESSIONS
 from cryptosvc.core.check import verify_p256
 from cryptosvc.core.errors import Corrupt, Unavailable
 from cryptosvc.core.keyclass import ceiling
@@ -48,8 +49,8 @@ def fake() -> Iterator[Subject]:
     yield _subject(hsm, points)
 
 
-def on_token(make: Callable, folder, monkeypatch) -> Iterator[Subject]:
-    token = make(folder)
+def on_token(make: Callable, folder, monkeypatch, sessions: int = 2) -> Iterator[Subject]:
+    token = make(folder, sessions=sessions)
     monkeypatch.setenv("SOFTHSM2_CONF", token.conf)
     signing = ceiling("audit-signing").template
     with Provisioner(token.config, token.locks) as provisioner:
@@ -75,16 +76,18 @@ def _subject(hsm: FakeHsm | Pkcs11Hsm, points: list[bytes]) -> Subject:
     return Subject(hsm, first, second, doubled, key_record(label="log", object_id=b"\x03"))
 
 
-@pytest.fixture(scope="module", params=["fake", "softhsm", "nss"])
+@pytest.fixture(scope="module", params=["fake", "softhsm", "softhsm apart", "nss", "nss apart"])
 def subject(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         match request.param:
             case "fake":
                 yield from fake()
-            case "softhsm":
-                yield from on_token(make_softhsm, tmp_path_factory.mktemp("softhsm"), monkeypatch)
-            case "nss":
-                for made in on_token(make_nss, tmp_path_factory.mktemp("nss"), monkeypatch):
+            case "softhsm" | "softhsm apart":
+                sessions = MANY_SESSIONS if "apart" in request.param else 2
+                yield from on_token(make_softhsm, tmp_path_factory.mktemp("softhsm"), monkeypatch, sessions)
+            case "nss" | "nss apart":
+                sessions = MANY_SESSIONS if "apart" in request.param else 2
+                for made in on_token(make_nss, tmp_path_factory.mktemp("nss"), monkeypatch, sessions):
                     made.doubled_rule = "hsm/public-point"
                     yield made
 

@@ -15,6 +15,7 @@ from cryptosvc.adapters.hsm.assurance import Assurance
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.pins import PinCallable, PinFile
 from cryptosvc.adapters.hsm.provision import Provisioner
+from cryptosvc.adapters.hsm.sessions_apart import MANY_SESSIONS
 from cryptosvc.core.check import verify_p256
 from cryptosvc.core.errors import Busy, OutcomeUnknown, Unavailable
 from cryptosvc.core.keyclass import ceiling
@@ -139,6 +140,21 @@ async def test_a_module_that_dies_under_load_loses_nothing_and_comes_back(dying,
     assert unknown <= dying.token.config.sessions
     assert all(isinstance(answer, Produced) for answer in answered[-1][1])
     authenticator.verify(b"head", mac)
+
+
+async def test_sessions_apart_find_a_module_gone_and_have_it_back(dying, key, opened):
+    hsm = opened(dying.token.with_config(sessions=MANY_SESSIONS))
+    (answer,) = await hsm.sign([claim_to_sign(key, b"before")])
+    assert isinstance(answer, Produced)
+    dying.kill()
+    (answer,) = await hsm.sign([claim_to_sign(key, b"gone")])
+    assert isinstance(answer.error, Unavailable | OutcomeUnknown)
+    await until(lambda: rule_of(hsm) != "", 5)
+    dying.start()
+    end = time.monotonic() + 15
+    while not isinstance((await hsm.sign([claim_to_sign(key, b"again")]))[0], Produced):
+        assert time.monotonic() < end
+        await asyncio.sleep(0.05)
 
 
 async def test_an_idle_module_that_dies_is_noticed_and_comes_back(dying, key, opened):

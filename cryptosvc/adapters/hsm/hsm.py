@@ -9,7 +9,6 @@ Example:
 
 import asyncio
 import hmac
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from cryptosvc.adapters.hsm.assurance import ModuleConfig, Reported
 from cryptosvc.adapters.hsm.device_work import DeviceWork, is_of_device_key
 from cryptosvc.adapters.hsm.lane import Tickets, busy
 from cryptosvc.adapters.hsm.pool import Pool
+from cryptosvc.adapters.hsm.sessions_apart import MANY_SESSIONS, SessionsApart
 from cryptosvc.adapters.hsm.work import Inbox, MacWork, SignWork, Work
 from cryptosvc.core.case import ModuleFacts
 from cryptosvc.core.errors import Corrupt, CryptosvcError, OutcomeUnknown, Unavailable
@@ -34,10 +34,6 @@ from cryptosvc.flow.ports import Clock
 
 _WATCH_EVERY_SECONDS = 0.1
 _FIRST_ATTEMPT_SECONDS = 15.0
-_MANY_SESSIONS = 4
-_SWITCH_SECONDS = 50e-6
-"""A session that comes back from a network HSM waits for the interpreter lock. With the default interval of 5 ms behind a
-busy event loop that costs a quarter of the module's throughput; 50 us costs a tenth of that. 5 us thrashes."""
 
 
 class Pkcs11Hsm:
@@ -59,6 +55,8 @@ class Pkcs11Hsm:
         )
         self._facts = {config.name: config.facts() for config in modules}
         self._clock = clock
+        self._apart: dict[ModuleName, SessionsApart] = {}
+        self._lock_folder = lock_folder
         self._queue_items = queue_items
         self._under_way = dict.fromkeys(self._pools, 0)
         self._unloadable: dict[ModuleName, Unavailable] = {}
@@ -70,22 +68,26 @@ class Pkcs11Hsm:
     def start(self) -> None:
         """Open every module, in this process; waits for the first attempts. A module that fails is tried again.
 
-        With many sessions configured, it also shortens the interpreter's switch interval for the whole process.
+        The sessions of a module that has many sign in a process of their own, started here.
         """
         self._state = "started"
-        if any(pool.config.sessions >= _MANY_SESSIONS for pool in self._pools.values()):
-            sys.setswitchinterval(_SWITCH_SECONDS)
         for name, pool in self._pools.items():
             try:
                 pool.start()
             except Unavailable as error:
                 self._unloadable[name] = error
+                continue
+            if pool.config.sessions >= MANY_SESSIONS:
+                self._apart[name] = SessionsApart(pool.config, self._lock_folder)
+                self._apart[name].start()
         self._watch.start()
         libraries.at_exit(self.close)
         end = time.monotonic() + _FIRST_ATTEMPT_SECONDS
         for name, pool in self._pools.items():
             if name not in self._unloadable:
                 pool.wait_tried(max(0.0, end - time.monotonic()))
+        for apart in self._apart.values():
+            apart.wait_tried(max(0.0, end - time.monotonic()))
 
     def close(self) -> None:
         """Close sessions and finalise the libraries. What is queued fails as Unavailable. Blocks up to 2 s per module."""
@@ -95,6 +97,8 @@ class Pkcs11Hsm:
         libraries.not_at_exit(self.close)
         self._stop.set()
         self._watch.join()
+        for apart in self._apart.values():
+            apart.close()
         for name, pool in self._pools.items():
             if name not in self._unloadable:
                 pool.close()
@@ -201,6 +205,8 @@ class Pkcs11Hsm:
         if self._under_way[module] + len(claims) > self._queue_items:
             return [Failed(claim, busy(module)) for claim in claims]
         offset = time.monotonic() - self._clock.now().at / 1e9
+        if (apart := self._apart.get(module)) is not None:
+            return await self._signatures_apart(pool, apart, claims, offset)
         work = SignWork(claims, offset, self._inbox_here())
         self._under_way[module] += len(claims)
         work.done.add_done_callback(lambda _: self._settle(module, len(claims)))
@@ -211,6 +217,19 @@ class Pkcs11Hsm:
             work.cancel()
             raise
         return work.in_order()
+
+    async def _signatures_apart(
+        self, pool: Pool, apart: SessionsApart, claims: Sequence[Claim], offset: float
+    ) -> Sequence[Produced | Failed]:
+        module = pool.config.name
+        self._under_way[module] += len(claims)
+        try:
+            answers = await apart.sign(claims, offset)
+        finally:
+            self._settle(module, len(claims))
+        if any(isinstance(one, Failed) and one.error.rule == "hsm/gone" for one in answers):
+            pool.look_now()
+        return answers
 
     async def agree(self, jobs: Sequence[Job]) -> Sequence[Done | CryptosvcError]:
         """Make GMACs, or decrypt, under keys agreed with key-agreement keys of one module; items fail one by one.
@@ -292,6 +311,8 @@ class Pkcs11Hsm:
             for name, pool in self._pools.items():
                 if name not in self._unloadable:
                     pool.watch(time.monotonic())
+            for apart in list(self._apart.values()):
+                apart.watch(time.monotonic())
 
 
 async def _nothing() -> Sequence[Produced | Failed]:

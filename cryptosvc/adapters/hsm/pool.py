@@ -92,6 +92,10 @@ class Pool:
         for _ in range(min(work.size, self.config.sessions)):
             self._tickets.put(work)
 
+    def look_now(self) -> None:
+        """Have the keeper look after the token at once: another process found it gone."""
+        self._wake.set()
+
     def require_open(self) -> OpenToken:
         """The open token, or the reason why there is none as Unavailable."""
         self.library.require_own_process()
