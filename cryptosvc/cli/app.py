@@ -15,11 +15,13 @@ from cryptosvc.cli import (
     genesis,
     governance,
     keys,
+    mac,
     operate,
     policy,
     publishing,
     registers,
     sign,
+    smets1,
     transfer,
     witness,
 )
@@ -30,7 +32,7 @@ app = typer.Typer(
     name="cryptosvc",
     help=(
         "A signing service for GB smart metering that reads what it is asked to sign.\n\n"
-        "Operators run `serve`, `init`, `doctor`, `reconcile`, `destruction`, `device-key`, `transfer`; callers use `sign`, `explain`, `key`; custodians use `propose`, `approve`, `withdraw`, `submit`, `execute`; auditors use `audit` and `witness`; "
+        "Operators run `serve`, `init`, `doctor`, `reconcile`, `destruction`, `device-key`, `transfer`; callers use `sign`, `explain`, `mac`, `verify-mac`, `decrypt`, `smets1`, `key`; custodians use `propose`, `approve`, `withdraw`, `submit`, `execute`; auditors use `audit` and `witness`; "
         "reviewers of policy use `policy`. Callers and auditors reach the service over mutual TLS: give --target, "
         "--ca, --cert and --key, or set CRYPTOSVC_TARGET, CRYPTOSVC_CA, CRYPTOSVC_CERT and CRYPTOSVC_KEY."
     ),
@@ -60,6 +62,7 @@ def _options(
 
 operate.add_to(app)
 sign.add_to(app)
+mac.add_to(app)
 genesis.add_to(app)
 governance.add_to(app)
 registers.add_to(app)
@@ -69,6 +72,7 @@ app.add_typer(audit.app)
 app.add_typer(policy.app)
 app.add_typer(ceremony.app)
 app.add_typer(destruction.app)
+app.add_typer(smets1.app)
 app.add_typer(device_keys.app)
 app.add_typer(transfer.app)
 app.add_typer(witness.app)

@@ -1,22 +1,29 @@
-"""What auditors do, as the command line finds it; loaded when it is needed, as everything in `actions`."""
+"""What auditors and callers do, as the command line finds it; loaded when it is needed, as everything in `actions`."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cryptosvc.cli.browser.command import Consoles
     from cryptosvc.cli.inquiry import Inquiries
+    from cryptosvc.cli.processing import Processing
     from cryptosvc.cli.reporting import Reports
     from cryptosvc.cli.witness import Witnessing
 
 
 class AuditActions:
-    """Gives the commands of `audit` what they work with."""
+    """Gives the commands of `audit`, of MACs and of SMETS1 Devices what they work with."""
 
     def inquiries(self) -> "Inquiries":
         """Ask the service, and prove on this machine."""
         from cryptosvc.wiring import inquiring
 
         return inquiring.Inquiries()
+
+    def processing(self) -> "Processing":
+        """Ask the service for what is no signature."""
+        from cryptosvc.wiring import processing
+
+        return processing.Processing()
 
     def reports(self) -> "Reports":
         """Verify, count and lay out."""

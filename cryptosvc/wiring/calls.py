@@ -66,7 +66,11 @@ def sign(connection: Connection, ask: Ask) -> Answer:
 def explain(connection: Connection, ask: Ask) -> Document:
     """Ask whether it would be signed."""
     with client_of(connection) as client:
-        found = client.explain(_question(ask))
+        return explanation(client.explain(_question(ask)))
+
+
+def explanation(found: crypto_pb2.ExplainResponse) -> Document:
+    """An answer of Explain as commands print it."""
     document: dict[str, JsonValue] = {
         "permitted": found.permitted,
         "content_kind": found.content_kind,

@@ -18,6 +18,7 @@ from cryptosvc.client.messages import request
 from cryptosvc.core.content.gbcs import mac
 from cryptosvc.pb.v1 import crypto_pb2
 from tests import certificates, precommands
+from tests.command_line import caller
 from tests.deployment import KEY, Deployment, make_deployment, pre_command_request
 from tests.mac_keys import derived, shared_secret, tag
 
@@ -173,3 +174,28 @@ def test_who_may_not_or_asks_for_what_is_not_right_gets_none(subject: Subject) -
         with pytest.raises(NotPermitted) as refused:
             supplier.apply_mac(subject.question(0))
         assert refused.value.rule == "key/not-granted"
+
+
+@pytest.mark.xdist_group("apply-mac")
+def test_the_command_line_gets_a_mac_and_says_why_it_does_not(
+    subject: Subject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cryptosvc, out = caller(subject.deployment, tmp_path, capsys, "auditor"), tmp_path / "command.bin"
+    device = pem(tmp_path / "device.pem", device_certificate(subject.issuing))
+    words = ("--device-certificate", device, "--variant", "7.2")
+    code, done = cryptosvc("mac", BROKER_KEY, subject.signed[0], *words, "--out", out)
+    finished = out.read_bytes()
+    assert (code, done["clause"], done["derivation"]) == (0, "G2.44(b)", "service")
+    assert bytes.fromhex(done["mac"]) == finished[-12:] == expected(subject, finished)
+    assert done["written_to"] == str(out)
+    code, asked = cryptosvc("mac", BROKER_KEY, subject.signed[0], *words, "--explain")
+    assert (code, asked["permitted"], asked["content_kind"]) == (0, True, "gbcs-command")
+    wrong = ("--device-certificate", device, "--variant", "7.1")
+    code, asked = cryptosvc("mac", BROKER_KEY, subject.signed[0], *wrong, "--explain")
+    assert (code, asked["refusal"]["rule"]) == (3, "gbcs/service-reference-variant")
+    code, refused = cryptosvc("mac", BROKER_KEY, subject.signed[0], *wrong)
+    assert (code, refused["error"]["rule"]) == (3, "gbcs/service-reference-variant")
+    code, refused = cryptosvc("mac", BROKER_KEY, subject.signed[0], *words[2:], "--device-certificate", b"x")
+    assert (code, refused["error"]["field"]) == (3, "device_certificate")
+    torn = b"-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----"
+    assert cryptosvc("mac", BROKER_KEY, subject.signed[0], "--device-certificate", torn)[0] == 2

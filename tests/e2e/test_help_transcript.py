@@ -17,6 +17,14 @@ COMMANDS = (
     "reconcile",
     "sign",
     "explain",
+    "mac",
+    "verify-mac",
+    "decrypt",
+    "smets1",
+    "smets1 encrypt",
+    "smets1 authenticate",
+    "smets1 decrypt",
+    "smets1 wrap",
     "genesis",
     "genesis-draft",
     "genesis-sign",
@@ -123,6 +131,7 @@ def test_every_command_that_answers_can_answer_in_json(command):
     is_group = command in {
         *(
             "",
+            "smets1",
             "key",
             "audit",
             "policy",

@@ -1,6 +1,7 @@
 """A SMETS1 Service Provider's shift over gRPC: keys imported from a file, requests protected, answers read, a key changed."""
 
 import asyncio
+import base64
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from cryptosvc.core.device_records import DeviceSourceRecord, SourceState, WorkK
 from cryptosvc.core.names import SystemName
 from cryptosvc.wiring import device_keys
 from cryptosvc.wiring.reconciling import opened_floor
+from tests.command_line import caller
 from tests.deployment import Deployment, make_deployment
 from tests.device_files import Source
 from tests.device_rows import row
@@ -83,7 +85,9 @@ def imported(deployment: Deployment, folder: Path, keys: dict[str, bytes]) -> No
     device_keys.rotate(deployment.config, "rotate-1", confirm=False)
 
 
-def test_a_shift_of_a_smets1_service_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shift_of_a_smets1_service_provider(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     deployment = make_deployment(tmp_path, workers=1)
     monkeypatch.setenv("SOFTHSM2_CONF", deployment.token.conf)
     deployment.configure(more=f'[smets1]\nsystem_titles = ["{CLIENT.hex()}"]\n')
@@ -134,9 +138,30 @@ def test_a_shift_of_a_smets1_service_provider(tmp_path: Path, monkeypatch: pytes
             request(KEY, dlms_encryption=messages.plaintext(CLIENT, 8, GET), user_role=role)
         )
         assert (explained.permitted, explained.content_kind) == (True, "dlms-ciphered-request")
+        # 6 the same by the command line
+        cryptosvc = caller(deployment, tmp_path, capsys, "provider")
+        ours = ("--system-title", CLIENT.hex(), "--user-role", role)
+        code, done = cryptosvc("smets1", "encrypt", KEY, GET, *ours, "--counter", "20")
+        assert (code, done["derivation"]) == (0, "service")
+        expected = protected(0x30, CLIENT, 20, GET, ek=ek, ak=ak, tag=0xC8)
+        assert base64.b64decode(done["artefact_base64"]) == expected
+        code, done = cryptosvc("smets1", "authenticate", KEY, GET, *ours, "--counter", "21")
+        assert base64.b64decode(done["artefact_base64"])[-12:].hex() == done["mac"]
+        challenge = ("smets1", "authenticate", KEY, b"P6wRJ21F", *ours, "--challenge")
+        assert cryptosvc(*challenge, "--counter", "22")[0] == 0
+        code, refused = cryptosvc(*challenge, "--counter", "22")
+        assert (code, refused["error"]["reason"]) == (3, "CONFLICT")
+        answer_ = protected(0x30, METER, 10, ANSWER, ek=ek, ak=ak)
+        theirs = ("--system-title", METER.hex(), "--user-role", role)
+        code, done = cryptosvc("smets1", "decrypt", KEY, answer_, *theirs)
+        assert (code, done["plaintexts"]) == (0, [ANSWER.hex()])
+        code, done = cryptosvc("smets1", "wrap", f"{DEVICE}.master", "encryption", "2", "--user-role", role)
+        assert aes_key_unwrap(master, base64.b64decode(done["artefact_base64"])) == new
+        assert cryptosvc("smets1", "encrypt", KEY, GET, *ours, "--counter", str(1 << 32))[0] == 3
+        assert cryptosvc("smets1", "encrypt", KEY, GET, *ours, "--counter", str((1 << 32) - 1))[0] == 3
     log = deployment.verified_log()
     uses = log.uses("device-store/devices")
-    assert [one.fields["outcome"] for one in uses] == ["signed"] * 6
+    assert [one.fields["outcome"] for one in uses] == ["signed"] * 11
     assert DEVICE.encode() not in b"".join(one.octets for one in log.entries)
     for secret in (ek, ak, master, new):
         assert secret.hex().encode() not in log.octets

@@ -3,6 +3,7 @@
 Nothing published: a token, keys and certificates of the test's own. The Device makes MACs and attributes with its own key.
 """
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from cryptosvc.core.content.gbcs.codes import Payload
 from cryptosvc.core.content.gbcs.top_up import Token, ValueClass, authentication_of
 from cryptosvc.pb.v1 import crypto_pb2
 from tests import certificates, precommands
+from tests.command_line import caller
 from tests.deployment import Deployment, make_deployment
 from tests.e2e.test_apply_mac import DEVICE, device_certificate
 from tests.mac_keys import derived, shared_secret, tag
@@ -208,3 +210,28 @@ def test_a_top_up_is_authenticated_and_a_counter_has_one_value(subject: Subject)
     made = tag(derived(shared_secret(DEVICE, point), token.agreement), token.agreement, token.additional)
     assert authentication_of(token, answered.artefact.decode()) == answered.signature == made[-4:]
     assert (answered.clause, caught.value.rule) == ("G3.22", "once/gbcs-mac")
+
+
+def test_the_command_line_verifies_decrypts_and_tops_up(
+    subject: Subject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cryptosvc, inner = caller(subject.deployment, tmp_path, capsys), tmp_path / "inner.bin"
+    whole = subject.response(5000)
+    device = tmp_path / "device.der"
+    device.write_bytes(subject.certificate)
+    code, done = cryptosvc("verify-mac", AGREEMENT_KEY, whole, "--device-certificate", device, "--out", inner)
+    assert (code, done["mac"]) == (0, whole[-12:].hex())
+    assert inner.read_bytes() in whole
+    words = ("--device-certificate", device, "--user-role", "IS")
+    code, done = cryptosvc("decrypt", AGREEMENT_KEY, inner, *words)
+    assert (code, done["plaintexts"]) == (0, [PLAIN.hex()])
+    assert "artefact_base64" not in done
+    broken = whole[:-1] + bytes((whole[-1] ^ 1,))
+    code, refused = cryptosvc("verify-mac", AGREEMENT_KEY, broken, "--device-certificate", device)
+    assert (code, refused["error"]["message"]) == (3, "not verified")
+    token = Token(SUPPLIER, METER, 8 << 32, ValueClass.POUNDS, 20)
+    words = (*words, "--form", "token", "--variant", "2.2")
+    code, done = cryptosvc("mac", TOP_UP_KEY, token.additional, *words)
+    assert (code, done["clause"]) == (0, "G3.22")
+    utrn = base64.b64decode(done["artefact_base64"]).decode()
+    assert authentication_of(token, utrn).hex() == done["mac"]
