@@ -27,7 +27,7 @@ from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.documents import number, octets, text
 from cryptosvc.core.errors import Malformed, WrongState
 from cryptosvc.core.keyclass import KEY_CLASSES
-from cryptosvc.core.life import Asset
+from cryptosvc.core.life import Asset, Life
 from cryptosvc.core.names import Environment, Eui64, KeyId, SystemName
 from cryptosvc.core.registry import KeyRecord, KeyState, Origin
 
@@ -275,6 +275,7 @@ def sealed_record(
         transferable=False,
         signs_for_eligible_user=False,
         asset=Asset(classification=wrapping.asset.classification),
+        life=Life(above=wrapping.life.above),
         row=row,
         store_version=store_version,
         wrapping=wrapping,
@@ -289,6 +290,14 @@ _OPENS = frozenset({KeyState.ACTIVE, KeyState.DEACTIVATED})
 def require_opens(key: SealedKeyRecord) -> None:
     """Require that the storage keys of a device key may be used to open it; WrongState where one may not."""
     for one in (key.wrapping, key.binding):
+        if one.life.held:
+            raise WrongState(
+                f"the store was put back from a backup, and what device keys under {one.key_id} have counted may have "
+                "gone back with it; propose key.advance for it",
+                rule="restore/held",
+                clause="G2.16",
+                field="key_id",
+            )
         if one.state not in _OPENS:
             raise WrongState(
                 f"the storage key {one.key_id} is {one.state}, so the device keys under it cannot be used",

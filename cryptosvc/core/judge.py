@@ -4,7 +4,7 @@ Order, each step a rule of its own:
 
 1. the ceiling of the key class (`core/keyclass.py`): purpose, whatever policy says;
 2. the lifecycle state (`core/lifecycle.py`), as dates have made it by the moment of the case;
-3. the content belongs to this very key (`content.bind`);
+3. the content belongs to this very key (`content.bind`), and its numbers are above what a key was advanced past;
 4. the policy answer;
 5. the same of the second key of the request, where it has one.
 
@@ -13,7 +13,7 @@ Order, each step a rule of its own:
 
 from dataclasses import dataclass
 
-from cryptosvc.core import lifecycle
+from cryptosvc.core import lifecycle, rewound
 from cryptosvc.core.case import Case, Facts, PolicyAnswer
 from cryptosvc.core.content import forms
 from cryptosvc.core.errors import Forbidden, Internal
@@ -66,6 +66,8 @@ def judge(
         )
     else:
         forms.bind(case.request.form, case.content, case.key, statement, profiles, case.at, second=other.key)
+    if case.key.life.above:
+        rewound.require_above(case.key, case.content)
     # 4 policy
     if not answer.allowed:
         raise _refused(answer)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import NewType, Self
 
 from cryptosvc.core.canonical import JsonValue
-from cryptosvc.core.documents import number, number_or_none, text, texts
+from cryptosvc.core.documents import mapping, number, number_or_none, text, texts
 
 UnixSeconds = NewType("UnixSeconds", int)
 
@@ -45,6 +45,7 @@ class Event(StrEnum):
     SPLIT = "split"
     RECOMBINE = "recombine"
     BACK_UP = "back-up"
+    ADVANCE = "advance"
 
 
 OF_TRANSFERS = frozenset({Event.EXPORT, Event.IMPORT, Event.RETURN, Event.RELINQUISH})
@@ -83,6 +84,8 @@ class Life:
         replace_by: a key under G2.57 is replaced by then.
         supersedes, superseded_by: key ids; empty where none.
         backups: names of the copies that the module's own procedure made, sorted (`core/copies.py`).
+        held: id of the backup whose restore may have rewound what the key promised; empty where none (`core/rewound.py`).
+        above: scope of promise → number that every later one is above, since the key was advanced; sorted.
 
     """
 
@@ -95,6 +98,8 @@ class Life:
     supersedes: str = ""
     superseded_by: str = ""
     backups: tuple[str, ...] = ()
+    held: str = ""
+    above: tuple[tuple[str, int], ...] = ()
 
     def when(self, event: Event) -> UnixSeconds | None:
         """When it last happened; None where it never did."""
@@ -131,7 +136,7 @@ def asset_from_document(document: Mapping[str, JsonValue]) -> Asset:
 
 
 def life_document(life: Life) -> dict[str, JsonValue]:
-    """Print a life; one without copies as it was printed before there were any."""
+    """Print a life; what it does not have is printed as it was before there was any of it."""
     document: dict[str, JsonValue] = {
         "milestones": {event.value: at for event, at in life.milestones},
         "activate_on": life.activate_on,
@@ -142,7 +147,13 @@ def life_document(life: Life) -> dict[str, JsonValue]:
         "supersedes": life.supersedes,
         "superseded_by": life.superseded_by,
     }
-    return document | {"backups": list(life.backups)} if life.backups else document
+    if life.backups:
+        document["backups"] = list(life.backups)
+    if life.held:
+        document["held"] = life.held
+    if life.above:
+        document["above"] = {scope: str(number) for scope, number in life.above}
+    return document
 
 
 def life_from_document(document: Mapping[str, JsonValue]) -> Life:
@@ -160,7 +171,16 @@ def life_from_document(document: Mapping[str, JsonValue]) -> Life:
         supersedes=text(document, "supersedes"),
         superseded_by=text(document, "superseded_by"),
         backups=tuple(texts(document, "backups")) if "backups" in document else (),
+        held=text(document, "held") if "held" in document else "",
+        above=_above(document),
     )
+
+
+def _above(document: Mapping[str, JsonValue]) -> tuple[tuple[str, int], ...]:
+    if "above" not in document:
+        return ()
+    found = mapping(document, "above")
+    return tuple(sorted((scope, int(text(found, scope))) for scope in found))
 
 
 def _date(document: Mapping[str, JsonValue], name: str) -> UnixSeconds | None:

@@ -63,6 +63,7 @@ def _rows() -> dict[tuple[KeyState | None, Event], Transition]:
     row((*alive, over), Event.DISTRIBUTE, None, f"{_CODE} distributed")
     row((before, active), Event.INSTALL, None, f"{_CODE} installed")
     row((*alive, over), Event.BACK_UP, None, "SP 800-57 8.2.2.1; G5.13(a)")
+    row((before, suspended, over, moving, split), Event.ADVANCE, None, "G2.16")
     row((before,), Event.ACTIVATE, active, "SP 800-57 7.1 to 7.2")
     row((active,), Event.SUSPEND, suspended, "SP 800-57 7.2 to 7.3")
     row((suspended,), Event.RESUME, active, "SP 800-57 7.3 to 7.2")

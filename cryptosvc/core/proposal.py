@@ -142,3 +142,15 @@ def _endorsement(document: Mapping[str, JsonValue]) -> Endorsement:
 
 def _not_a_proposal() -> Malformed:
     return Malformed("this is not a proposal record as this version prints it", rule="registry/document")
+
+
+def may_follow(before: ProposalState, after: ProposalState) -> bool:
+    """Whether a proposal in one state may be in the other next."""
+    return (before, after) in {
+        (ProposalState.OPEN, ProposalState.OPEN),
+        (ProposalState.OPEN, ProposalState.EXECUTING),
+        (ProposalState.OPEN, ProposalState.DONE),
+        (ProposalState.OPEN, ProposalState.WITHDRAWN),
+        (ProposalState.EXECUTING, ProposalState.DONE),
+        (ProposalState.EXECUTING, ProposalState.FAILED),
+    }

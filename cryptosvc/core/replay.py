@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cryptosvc.core import dsse, lifecycle
+from cryptosvc.core import dsse, lifecycle, rewound
 from cryptosvc.core import statement as statements
 from cryptosvc.core.acts.base import Made, Turn, key_class_of, require_parameters
 from cryptosvc.core.acts.table import act as act_named
@@ -22,7 +22,7 @@ from cryptosvc.core.custody import Rules, one_person
 from cryptosvc.core.device_work import Steps
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Malformed
 from cryptosvc.core.life import Event, UnixSeconds
-from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
+from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState, may_follow
 from cryptosvc.core.quorum import least_people, withdrawal_payload
 from cryptosvc.core.registry import (
     KeyRecord,
@@ -174,6 +174,8 @@ class Replay:
             found = record.life.when(Event.DEACTIVATE) if isinstance(record, KeyRecord) else None
             # that it was used so often, whoever counts the uses says (`core/history.py`)
             soon = found is not None and 0 <= change.at - found <= _WRITING_SECONDS
+            if isinstance(record, KeyRecord):
+                expected.append(rewound.derived(before, record, change.at, change.reference))
             if change.reference == lifecycle.USAGE_LIMIT and found is not None and soon:
                 expected.append(lifecycle.spent(before, found))
         elif isinstance(before, ProposalRecord) and change.reference == EXPIRY:
@@ -204,7 +206,7 @@ class Replay:
                 raise _refused(change, f"its statement is none: {error.message}", "statement") from None
         else:
             assert isinstance(before, ProposalRecord)
-            if record.statement != before.statement or not _may_follow(before.state, record.state):
+            if record.statement != before.statement or not may_follow(before.state, record.state):
                 raise _refused(change, "a proposal does not go that way", "proposal")
             known = len(before.endorsements)
             if record.endorsements[:known] != before.endorsements:
@@ -301,6 +303,9 @@ class Replay:
     def _expect(self, change: Change, record: ProposalRecord) -> None:
         statement = record.statement
         act = act_named(statement.act)
+        if act.alone:
+            self.governed += 1
+            return
         self._approvals[record.proposal_id] = change.approvals
         self._open[record.proposal_id] = record
         self._awaited[record.proposal_id] = {(act.kind, statement.subject)}
@@ -374,17 +379,6 @@ def expired(proposal: ProposalRecord) -> ProposalRecord:
     """The proposal after its end came; a rule of the schedule, `EXPIRY`."""
     ended_on = proposal.statement.expires_at
     return replace(proposal, version=proposal.version + 1, state=ProposalState.EXPIRED, ended_on=ended_on)
-
-
-def _may_follow(before: ProposalState, after: ProposalState) -> bool:
-    return (before, after) in {
-        (ProposalState.OPEN, ProposalState.OPEN),
-        (ProposalState.OPEN, ProposalState.EXECUTING),
-        (ProposalState.OPEN, ProposalState.DONE),
-        (ProposalState.OPEN, ProposalState.WITHDRAWN),
-        (ProposalState.EXECUTING, ProposalState.DONE),
-        (ProposalState.EXECUTING, ProposalState.FAILED),
-    }
 
 
 def _name(record: Record) -> _Name:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from cryptosvc.core import lifecycle
+from cryptosvc.core import lifecycle, rewound
 from cryptosvc.core.device_keys import (
     STORAGE_BINDING,
     STORAGE_WRAPPING,
@@ -16,6 +16,7 @@ from cryptosvc.core.device_keys import (
     DeviceKeyName,
     RowState,
     SealedKeyRecord,
+    require_opens,
 )
 from cryptosvc.core.device_records import DeviceWorkRecord, WorkKind
 from cryptosvc.core.device_work import CLAUSE, require_open, stepped
@@ -144,6 +145,9 @@ class DeviceKeeper:
         self, keys: Sequence[SealedKeyRecord], epoch: KeyRecord, binding: KeyRecord
     ) -> list[DeviceKey]:
         moved: list[DeviceKey] = []
+        for key in keys:
+            require_opens(key)
+            rewound.require_carries(key.wrapping, epoch)
         for made in await self._sealing.re_wrap(keys, epoch, binding) if keys else ():
             if isinstance(made, Refusal):
                 raise made

@@ -274,7 +274,7 @@ class Governor:
             found,
             act,
             records,
-            foreseen[0] if subject is None else subject,
+            foreseen[0] if subject is None and foreseen else subject,
             needs,
             Because("proposal", proposal_id, approvals),
             at,

@@ -22,6 +22,7 @@ TABLE: Mapping[KeyState | None, Mapping[str, KeyState]] = {
     None: {"order": ORDERED, "register": BEFORE, "import": ACTIVE},
     ORDERED: {"generate": BEFORE, "label": ORDERED, "destroy": DESTROYED},
     BEFORE: {
+        "advance": BEFORE,
         "label": BEFORE,
         "certify": BEFORE,
         "distribute": BEFORE,
@@ -45,9 +46,10 @@ TABLE: Mapping[KeyState | None, Mapping[str, KeyState]] = {
         "export": MOVING,
         "split": SPLIT,
     },
-    SPLIT: {"recombine": ACTIVE, "deactivate": OVER, "compromise": COMPROMISED},
-    MOVING: {"return": SUSPENDED, "relinquish": OVER, "compromise": COMPROMISED},
+    SPLIT: {"advance": SPLIT, "recombine": ACTIVE, "deactivate": OVER, "compromise": COMPROMISED},
+    MOVING: {"advance": MOVING, "return": SUSPENDED, "relinquish": OVER, "compromise": COMPROMISED},
     SUSPENDED: {
+        "advance": SUSPENDED,
         "label": SUSPENDED,
         "distribute": SUSPENDED,
         "back-up": SUSPENDED,
@@ -57,6 +59,7 @@ TABLE: Mapping[KeyState | None, Mapping[str, KeyState]] = {
         "compromise": COMPROMISED,
     },
     OVER: {
+        "advance": OVER,
         "back-up": OVER,
         "label": OVER,
         "distribute": OVER,
@@ -77,6 +80,7 @@ PARAMETERS: Mapping[Event, Mapping[str, JsonValue]] = {
     Event.RENEW: {"certificate": "30", "issuer": "key-2"},
     Event.SUPERSEDE: {"by": "key-2"},
     Event.COMPROMISE: {"since": NOW - 1},
+    Event.ADVANCE: {"above": "gbcs-counter=7"},
 }
 CERTIFIED = {Event.CERTIFY, Event.RENEW}
 """Events that go on to look at a certificate, which has tests of its own."""
@@ -89,7 +93,7 @@ def test_the_table_is_the_one_written_here() -> None:
     assert found == TABLE
 
 
-async def in_state(state: KeyState) -> Stand:
+async def in_state(state: KeyState, held: str = "") -> Stand:
     """A key in that state, and an active one that can take its place."""
     stand = await Stand().begin()
     await stand.ordered("key-1")
@@ -97,7 +101,9 @@ async def in_state(state: KeyState) -> Stand:
     if state is KeyState.ORDERED:
         stand.vault.held.clear()  # no object yet
     key = stand.key("key-1")
-    await stand.keys.change([replace(key, version=key.version + 1, state=state)])
+    await stand.keys.change(
+        [replace(key, version=key.version + 1, state=state, life=replace(key.life, held=held))]
+    )
     return stand
 
 
@@ -107,7 +113,7 @@ async def test_every_event_leads_where_the_table_says_or_is_refused(state: KeySt
     for event in sorted(set(Event) - OF_TRANSFERS - IN_CEREMONIES):
         if event in CERTIFIED and event.value in TABLE[state]:
             continue
-        stand = await in_state(state)
+        stand = await in_state(state, "b" if event is Event.ADVANCE else "")
         before: KeyRecord = stand.key("key-1")
         parameters = PARAMETERS.get(event, {})
         if event.value in TABLE[state]:

@@ -122,6 +122,7 @@ class Act:
         looks_at: (kind, id) of further records the act looks at or changes.
         looks_at_every: kind of record of which it looks at every one; empty where it does not.
         least_people: people who approve it whatever policy says, where it is not on a key of one class.
+        alone: whether it changes no record: that it was approved and carried out once is all there is to it.
 
     """
 
@@ -135,6 +136,7 @@ class Act:
     looks_at: Callable[[Statement], tuple[tuple[str, str], ...]] = lambda _: ()
     looks_at_every: str = ""
     least_people: int = 1
+    alone: bool = False
 
     @property
     def kind(self) -> str:

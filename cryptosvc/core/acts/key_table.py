@@ -217,6 +217,29 @@ KEY_ACTS = (
         ),
     ),
     Act(
+        name="key.advance",
+        clause="G2.16",
+        event=Event.ADVANCE,
+        after=keys.advance,
+        parameters=(
+            Parameter(
+                "above",
+                Kind.TEXT,
+                "SCOPE=NUMBER for each scope its class promises in, as gbcs-counter=1700000000000; commas between",
+            ),
+            Parameter(
+                "lost_uses",
+                Kind.NUMBER,
+                "of a key whose uses are limited: how many the restore may have forgotten, at most",
+                required=False,
+            ),
+        ),
+        sentence=Sentence(
+            "Let go of key {subject}, which a restore holds: it signs nothing up to {above} any more, and once it is "
+            "resumed whatever is above."
+        ),
+    ),
+    Act(
         name="key.split",
         clause=_SPLITTING,
         event=Event.SPLIT,

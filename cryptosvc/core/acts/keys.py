@@ -6,7 +6,7 @@ Source: Smart Energy Code G5.13(b), G5.24; NIST SP 800-57 Part 1 Rev 5, sections
 import hashlib
 from dataclasses import replace
 
-from cryptosvc.core import lifecycle
+from cryptosvc.core import lifecycle, rewound
 from cryptosvc.core.acts import certificates
 from cryptosvc.core.acts.base import Turn, date_of, require_classified, text_of
 from cryptosvc.core.canonical import JsonValue
@@ -36,6 +36,7 @@ def _key(turn: Turn, event: Event) -> KeyRecord:
         raise Malformed(
             f"there is no key {turn.statement.subject}", rule="statement/subject", field="subject"
         )
+    rewound.require_not_held(found, event)
     # a date may have come that nobody has written down yet: the event happens to the key as it really is, and what
     # came by date keeps its milestone, since the crypto-period runs from it
     _, rule = lifecycle.effective(found, turn.at)
@@ -301,6 +302,13 @@ def back_up(turn: Turn) -> tuple[Record, ...]:
             field="copy",
         )
     return (replace(key, life=replace(key.life, backups=tuple(sorted((*key.life.backups, copy))))),)
+
+
+def advance(turn: Turn) -> tuple[Record, ...]:
+    """A key that a restore holds is let go: nothing up to the numbers named is signed with it any more."""
+    lost = turn.statement.parameters.get("lost_uses")
+    lost_uses = lost if isinstance(lost, int) else None
+    return (rewound.advanced(_key(turn, Event.ADVANCE), text_of(turn.statement, "above"), lost_uses),)
 
 
 def split(turn: Turn) -> tuple[Record, ...]:

@@ -11,12 +11,13 @@ from types import MappingProxyType
 from cryptosvc.core.acts.base import Act
 from cryptosvc.core.acts.devices import DEVICE_ACTS
 from cryptosvc.core.acts.key_table import KEY_ACTS
+from cryptosvc.core.acts.logs import LOG_ACTS
 from cryptosvc.core.acts.people import PEOPLE_ACTS
 from cryptosvc.core.acts.transfer_table import TRANSFER_ACTS
 from cryptosvc.core.errors import Malformed
 
 ACTS: Mapping[str, Act] = MappingProxyType(
-    {row.name: row for row in (*KEY_ACTS, *PEOPLE_ACTS, *TRANSFER_ACTS, *DEVICE_ACTS)}
+    {row.name: row for row in (*KEY_ACTS, *PEOPLE_ACTS, *TRANSFER_ACTS, *DEVICE_ACTS, *LOG_ACTS)}
 )
 
 
