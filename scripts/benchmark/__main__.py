@@ -219,6 +219,13 @@ def signing(bench: Bench) -> None:
         bench.say(
             Figure("resident memory of a worker, MiB", max(soak.resident), 200, conditions, at_most=True)
         )
+        if bench.soak:
+            conditions = (
+                f"most in the last sixth of {soak.seconds:.0f} s over most in the second; {soak.rate:.0f}/s"
+            )
+            bench.say(
+                Figure("resident memory, growth of a worker", soak.growth, 1.05, conditions, at_most=True)
+            )
     finally:
         deployment.stop()
     empty = against_empty(bench, deployment)

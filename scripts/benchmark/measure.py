@@ -51,6 +51,8 @@ class Measured:
         p99_ms: worst generator's 99th percentile of a call.
         errors: what went wrong, by message; must be empty.
         resident: largest resident memory of each worker seen while it ran, MiB.
+        growth: the largest of the last sixth of the run over the largest of the second sixth, worst worker; the first
+            fills caches.
 
     """
 
@@ -61,6 +63,7 @@ class Measured:
     p99_ms: float | None
     errors: dict[str, int]
     resident: tuple[float, ...]
+    growth: float
 
     @property
     def rate(self) -> float:
@@ -87,14 +90,14 @@ def under_load(orders: Sequence[Order], workers: Sequence[int]) -> Measured:
     for process in processes:
         if process.stdout.readline() != "ready\n":
             raise SystemExit("a load generator did not start")
-    before = cpu_seconds(workers)
-    peaks = dict.fromkeys(workers, 0.0)
+    whole = [*workers, *(child for worker in workers for child in children(worker))]
+    before = cpu_seconds(whole)
+    seen: list[list[float]] = []
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.5):
-            for pid in workers:
-                peaks[pid] = max(peaks[pid], resident_mib(pid))
+            seen.append([resident_mib(pid) for pid in workers])
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -105,7 +108,7 @@ def under_load(orders: Sequence[Order], workers: Sequence[int]) -> Measured:
     ended.set()
     watcher.join()
     time.sleep(0.05)
-    used = cpu_seconds(workers) - before
+    used = cpu_seconds(whole) - before
     for process in processes:
         process.wait(30)
     errors: dict[str, int] = {}
@@ -121,5 +124,12 @@ def under_load(orders: Sequence[Order], workers: Sequence[int]) -> Measured:
         client_cpu=sum(result["cpu_seconds"] for result in results),
         p99_ms=max((result["p99_ms"] for result in results if result["p99_ms"]), default=None),
         errors=errors,
-        resident=tuple(peaks.values()),
+        resident=tuple(map(max, zip(*seen, strict=True))),
+        growth=_growth(seen),
     )
+
+
+def _growth(seen: Sequence[Sequence[float]]) -> float:
+    part = max(1, len(seen) // 6)
+    early, late = zip(*seen[part : 2 * part], strict=True), zip(*seen[-part:], strict=True)
+    return max((max(after) / max(before) for before, after in zip(early, late, strict=True)), default=1.0)
