@@ -19,6 +19,7 @@ import device_keys
 import floor
 import long_log
 import macs
+import record_cost
 from bench_deployment import KEY_ID, REPOSITORY, USER_ID, USER_ROLE, VARIANT, Deployment
 from load import Order
 from measure import Measured, children, under_load
@@ -365,6 +366,25 @@ def queries(bench: Bench) -> None:
     bench.say(Figure("records while the index is filled / without", found.records_ratio, 0.9, conditions))
 
 
+def recording(bench: Bench) -> None:
+    """What the query index and the commitments add to a signature."""
+
+    def load(workers: list[int]) -> Measured:
+        return bench.load(
+            deployment, workers, "batch", processes=2, concurrency=8, channels=16, per_second=36000
+        )
+
+    deployment = bench.deployment("recording")
+    found = record_cost.measure(deployment, CORES, load)
+    conditions = (
+        f"batch of 64, medians of {record_cost.ROUNDS} turns; {found.bare_us:.0f} µs CPU a signature with nothing indexed, "
+        f"{found.indexed_us:.0f} with all of it; commitments of an entry {found.commitments_us:.1f} µs"
+    )
+    bench.say(
+        Figure("signature with index and commitments / without", found.ratio, 1.10, conditions, at_most=True)
+    )
+
+
 def reports(bench: Bench) -> None:
     """Reports: how long one on a long log takes, and what memory that wants."""
     folder = bench.folder / "reports"
@@ -387,6 +407,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "macs": commands,
     "audit-query": queries,
     "audit-report": reports,
+    "record-cost": recording,
 }
 
 
