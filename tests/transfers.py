@@ -24,6 +24,7 @@ from cryptosvc.core.names import Environment, KeyId, SystemName
 from cryptosvc.core.registry import KeyRecord, Record
 from cryptosvc.core.statement import Statement
 from cryptosvc.core.transfer import papers
+from cryptosvc.core.transfer.bodies import PMA as PMA_BODY
 from cryptosvc.core.transfer.mechanism import Mechanism, OaepHash, Trust
 from cryptosvc.core.transfer.papers import APPROVAL_TYPE, DECISION_TYPE, Approval, Conditions, Party, Plan
 from cryptosvc.core.transfer.proof import _SIGNED, answer_of_secret, pair_of, proves_by_agreement
@@ -217,7 +218,7 @@ class Pair:
             disposition_seconds=7 * DAY,
             committee_view=VIEW,
             may_move_on=False,
-            body=papers.PMA,
+            body=PMA_BODY,
         )
         return replace(made, **changes)  # type: ignore[arg-type]  # a test's keywords
 

@@ -145,7 +145,8 @@ def verify(
     context: typer.Context,
     folder: FolderOption,
     pma: Annotated[
-        Path, typer.Option("--pma", exists=True, help="Folder of the SMKI PMA's public keys, NAME.pem each.")
+        Path,
+        typer.Option("--pma", exists=True, help="Folder of the approving body's public keys, NAME.pem each."),
     ],
     source_log: Annotated[
         Path | None,

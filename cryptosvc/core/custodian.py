@@ -35,6 +35,8 @@ class CustodianRole(StrEnum):
     SECURITY_OFFICER = "security-officer"
     WITNESS = "witness"
     PMA_APPROVER = "pma-approver"
+    TRANSFER_APPROVER = "transfer-approver"
+    """Signs for the body that approves transfers the SMKI PMA is not asked for (`core/transfer/bodies.py`)."""
     AUDITOR = "auditor"
 
 

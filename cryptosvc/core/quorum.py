@@ -21,6 +21,7 @@ from cryptosvc.core.life import Event, UnixSeconds
 from cryptosvc.core.proposal import Endorsement, ProposalRecord, ProposalState
 from cryptosvc.core.registry import Record
 from cryptosvc.core.statement import STATEMENT_TYPE, WITHDRAWAL_TYPE, Statement
+from cryptosvc.core.transfer.bodies import Body
 
 EMERGENCY = frozenset({Event.SUSPEND, Event.COMPROMISE})
 """Acts that only take power away: policy may ask fewer people for them than the class table does, never nobody."""
@@ -70,6 +71,7 @@ class Governance:
         longest_seconds: how long a statement may be open at most.
         clock_tolerance_seconds: how far ahead of this clock a statement may begin: whoever proposes writes the time of
             another machine. Nothing is longer for it: its end is this clock's.
+        transfer_bodies: who approves transfers of classes that the SMKI PMA is not asked for.
 
     """
 
@@ -79,6 +81,7 @@ class Governance:
     longest_seconds: int
     foreign_issuers: frozenset[str] = frozenset()
     clock_tolerance_seconds: int = 0
+    transfer_bodies: tuple[Body, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

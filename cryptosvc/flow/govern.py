@@ -375,6 +375,7 @@ class Governor:
             custody=governance.custody,
             ecos_service_live=governance.ecos_service_live,
             foreign_issuers=governance.foreign_issuers,
+            transfer_bodies=governance.transfer_bodies,
         )
 
     def _now(self) -> UnixSeconds:

@@ -31,6 +31,7 @@ from cryptosvc.core.names import KeyId, SystemName
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.transfer import papers
+from cryptosvc.core.transfer.bodies import body_of
 from cryptosvc.core.transfer.mechanism import Mechanism, best
 from cryptosvc.core.transfer.papers import Party, Plan, PlannedKey
 from cryptosvc.flow.govern import Governor
@@ -246,7 +247,7 @@ def plan(config: Path, terms_file: Path, folder: Path, caller: str) -> Document:
             disposition_seconds=terms.disposition_seconds,
             committee_view=hashlib.sha256(read_octets(terms.committee_view, "committee_view")).hexdigest(),
             may_move_on=terms.may_move_on,
-            body=papers.PMA,
+            body=body_of({one.key_class for one in keys}, _setting(settings).governance.transfer_bodies),
         )
         document = papers.plan_document(made)
         return {
@@ -262,11 +263,12 @@ def plan(config: Path, terms_file: Path, folder: Path, caller: str) -> Document:
 
 
 def scope(config: Path, folder: Path, caller: str) -> Document:
-    """Write down which keys move and which of the SMKI PMA's approvers signed, as this registry knows them."""
+    """Write down which keys move and who signed for the approving body, as this registry knows them."""
 
     async def run() -> Document:
         async with _machine(config, caller) as machine:
             found = await machine.store.registry.of_kind("custodian-record")
+            bodies = _setting(machine.settings).governance.transfer_bodies
         custodians = [
             one
             for one in found
@@ -279,7 +281,7 @@ def scope(config: Path, folder: Path, caller: str) -> Document:
             planned, envelope = packed.plan, packed.approval.encode()
         else:
             planned, envelope = plan_in(folder), read_octets(folder / APPROVED, APPROVED)
-        _, signers = checks.approved(envelope, custodians)
+        _, signers = checks.approved(envelope, custodians, planned.body, bodies)
         made: dict[str, JsonValue] = {
             "keys": [one.key_id for one in planned.keys],
             "approved_by": list(signers),

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 
+from cryptosvc.adapters.policy.transfer_bodies import read_bodies
 from cryptosvc.core.acts.table import ACTS
 from cryptosvc.core.custodian import CustodianRole, Side
 from cryptosvc.core.custody import Rules
@@ -38,6 +39,7 @@ _FIELDS = frozenset(
         "foreign_issuers",
         "custody",
         "quorum",
+        "transfer_body",
     }
 )
 _ROW_FIELDS = frozenset({"act", "class", "people", "roles"})
@@ -87,6 +89,7 @@ def read_governance(octets: bytes) -> Governance:
             0,
             CLOCK_SECONDS_AT_MOST,
         ),
+        transfer_bodies=read_bodies(document.get("transfer_body", [])),
     )
 
 

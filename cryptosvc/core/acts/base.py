@@ -16,6 +16,7 @@ from cryptosvc.core.keyclass import KEY_CLASSES
 from cryptosvc.core.life import Asset, Event, UnixSeconds
 from cryptosvc.core.registry import Record
 from cryptosvc.core.statement import Statement
+from cryptosvc.core.transfer.bodies import Body
 
 
 class Kind(StrEnum):
@@ -75,6 +76,7 @@ class Turn:
         ecos_service_live: the ECoS Service Live Date (G2.58); None where none is configured yet.
         foreign_issuers: hex SHA-256 of the OCA Certificates of other systems that may have issued a key's certificate;
             None where the policies are not at hand, as in a replay.
+        transfer_bodies: who approves transfers of classes that the SMKI PMA is not asked for; None likewise.
 
     """
 
@@ -85,6 +87,7 @@ class Turn:
     custody: Rules = field(default=Rules())
     ecos_service_live: UnixSeconds | None = None
     foreign_issuers: frozenset[str] | None = None
+    transfer_bodies: tuple[Body, ...] | None = None
 
     def subject(self, kind: str) -> Record | None:
         """The record the statement is about; Conflict where it is not at the version its signers saw."""

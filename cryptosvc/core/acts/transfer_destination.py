@@ -22,6 +22,7 @@ from cryptosvc.core.life import Event, UnixSeconds
 from cryptosvc.core.names import ModuleName
 from cryptosvc.core.registry import KeyRecord, KeyState, Origin, Record
 from cryptosvc.core.transfer import papers
+from cryptosvc.core.transfer.bodies import require_body
 from cryptosvc.core.transfer.mechanism import OaepHash
 from cryptosvc.core.transfer.papers import Offer, Plan
 from cryptosvc.core.transfer.proof import Proof, require_proven
@@ -68,7 +69,10 @@ def receive(turn: Turn) -> tuple[Record, ...]:
     document = checks.read_statement(steps.octets_of(statement, "package"), source_key, papers.PACKAGE)
     package = notices.package_from_document(document)
     plan = package.plan
-    approval, signers = checks.approved(package.approval.encode(), steps.custodians_of(turn))
+    require_body(plan.body, [one.key_class for one in plan.keys], turn.transfer_bodies)
+    approval, signers = checks.approved(
+        package.approval.encode(), steps.custodians_of(turn), plan.body, turn.transfer_bodies
+    )
     checks.require_approval(approval, plan, found.offer)
     _require_package(package, found, source_key)
     steps.require_scope(turn, [one.key_id for one in plan.keys], signers)

@@ -31,7 +31,13 @@ def propose(turn: Turn) -> tuple[Record, ...]:
     document = checks.read_statement(steps.octets_of(statement, "offer"), destination_key, papers.OFFER)
     offered, plan = papers.offer_from_document(document), steps.plan_of(statement)
     checks.require_offer(offered, destination_key, statement.subject, turn.at)
-    checks.require_plan(plan, offered, steps.here(statement, plan.source.service_key), statement.subject)
+    checks.require_plan(
+        plan,
+        offered,
+        steps.here(statement, plan.source.service_key),
+        statement.subject,
+        turn.transfer_bodies,
+    )
     checks.require_movable(plan, steps.keys_of(turn), turn.at)
     made = steps.begun(statement, Side.SOURCE, Step.PROPOSE, offered, turn.at)
     return (replace(made, plan=plan),)
@@ -40,11 +46,14 @@ def propose(turn: Turn) -> tuple[Record, ...]:
 def approve(turn: Turn) -> tuple[Record, ...]:
     """The SMKI PMA's approval is taken in: over this plan, this offer and this mechanism."""
     found = steps.stepped(turn, Step.APPROVE)
-    approval, signers = checks.approved(
-        steps.octets_of(turn.statement, "approval"), steps.custodians_of(turn)
-    )
     plan = found.plan
     assert plan is not None
+    approval, signers = checks.approved(
+        steps.octets_of(turn.statement, "approval"),
+        steps.custodians_of(turn),
+        plan.body,
+        turn.transfer_bodies,
+    )
     checks.require_approval(approval, plan, found.offer)
     steps.require_scope(turn, [one.key_id for one in plan.keys], signers)
     return (replace(found, approval=approval, approved_by=signers),)
@@ -58,7 +67,7 @@ def export(turn: Turn) -> tuple[Record, ...]:
     assert approval is not None
     keys = steps.keys_of(turn)
     steps.require_scope(turn, [one.key_id for one in plan.keys], found.approved_by)
-    _require_pma_stands(turn, found.approved_by)
+    _require_body_stands(turn, plan, found.approved_by)
     checks.require_window(approval.conditions, turn.at)
     checks.require_stands(found.offer, turn.at)
     _require_attempts(turn, approval.conditions)
@@ -124,8 +133,12 @@ def roll_back(turn: Turn) -> tuple[Record, ...]:
         if (notice.transfer_id, notice.party, notice.offer) != wanted:
             raise steps.refused("the notice is of another transfer, party or offer", "mixed")
     else:
-        document, _ = checks.read_pma(
-            steps.octets_of(statement, "decision"), papers.DECISION_TYPE, steps.custodians_of(turn)
+        document, _ = checks.read_body(
+            steps.octets_of(statement, "decision"),
+            papers.DECISION_TYPE,
+            steps.custodians_of(turn),
+            plan.body,
+            turn.transfer_bodies,
         )
         if document != papers.decision_document(found.transfer_id, checks.plan_digest(plan)):
             raise steps.refused("the SMKI PMA's decision is of another transfer or plan", "mixed")
@@ -138,15 +151,15 @@ def roll_back(turn: Turn) -> tuple[Record, ...]:
     return (found, *back)
 
 
-def _require_pma_stands(turn: Turn, approved_by: Collection[str]) -> None:
-    """Nobody of the SMKI PMA who signed was removed, or got another key, since the approval was taken in."""
+def _require_body_stands(turn: Turn, plan: Plan, approved_by: Collection[str]) -> None:
+    """Nobody of the body who signed was removed, or got another key, since the approval was taken in."""
     approval = turn.statement.parameters.get("approval")
     assert isinstance(approval, str)
-    _, signers = checks.approved(bytes.fromhex(approval), steps.custodians_of(turn))
+    _, signers = checks.approved(
+        bytes.fromhex(approval), steps.custodians_of(turn), plan.body, turn.transfer_bodies
+    )
     if list(signers) != sorted(approved_by):
-        raise steps.refused(
-            "the SMKI PMA's approval is signed by others than when it was taken in", "pma-key"
-        )
+        raise steps.refused("the approval is signed by others than when it was taken in", "pma-key")
 
 
 def _require_attempts(turn: Turn, conditions: Conditions) -> None:

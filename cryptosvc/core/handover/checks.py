@@ -18,10 +18,10 @@ from cryptosvc.core.custody import one_person
 from cryptosvc.core.errors import AwaitingApproval, Forbidden, Internal, Malformed, WrongState
 from cryptosvc.core.life import UnixSeconds
 from cryptosvc.core.registry import KeyRecord, KeyState
+from cryptosvc.core.transfer.bodies import PMA, Body, require_body
 from cryptosvc.core.transfer.mechanism import require_fit
 from cryptosvc.core.transfer.papers import (
     APPROVAL_TYPE,
-    PMA,
     Approval,
     Conditions,
     Offer,
@@ -33,7 +33,7 @@ from cryptosvc.core.transfer.papers import (
 )
 
 PMA_PEOPLE = 2
-"""Members of the SMKI PMA who sign an approval or a decision, at least. The Code does not say how many; one key that is
+"""Members of the approving body who sign an approval or a decision, at least. The Code does not say how many; one key that is
 lost or stolen must not be enough."""
 DISPOSITION_SECONDS_AT_MOST = 90 * 86_400
 
@@ -82,16 +82,22 @@ def read_statement(envelope: bytes, service_key: bytes, kind: str) -> Mapping[st
     return document
 
 
-def read_pma(
-    envelope: bytes, payload_type: str, custodians: Collection[CustodianRecord]
+def read_body(
+    envelope: bytes,
+    payload_type: str,
+    custodians: Collection[CustodianRecord],
+    body: str,
+    bodies: Collection[Body] | None,
 ) -> tuple[Mapping[str, JsonValue], tuple[str, ...]]:
-    """Read what the SMKI PMA signed, and who signed; custodian ids, sorted.
+    """Read what the approving body signed, and who signed; custodian ids, sorted.
 
     Args:
         envelope: DSSE, with as many signatures as there are signers.
         payload_type: approval or decision.
-        custodians: the register as it is; only approvers of the SMKI PMA count, only those registered now, and nobody who
+        custodians: the register as it is; only approvers of the body count, only those registered now, and nobody who
             has another role in this system besides.
+        body: that approves, as the plan names it.
+        bodies: as configured here, whose members alone count; None where the policies are not at hand.
 
     Raises:
         Malformed: it is not canonical JSON of that type.
@@ -102,24 +108,24 @@ def read_pma(
     found = dsse.parse(envelope)
     if found.payload_type != payload_type:
         raise Malformed(
-            "this is no paper of the SMKI PMA of that kind", rule="transfer/paper", clause="G2.22I(a)"
+            "this is no paper of an approving body of that kind", rule="transfer/paper", clause="G2.22I(a)"
         )
     approvers = {
         dsse.key_id(one.key): one
         for one in custodians
-        if one.state is CustodianState.REGISTERED and one.roles == {CustodianRole.PMA_APPROVER}
+        if one.state is CustodianState.REGISTERED and _speaks_for(one, body, bodies)
     }
     try:
         signed = dsse.verify(found, {key_id: one.key for key_id, one in approvers.items()})
     except Forbidden:
         raise _refused(
-            "it is signed by a key that is not, or not any more, registered as one of the SMKI PMA's",
+            "it is signed by a key that is not, or not any more, registered as one of the body that approves",
             "pma-key",
         ) from None
     people = {one_person(approvers[key_id].person) for key_id in signed}
     if len(people) < PMA_PEOPLE:
         raise AwaitingApproval(
-            f"{len(people)} of {PMA_PEOPLE} people of the SMKI PMA have signed it",
+            f"{len(people)} of {PMA_PEOPLE} people of the body that approves have signed it",
             rule="transfer/pma-quorum",
             clause="G2.22I(a)",
         )
@@ -130,7 +136,7 @@ def read_pma(
         same = False
     if not same or not isinstance(document, dict):
         raise Malformed(
-            "what the SMKI PMA signs is canonical JSON", rule="transfer/paper", clause="G2.22I(a)"
+            "what an approving body signs is canonical JSON", rule="transfer/paper", clause="G2.22I(a)"
         )
     return document, tuple(sorted(approvers[key_id].custodian_id for key_id in signed))
 
@@ -156,8 +162,10 @@ def require_offer(offer: Offer, destination_key: bytes, transfer_id: str, at: Un
             raise _refused(f"the offer {what}", rule)
 
 
-def require_plan(plan: Plan, offer: Offer, here: Party, transfer_id: str) -> None:
-    """Require that a plan is ours, for this very offer, by a mechanism that may be used here."""
+def require_plan(
+    plan: Plan, offer: Offer, here: Party, transfer_id: str, bodies: Collection[Body] | None = None
+) -> None:
+    """Require that a plan is ours, for this very offer, by a mechanism that may be used here, to the body that approves it."""
     for holds, what, rule in (
         (plan.transfer_id == transfer_id, "is for another transfer", "mixed"),
         (plan.offer == offer_digest(offer), "is for another offer", "mixed"),
@@ -169,7 +177,6 @@ def require_plan(plan: Plan, offer: Offer, here: Party, transfer_id: str) -> Non
             "leads into another environment",
             "other-environment",
         ),
-        (plan.body == PMA, "names another body than approves keys of the Code", "other-body"),
         (
             plan.mechanism.oaep_hash in offer.oaep_hashes,
             "is by a hash that the destination's module does not have",
@@ -183,6 +190,7 @@ def require_plan(plan: Plan, offer: Offer, here: Party, transfer_id: str) -> Non
     ):
         if not holds:
             raise _refused(f"the plan {what}", rule)
+    require_body(plan.body, [one.key_class for one in plan.keys], bodies)
     require_fit(plan.mechanism, plan.source.environment)
 
 
@@ -325,10 +333,22 @@ def require_attended(
             raise _refused(f"the approval {what}", rule, "G2.22I(b)(i)")
 
 
-def approved(envelope: bytes, custodians: Collection[CustodianRecord]) -> tuple[Approval, tuple[str, ...]]:
-    """Read the SMKI PMA's approval and who signed it; refusals as `read_pma`."""
-    document, signers = read_pma(envelope, APPROVAL_TYPE, custodians)
+def approved(
+    envelope: bytes,
+    custodians: Collection[CustodianRecord],
+    body: str,
+    bodies: Collection[Body] | None = None,
+) -> tuple[Approval, tuple[str, ...]]:
+    """Read the body's approval and who signed it; refusals as `read_body`."""
+    document, signers = read_body(envelope, APPROVAL_TYPE, custodians, body, bodies)
     return approval_from_document(document), signers
+
+
+def _speaks_for(one: CustodianRecord, body: str, bodies: Collection[Body] | None) -> bool:
+    if body == PMA:
+        return one.roles == {CustodianRole.PMA_APPROVER}
+    members = {name for found in bodies or () if found.name == body for name in found.members}
+    return one.roles == {CustodianRole.TRANSFER_APPROVER} and (bodies is None or one.custodian_id in members)
 
 
 def _same_deployment(party: Party, here: Party) -> bool:

@@ -23,6 +23,7 @@ from cryptosvc.core.handover import checks, logged, notices
 from cryptosvc.core.handover.logged import Logged
 from cryptosvc.core.life import UnixSeconds
 from cryptosvc.core.transfer import papers
+from cryptosvc.core.transfer.bodies import PMA
 from cryptosvc.core.transfer.papers import Approval, Offer, Plan
 from cryptosvc.core.transfer.proof import require_proven
 from cryptosvc.core.transfer.states import Side
@@ -72,7 +73,7 @@ def verify(given: Papers, pma: Mapping[str, bytes]) -> Dossier:
 
     Args:
         given: at least offer, plan and approval.
-        pma: name → SubjectPublicKeyInfo DER of each approver of the SMKI PMA.
+        pma: name → SubjectPublicKeyInfo DER of each member of the body that the plan names, as an auditor has them from it.
 
     Raises:
         Corrupt: `dossier/…`, naming the paper that does not hold.
@@ -228,7 +229,7 @@ def _beginning(offer: Offer, plan: Plan, approval: Approval, signers: list[str])
     yield f"- Its module: {offer.module}, {dict(offer.identity)['model']}; assurance: {offer.assurance}"
     yield f"- Mechanism: AES key wrap with padding under RSA-OAEP with {plan.mechanism.oaep_hash}; trust {plan.mechanism.trust}"
     yield f"- The Security Sub-Committee's view: SHA-256 {plan.committee_view}"
-    yield f"- Approved by the SMKI PMA (G2.22I(a)): {', '.join(signers)}"
+    yield f"- Approved by {'the SMKI PMA (G2.22I(a))' if plan.body == PMA else plan.body}: {', '.join(signers)}"
     yield (
         f"- Conditions (G2.22I(b)(i)): from {_when(conditions.not_before)} to {_when(conditions.not_after)}; transport key "
         f"{conditions.transport_key}; {conditions.source_people} and {conditions.destination_people} custodians; "

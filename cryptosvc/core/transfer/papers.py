@@ -31,7 +31,6 @@ DECISION_TYPE = "application/vnd.cryptosvc.transfer-decision.v1+json"
 OFFER, PACKAGE, RECEIPT = "transfer-offer", "transfer-package", "transfer-receipt"
 NOT_IMPORTED, DISPOSITION = "transfer-not-imported", "transfer-disposition"
 DESTROY, DEACTIVATE = "destroy", "deactivate"
-PMA = "smki-pma"
 
 
 @dataclass(frozen=True, slots=True)
