@@ -7,18 +7,15 @@ Whether a module has the KDF of SP 800-56A is a parameter of a mechanism and adv
 2.6.1 and NSS softokn 3.87 refuse it, kryoptic 1.5 has it. A module that refuses it in `live` makes no MAC there: Z would
 be outside of it (G2.44(b)).
 
-Every object made here is a session object with the one use it is for, and is destroyed before the call returns, whatever
-happened. Z and the derived key, where they pass through this process, are held in buffers that are overwritten after
-use; copies that hashlib and the module make for themselves are beyond reach of this language.
+Here is what both have in common, and what is not done for every message; what a session thread does is in `agreer`. Every object is
+a session object with the one use it is for, and is destroyed before the call returns, whatever happened.
 
 Example:
-    >>> with agreed(functions, session, handle, peer_point, agreement, how) as key:
-    ...     tag = gmac(functions, session, key, agreement.vector, additional)
+    >>> derives_itself(functions, session, handle)
+    False
 """
 
 import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ctypes import byref, c_char_p, c_ulong, c_void_p, cast, sizeof
 from enum import StrEnum
 from typing import ClassVar
@@ -36,7 +33,7 @@ from cryptosvc.adapters.hsm.cryptoki import (
     packed,
     require,
 )
-from cryptosvc.core.content.gbcs.agreement import KEY_OCTETS, SHARED_SECRET_OCTETS, Agreement, derive
+from cryptosvc.core.content.gbcs.agreement import KEY_OCTETS, SHARED_SECRET_OCTETS
 from cryptosvc.core.errors import Corrupt
 
 _GENERATOR = bytes.fromhex(
@@ -88,41 +85,6 @@ class GcmParameters(ctypes.Structure):
     ]
 
 
-@contextmanager
-def agreed(
-    functions: Functions,
-    session: int,
-    private: int,
-    peer: bytes,
-    agreement: Agreement,
-    derivation: Derivation,
-) -> Iterator[int]:
-    """Hold the AES-128 session key of an agreement for as long as the block lasts; it yields the handle.
-
-    Args:
-        functions: of the module.
-        session: may be read-only.
-        private: handle of our EC private key, which may derive.
-        peer: the other party's point, uncompressed, 65 octets.
-        agreement: what the key is agreed over.
-        derivation: where.
-
-    Raises:
-        CryptokiError: the module failed, or does not do it.
-
-    """
-    if derivation is Derivation.MODULE:
-        key = _derive(
-            functions, session, private, peer, CKD_SHA256_KDF_SP800, agreement.other_info, _SESSION_KEY
-        )
-    else:
-        key = _derived_here(functions, session, private, peer, agreement)
-    try:
-        yield key
-    finally:
-        functions.C_DestroyObject(session, key)
-
-
 def require_derives(functions: Functions, session: int, private: int, label: str) -> None:
     """Require that the key object is one that derives: NSS softokn derives with any, whatever its attributes say.
 
@@ -172,48 +134,6 @@ def agreed_secret(functions: Functions, session: int, private: int, peer: bytes)
         functions.C_DestroyObject(session, handle)
 
 
-def gmac(functions: Functions, session: int, key: int, vector: bytes, additional: bytes) -> bytes:
-    """GMAC: AES-GCM of nothing, with a vector of 12 octets; the whole tag of 16. Raises CryptokiError."""
-    parameters = GcmParameters(vector, len(vector), len(vector) * _BITS, additional, len(additional), 128)
-    mechanism = with_parameters(Ckm.AES_GCM, parameters)
-    require("C_EncryptInit", functions.C_EncryptInit(session, byref(mechanism), key))
-    room, length = ctypes.create_string_buffer(2 * FULL_TAG_OCTETS), c_ulong(2 * FULL_TAG_OCTETS)
-    require("C_Encrypt", functions.C_Encrypt(session, b"", 0, room, byref(length)))
-    if length.value != FULL_TAG_OCTETS:
-        raise CryptokiError("C_Encrypt", Ckr.BUFFER_TOO_SMALL)
-    return room.raw[:FULL_TAG_OCTETS]
-
-
-def decrypt(
-    functions: Functions,
-    session: int,
-    key: int,
-    vector: bytes,
-    additional: bytes,
-    ciphertext: bytes,
-    tag: bytes,
-) -> bytes | None:
-    """AES-GCM decryption with the tag as long as it is given; None where the tag does not verify.
-
-    Raises:
-        CryptokiError: the module failed.
-
-    """
-    tag_bits = len(tag) * _BITS
-    parameters = GcmParameters(
-        vector, len(vector), len(vector) * _BITS, additional, len(additional), tag_bits
-    )
-    mechanism = with_parameters(Ckm.AES_GCM, parameters)
-    require("C_DecryptInit", functions.C_DecryptInit(session, byref(mechanism), key))
-    whole = ciphertext + tag
-    room, length = ctypes.create_string_buffer(len(whole)), c_ulong(len(whole))
-    code = functions.C_Decrypt(session, whole, len(whole), room, byref(length))
-    if code and not_authentic(functions, session, code):
-        return None
-    require("C_Decrypt", code)
-    return room.raw[: length.value]
-
-
 def not_authentic(functions: Functions, session: int, code: int) -> bool:
     """Whether C_Decrypt said that a tag does not verify. CryptokiError: the module is gone."""
     if code == Ckr.GENERAL_ERROR:
@@ -252,23 +172,6 @@ def _derive(
     return handle.value
 
 
-def _derived_here(functions: Functions, session: int, private: int, peer: bytes, agreement: Agreement) -> int:
-    """Z out of the module, the KDF here, the key back in; both buffers are overwritten."""
-    secret_handle = _derive(functions, session, private, peer, CKD_NULL, b"", _SHARED_SECRET)
-    try:
-        secret = _read_secret(functions, session, secret_handle)
-    finally:
-        functions.C_DestroyObject(session, secret_handle)
-    try:
-        key = derive(secret, agreement.other_info)
-    finally:
-        wipe(secret)
-    try:
-        return _import(functions, session, key)
-    finally:
-        wipe(key)
-
-
 def _read_secret(functions: Functions, session: int, handle: int) -> bytearray:
     secret = bytearray(SHARED_SECRET_OCTETS)
     room = (ctypes.c_char * SHARED_SECRET_OCTETS).from_buffer(secret)
@@ -280,18 +183,6 @@ def _read_secret(functions: Functions, session: int, handle: int) -> bytearray:
         wipe(secret)
     require("C_GetAttributeValue", code)
     return secret
-
-
-def _import(functions: Functions, session: int, key: bytearray) -> int:
-    room = (ctypes.c_char * KEY_OCTETS).from_buffer(key)
-    attributes = type(_GIVEN_KEY).from_buffer_copy(
-        _GIVEN_KEY
-    )  # what it points at lives as long as the original
-    attributes[_VALUE_AT] = Attribute(Cka.VALUE, cast(room, c_void_p), KEY_OCTETS)
-    handle = c_ulong()
-    code = functions.C_CreateObject(session, attributes, len(attributes), byref(handle))
-    require("C_CreateObject", code)
-    return handle.value
 
 
 _USES: list[TemplateItem] = [
@@ -310,29 +201,36 @@ _USES: list[TemplateItem] = [
     (Cka.DERIVE, FALSE),
 ]
 """The derived key: a session object that encrypts and decrypts, and that cannot be read."""
-# Templates are packed once: a module only reads them, and packing them anew took a third of the time of a MAC.
+_SECRET: list[TemplateItem] = [
+    (Cka.CLASS, number(Cko.SECRET_KEY)),
+    (Cka.KEY_TYPE, number(Ckk.GENERIC_SECRET)),
+    (Cka.TOKEN, FALSE),
+    (Cka.PRIVATE, TRUE),
+    (Cka.SENSITIVE, FALSE),
+    (Cka.EXTRACTABLE, TRUE),
+    (Cka.ENCRYPT, FALSE),
+    (Cka.DECRYPT, FALSE),
+    (Cka.SIGN, FALSE),
+    (Cka.VERIFY, FALSE),
+    (Cka.WRAP, FALSE),
+    (Cka.UNWRAP, FALSE),
+    (Cka.DERIVE, FALSE),
+    (Cka.VALUE_LEN, number(SHARED_SECRET_OCTETS)),
+]
+"""Z, where the module does not derive by itself: a session object of the one use that it is read."""
+# Packed once: a module only reads them.
 _SESSION_KEY = packed([*_USES, (Cka.VALUE_LEN, number(KEY_OCTETS))])
-_GIVEN_KEY = packed([*_USES, (Cka.VALUE, bytes(KEY_OCTETS))])
-_VALUE_AT = len(_USES)
+_SHARED_SECRET = packed(_SECRET)
 
-_SHARED_SECRET = packed(
-    [
-        (Cka.CLASS, number(Cko.SECRET_KEY)),
-        (Cka.KEY_TYPE, number(Ckk.GENERIC_SECRET)),
-        (Cka.TOKEN, FALSE),
-        (Cka.PRIVATE, TRUE),
-        (Cka.SENSITIVE, FALSE),
-        (Cka.EXTRACTABLE, TRUE),
-        (Cka.ENCRYPT, FALSE),
-        (Cka.DECRYPT, FALSE),
-        (Cka.SIGN, FALSE),
-        (Cka.VERIFY, FALSE),
-        (Cka.WRAP, FALSE),
-        (Cka.UNWRAP, FALSE),
-        (Cka.DERIVE, FALSE),
-        (Cka.VALUE_LEN, number(SHARED_SECRET_OCTETS)),
-    ]
-)
+
+def session_key_template() -> list[TemplateItem]:
+    """Attributes of a derived key, its length or value apart: a session object that cannot be read."""
+    return list(_USES)
+
+
+def shared_secret_template() -> list[TemplateItem]:
+    """Attributes of Z as an object that is read and destroyed."""
+    return list(_SECRET)
 
 
 def with_parameters(kind: Ckm, parameters: ctypes.Structure) -> Mechanism:

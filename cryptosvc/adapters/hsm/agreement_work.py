@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cryptosvc.adapters.hsm.agreeing import Derivation, agreed, decrypt, gmac
+from cryptosvc.adapters.hsm.agreeing import Derivation
+from cryptosvc.adapters.hsm.agreer import Agreer
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
-from cryptosvc.adapters.hsm.cryptoki import Functions
 from cryptosvc.adapters.hsm.work import Inbox, SessionWork
 from cryptosvc.core.content.gbcs.agreed import AgreedContent, taken
 from cryptosvc.core.content.gbcs.agreement import Agreement
@@ -17,6 +17,7 @@ from cryptosvc.core.errors import CryptosvcError, Forbidden, Internal, Unavailab
 from cryptosvc.core.names import Environment, Operation, UnixNanoseconds
 from cryptosvc.core.record import Claim, Failed, Produced
 from cryptosvc.core.registry import KeyRecord
+from cryptosvc.core.values import quickly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,10 @@ class Done:
     derivation: Derivation
 
 
+# Made for every message of a batch: see `quickly`.
+_job, _done, _produced = quickly(Job), quickly(Done), quickly(Produced)
+
+
 def jobs_of(claim: Claim) -> list[Job]:
     """What has to be done for a claim under agreed keys; nothing for a claim that is signed."""
     case = claim.authorised.case
@@ -63,7 +68,7 @@ def jobs_of(claim: Claim) -> list[Job]:
     if case.facts.operation is Operation.SIGN or not isinstance(content, AgreedContent):
         return []
     return [
-        Job(
+        _job(
             key=case.key,
             peer=content.device.public_point,
             agreement=task.agreement,
@@ -79,16 +84,17 @@ def jobs_of(claim: Claim) -> list[Job]:
 def produced(claim: Claim, done: Sequence[Done | CryptosvcError]) -> Produced | Failed:
     """The answer to a claim, from what came of its jobs: all of it, or the first failure and nothing."""
     octets: list[bytes] = []
+    where = Derivation.MODULE
     for one in done:
         if not isinstance(one, Done):
             return Failed(claim, one)
         octets.append(one.octets)
+        if one.derivation is not Derivation.MODULE:
+            where = one.derivation
     content = claim.authorised.case.content
     if not octets or not isinstance(content, AgreedContent):
         raise Internal("a claim without a job under an agreed key", rule="hsm/agreement")
-    where = [one.derivation for one in done if isinstance(one, Done)]
-    weakest = Derivation.SERVICE if Derivation.SERVICE in where else Derivation.MODULE
-    return Produced(claim, taken(content, octets), weakest.value)
+    return _produced(claim, taken(content, octets), where.value)
 
 
 class AgreementWork(SessionWork["Done | CryptosvcError"]):
@@ -126,16 +132,16 @@ class AgreementWork(SessionWork["Done | CryptosvcError"]):
             )
 
     def perform(
-        self, index: int, functions: Functions, session: int, private: int, derivation: Derivation
+        self, index: int, agreer: Agreer, session: int, private: int, derivation: Derivation
     ) -> bytes | CryptosvcError:
         """Do one job with our private key's handle; raises CryptokiError."""
         job = self.jobs[index]
         self._derivations[index] = derivation
-        vector = job.agreement.vector
-        with agreed(functions, session, private, job.peer, job.agreement, derivation) as key:
-            if not job.tag:
-                return gmac(functions, session, key, vector, job.additional)
-            plain = decrypt(functions, session, key, vector, job.additional, job.ciphertext, job.tag)
+        if not job.tag:
+            return agreer.gmac(session, private, job.peer, job.agreement, job.additional, derivation)
+        plain = agreer.decrypt(
+            session, private, job.peer, job.agreement, job.additional, job.ciphertext, job.tag, derivation
+        )
         if plain is None:
             return Forbidden("not verified", rule="gbcs/mac-not-verified", clause="G2.44(b)")
         return plain
@@ -150,7 +156,7 @@ class AgreementWork(SessionWork["Done | CryptosvcError"]):
 
     def outcome(self, index: int, outcome: bytes | CryptosvcError) -> Done | CryptosvcError:
         """Done for octets, the error as it is."""
-        return Done(outcome, self._derivations[index]) if isinstance(outcome, bytes) else outcome
+        return _done(outcome, self._derivations[index]) if isinstance(outcome, bytes) else outcome
 
     def finished(self) -> None:
         """Wake the coroutine that waits."""

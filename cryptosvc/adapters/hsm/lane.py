@@ -9,6 +9,7 @@ from typing import Protocol
 from cryptosvc.adapters.hsm import faults, objects
 from cryptosvc.adapters.hsm.agreeing import Derivation, derives_itself, require_derives
 from cryptosvc.adapters.hsm.agreement_work import AgreementWork
+from cryptosvc.adapters.hsm.agreer import Agreer
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.constants import Ckr
 from cryptosvc.adapters.hsm.cryptoki import CryptokiError
@@ -63,6 +64,7 @@ class Lane:
         )
         self._derivation: Derivation | None = None
         self._derivers: set[int] = set()
+        self._agreer = Agreer(self._functions)
         self._result = ctypes.create_string_buffer(_LONGEST_RESULT)
         self._length = ctypes.c_ulong()
         self._result_at = ctypes.cast(self._result, ctypes.c_void_p)
@@ -163,12 +165,12 @@ class Lane:
             self._derivation = Derivation.MODULE if itself else Derivation.SERVICE
         work.require_allowed(self.pool.config, self._derivation)
         try:
-            return work.perform(index, self._functions, self._session, handle, self._derivation)
+            return work.perform(index, self._agreer, self._session, handle, self._derivation)
         except CryptokiError as error:
             if faults.fault_of(error.code) is not faults.Fault.STALE:
                 raise
             self._forget()
-            return work.perform(index, self._functions, self._session, self._find(job.key), self._derivation)
+            return work.perform(index, self._agreer, self._session, self._find(job.key), self._derivation)
 
     def _failed_use(self, token: OpenToken, code: int) -> CryptosvcError:
         if code == Ckr.OK:

@@ -94,7 +94,7 @@ class Agreement:
         return f"{first}/{second}/{self.purpose:02}/{self.number}"
 
 
-def derive(shared_secret: bytes | bytearray, other_info: bytes) -> bytearray:
+def derive(shared_secret: bytes | bytearray | memoryview, other_info: bytes) -> bytearray:
     """Derive the AES-128 key: one round of the single-step KDF, for a module that has no such KDF of its own.
 
     Args:
@@ -110,6 +110,9 @@ def derive(shared_secret: bytes | bytearray, other_info: bytes) -> bytearray:
     """
     if len(shared_secret) != SHARED_SECRET_OCTETS:
         raise Internal("a shared secret on P-256 has 32 octets", rule="agreement/shared-secret")
-    return bytearray(
-        hashlib.sha256(b"".join((_FIRST_ROUND, shared_secret, other_info))).digest()[:KEY_OCTETS]
-    )
+    hashed = hashlib.sha256(_FIRST_ROUND)
+    hashed.update(
+        shared_secret
+    )  # not put together with the rest, which would be a copy that nobody overwrites
+    hashed.update(other_info)
+    return bytearray(hashed.digest()[:KEY_OCTETS])

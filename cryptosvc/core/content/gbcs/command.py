@@ -24,6 +24,7 @@ from cryptosvc.core.content.x509.identity import CertificateFacts
 from cryptosvc.core.errors import Forbidden, Internal, Malformed
 from cryptosvc.core.names import ContentKind, RemotePartyRole, UnixNanoseconds, UserRole
 from cryptosvc.core.registry import KeyRecord
+from cryptosvc.core.values import quickly
 
 CLAUSE = "G2.44(b)"
 
@@ -42,6 +43,10 @@ class CommandContent(AgreedContent):
 
     command: Command
     originator: CertificateFacts | None
+
+
+# Made for every Command of a batch: see `quickly`.
+_content, _task = quickly(CommandContent), quickly(Task)
 
 
 def parse(
@@ -70,7 +75,7 @@ def parse(
         "device_chain": "checked" if parties.chained else "not-checked",
         "originator_signature": "verified" if command.signature else "none",
     }
-    return CommandContent(
+    return _content(
         kind=ContentKind.GBCS_COMMAND,
         signed_bytes=command.inner,
         facts=tuple(sorted(facts.items())),
@@ -78,7 +83,7 @@ def parse(
         service_reference_variants=read.service_reference_variants,
         command=command,
         device=device,
-        tasks=(Task(command.agreement, command.additional),),
+        tasks=(_task(command.agreement, command.additional),),
         originator=originator,
     )
 

@@ -32,6 +32,7 @@ from cryptosvc.core.content.gbcs.codes import Code
 from cryptosvc.core.content.gbcs.precommand import PreCommand
 from cryptosvc.core.content.gbcs.profile import GbcsProfile
 from cryptosvc.core.errors import Malformed
+from cryptosvc.core.values import quickly
 
 COMMAND_FIELD = "gbcs_command"
 MESSAGE_FIELD = "gbcs_message"
@@ -98,6 +99,10 @@ class Authenticated:
         return envelope.additional(self.inner)
 
 
+# Made for every Command of a batch: see `quickly`.
+_command, _agreement, _once = quickly(Command), quickly(Agreement), quickly(Once)
+
+
 def parse(message: bytes, profile: GbcsProfile) -> Command:
     """Read a Command that has no MAC yet: a Signed Pre-Command, or an unsigned Command with or without its last 00.
 
@@ -148,18 +153,18 @@ def _parse(message: bytes, profile: GbcsProfile) -> Command:
     pre_command = precommand.parse(unsigned, profile)
     _check_form(pre_command.code, signed=bool(signature))
     inner = precommand.signed(pre_command, signature) if signature else precommand.emit(pre_command)
-    agreement = Agreement(
+    agreement = _agreement(
         initiator=inner[12:20],
         purpose=Purpose.COMMAND,
         number=pre_command.counter,
         recipient=inner[21:29],
     )
-    return Command(
+    return _command(
         pre_command=pre_command,
         signature=signature,
         inner=inner,
         agreement=agreement,
-        promise=Once(ONCE_SCOPE, agreement.text, hashlib.sha256(inner).digest()),
+        promise=_once(ONCE_SCOPE, agreement.text, hashlib.sha256(inner).digest()),
     )
 
 
