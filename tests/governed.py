@@ -85,6 +85,8 @@ class Office:
 
     def record(self, kind: str, name: str) -> dict | None:
         """A record as the service has it."""
+        if kind not in _IDS:  # an act on the log, which has no record
+            return None
         for one in self.calls.records(f"{kind}-record"):
             document = orjson.loads(one.document)
             if document[_IDS[kind]] == name:

@@ -8,6 +8,7 @@ import typer
 import cryptosvc
 from cryptosvc.cli import (
     audit,
+    backup,
     ceremony,
     console,
     destruction,
@@ -32,7 +33,7 @@ app = typer.Typer(
     name="cryptosvc",
     help=(
         "A signing service for GB smart metering that reads what it is asked to sign.\n\n"
-        "Operators run `serve`, `init`, `doctor`, `reconcile`, `destruction`, `device-key`, `transfer`; callers use `sign`, `explain`, `mac`, `verify-mac`, `decrypt`, `smets1`, `key`; custodians use `propose`, `approve`, `withdraw`, `submit`, `execute`; auditors use `audit` and `witness`; "
+        "Operators run `serve`, `init`, `doctor`, `reconcile`, `backup`, `restore`, `destruction`, `device-key`, `transfer`; callers use `sign`, `explain`, `mac`, `verify-mac`, `decrypt`, `smets1`, `key`; custodians use `propose`, `approve`, `withdraw`, `submit`, `execute`; auditors use `audit` and `witness`; "
         "reviewers of policy use `policy`. Callers and auditors reach the service over mutual TLS: give --target, "
         "--ca, --cert and --key, or set CRYPTOSVC_TARGET, CRYPTOSVC_CA, CRYPTOSVC_CERT and CRYPTOSVC_KEY."
     ),
@@ -61,6 +62,7 @@ def _options(
 
 
 operate.add_to(app)
+backup.add_to(app)
 sign.add_to(app)
 mac.add_to(app)
 genesis.add_to(app)

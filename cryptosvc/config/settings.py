@@ -9,6 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
+from cryptosvc.config.backing_up import BackupSettings
 from cryptosvc.config.reading import Section, from_folder, read_toml
 from cryptosvc.config.smets1 import Smets1Settings
 from cryptosvc.config.watching import WatchSettings
@@ -371,6 +372,7 @@ class Settings(Section):
     smets1: Smets1Settings = Smets1Settings()
     watch: WatchSettings | None = None
     witnesses: tuple[WitnessSettings, ...] = ()
+    backup: BackupSettings = BackupSettings()
 
     @model_validator(mode="after")
     def _modules_differ(self) -> Self:

@@ -96,22 +96,50 @@ def conclude(
             "the export carries no checkpoint, so nothing vouches for it", rule="export/no-checkpoint"
         )
     for found in checkpoints:
-        if found.size > size:
-            raise Corrupt(
-                f"a checkpoint signs {found.size} entries but the export has {size}: entries were removed",
-                rule="export/truncated",
-            )
-        if found.size and _root_at(chunks, found.size) != found.root:
-            raise Corrupt(
-                f"the first {found.size} entries are not those the checkpoint of that size signs: "
-                "an entry was changed, removed, inserted or moved, or the log was forked",
-                rule="export/root",
-            )
+        require_prefix(chunks, found)
     if checkpoints[-1].size != size:
         raise Corrupt(
             f"the export has {size} entries but its newest checkpoint signs {checkpoints[-1].size}",
             rule="export/unsigned-entries",
         )
+    kinds, environment, derived = judged(chunks, records, origin)
+    return Verdict(
+        origin,
+        size,
+        checkpoints[-1].root,
+        len(checkpoints),
+        len(records),
+        kinds,
+        environment,
+        derived,
+    )
+
+
+def require_prefix(chunks: Sequence[ChunkFindings], found: checkpoint.Checkpoint) -> None:
+    """Require that the entries begin with those a checkpoint signs.
+
+    Raises:
+        Corrupt: `export/truncated`, `export/root`.
+
+    """
+    size = sum(chunk.count for chunk in chunks)
+    if found.size > size:
+        raise Corrupt(
+            f"a checkpoint signs {found.size} entries but the export has {size}: entries were removed",
+            rule="export/truncated",
+        )
+    if found.size and _root_at(chunks, found.size) != found.root:
+        raise Corrupt(
+            f"the first {found.size} entries are not those the checkpoint of that size signs: "
+            "an entry was changed, removed, inserted or moved, or the log was forked",
+            rule="export/root",
+        )
+
+
+def judged(
+    chunks: Sequence[ChunkFindings], records: Sequence[RecordBeside], origin: str
+) -> tuple[Mapping[str, int], str, Derived]:
+    """Everything but the roots: entries by kind, the environment, and what came of deriving each change; as `conclude`."""
     # 2 genesis
     genesis = chunks[0].first if chunks else {}
     if chunks and genesis.get("kind") != "genesis":
@@ -132,16 +160,7 @@ def conclude(
     kinds: Counter[str] = Counter()
     for chunk in chunks:
         kinds.update(chunk.kinds)
-    return Verdict(
-        origin,
-        size,
-        checkpoints[-1].root,
-        len(checkpoints),
-        len(records),
-        dict(sorted(kinds.items())),
-        environment,
-        derived,
-    )
+    return dict(sorted(kinds.items())), environment, derived
 
 
 def _derived(first: ChunkFindings, changes: Sequence[RecordChange], origin: str) -> Derived:

@@ -68,8 +68,6 @@ class Governance:
         custody: rules custodians are held to.
         ecos_service_live: the ECoS Service Live Date (G2.58).
         foreign_issuers: hex SHA-256 of OCA Certificates of other systems that certificates may come from.
-        originators: hex SHA-256 of the certificates under which Commands may be signed that are given a MAC.
-        device_authorities: hex SHA-256 of the certificates of those who certify Devices.
         longest_seconds: how long a statement may be open at most.
         clock_tolerance_seconds: how far ahead of this clock a statement may begin: whoever proposes writes the time of
             another machine. Nothing is longer for it: its end is this clock's.
@@ -82,8 +80,6 @@ class Governance:
     ecos_service_live: UnixSeconds | None
     longest_seconds: int
     foreign_issuers: frozenset[str] = frozenset()
-    originators: frozenset[str] = frozenset()
-    device_authorities: frozenset[str] = frozenset()
     clock_tolerance_seconds: int = 0
     transfer_bodies: tuple[Body, ...] = ()
 

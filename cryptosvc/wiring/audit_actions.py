@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cryptosvc.cli.backup import Backups
     from cryptosvc.cli.browser.command import Consoles
     from cryptosvc.cli.inquiry import Inquiries
     from cryptosvc.cli.processing import Processing
@@ -36,6 +37,12 @@ class AuditActions:
         from cryptosvc.wiring import consoling
 
         return consoling.Consoles()
+
+    def backups(self) -> "Backups":
+        """Back the store up, and put it back."""
+        from cryptosvc.wiring import backups
+
+        return backups.Backups()
 
     def witnessing(self) -> "Witnessing":
         """Witness logs on this machine."""

@@ -15,13 +15,12 @@ from cryptosvc.adapters.hsm import mechanisms
 from cryptosvc.adapters.hsm.assurance import ModuleConfig
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.adapters.hsm.provision import Provisioner
-from cryptosvc.adapters.policy.governance import GOVERNANCE_FILE, read_governance
 from cryptosvc.cli.actions import Finding, Health
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core import checkpoint
 from cryptosvc.core.errors import CryptosvcError
 from cryptosvc.core.names import Environment, SystemName
-from cryptosvc.wiring import modules, ownership, profiles, registered, review, stores, worker
+from cryptosvc.wiring import modules, ownership, profiles, review, stores, worker
 
 EXPIRES_SOON_DAYS = 30
 _REQUIRED_LEVEL = 3
@@ -41,7 +40,6 @@ def examine(config: Path) -> list[Finding]:
     found += _clock(clock)
     found += _tls(settings, clock)
     found += _guarded("policies", lambda: _policies(settings))
-    found += _guarded("gbcs", lambda: _parties(settings))
     found += _guarded("formats", lambda: _formats(settings))
     configs = modules.module_configs(settings)
     hsm = Pkcs11Hsm(configs, clock, stores.lock_folder(settings))
@@ -164,23 +162,6 @@ def _policies(settings: Settings) -> Iterator[Finding]:
         health=Health.OK,
         seen=f"{found['policies']} policies, {found['decision_rows']} decision rows hold, digest {str(found['digest'])[:16]}…",
     )
-
-
-def _parties(settings: Settings) -> Iterator[Finding]:
-    rules = read_governance(review.folder_files(settings.policy.folder)[GOVERNANCE_FILE])
-    count = registered.require_registered(settings, rules)
-    gbcs = settings.gbcs
-    if count < len(gbcs.originators) + len(gbcs.device_authorities):
-        yield Finding(
-            subject="gbcs",
-            health=Health.WARNING,
-            seen="not every configured originator and Device authority is registered; environment test asks for none",
-            advice="name them in governance.toml before live use: originators, device_authorities",
-        )
-    elif count:
-        yield Finding(
-            subject="gbcs", health=Health.OK, seen=f"{count} certificates are registered in governance.toml"
-        )
 
 
 def _formats(settings: Settings) -> Iterator[Finding]:

@@ -54,7 +54,7 @@ def draft(connection: Connection | None, asked: Draft) -> tuple[bytes, bytes, Do
         here = setting(connection) if connection is not None else asked.setting
         record, proposer = None, asked.proposer
         if connection is not None:
-            record = _record(connection, act.kind, asked.subject)
+            record = None if act.alone else _record(connection, act.kind, asked.subject)
             proposer = proposer or _custodian(connection, dsse.key_id(key.spki))
         statement = _statement(asked, here, record, proposer)
         require_parameters(act, statement)

@@ -12,7 +12,7 @@ from cryptosvc.config.settings import Settings
 from cryptosvc.core.errors import Unavailable
 from cryptosvc.service import metrics
 from cryptosvc.service.supervisor import GaveUp, Plan, Supervisor, reserve_port, worker_command
-from cryptosvc.wiring import profiles, registered, review, worker
+from cryptosvc.wiring import profiles, review, worker
 
 _DRAIN_MARGIN_SECONDS = 5.0
 _LOOK_EVERY_SECONDS = 0.05
@@ -53,9 +53,7 @@ def _look_before(settings: Settings) -> str:
     """
     worker.endpoint(settings, settings.server.listen)
     profiles.profiles(settings)
-    policy = review.load(settings.policy.folder)
-    registered.require_registered(settings, policy.governance)
-    return policy.digest
+    return review.load(settings.policy.folder).digest
 
 
 async def _run(config: Path, settings: Settings, listen: str, runtime: Path, proven: str) -> None:

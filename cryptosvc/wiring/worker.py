@@ -62,7 +62,6 @@ from cryptosvc.wiring import (
     ownership,
     process,
     profiles,
-    registered,
     review,
     stores,
     watch_log,
@@ -259,7 +258,6 @@ def assemble(
 ) -> tuple[Application, Checkpointer, str]:
     """Put the use cases together; the third is the digest of the policies in force. `proven` as in `review.load`."""
     policy = review.load(settings.policy.folder, proven)
-    registered.require_registered(settings, policy.governance)
     formats = profiles.profiles(settings)
     gatherer = Gatherer(
         EveryKey(store.registry, StoredDeviceKeys(store.ledger, store.registry)),

@@ -45,6 +45,8 @@ EVENTS = {
     "witness",
     "watch",
     "alarm",
+    "backup",
+    "restored",
 }
 KINDS = {"genesis", "use", "refusal"} | RECORD_KINDS
 

@@ -98,6 +98,7 @@ def test_counts_of_strangers_are_added_up():
             "a",
         ),
         ("overload", told(BEGAN, "overloaded", facts={"count": "100"}), ""),
+        ("log-put-back", told(BEGAN, "restored", operation="restore"), ""),
         ("clock-not-synchronised", told(BEGAN, "read", time_quality="unsynchronised", worker="w"), "w"),
     ],
 )

@@ -37,8 +37,6 @@ _FIELDS = frozenset(
         "clock_tolerance_seconds",
         "ecos_service_live",
         "foreign_issuers",
-        "originators",
-        "device_authorities",
         "custody",
         "quorum",
         "transfer_body",
@@ -84,9 +82,7 @@ def read_governance(octets: bytes) -> Governance:
         ecos_service_live=_day(document.get("ecos_service_live")),
         longest_seconds=DAY
         * _number(document.get("longest_open_days"), "longest_open_days", 1, LONGEST_OPEN_DAYS),
-        foreign_issuers=_digests(document, "foreign_issuers"),
-        originators=_digests(document, "originators"),
-        device_authorities=_digests(document, "device_authorities"),
+        foreign_issuers=_digests(document.get("foreign_issuers", [])),
         clock_tolerance_seconds=_number(
             document.get("clock_tolerance_seconds", CLOCK_SECONDS),
             "clock_tolerance_seconds",
@@ -225,12 +221,11 @@ def _day(found: object) -> UnixSeconds | None:
     return UnixSeconds(int(datetime(found.year, found.month, found.day, tzinfo=UTC).timestamp()))
 
 
-def _digests(document: Mapping[str, object], name: str) -> frozenset[str]:
-    found = document.get(name, [])
+def _digests(found: object) -> frozenset[str]:
     if not isinstance(found, list) or not all(
         isinstance(one, str) and _SHA256.fullmatch(one) for one in found
     ):
-        raise _field(name, "is a list of SHA-256 digests of certificates, in lower-case hex")
+        raise _field("foreign_issuers", "is a list of SHA-256 digests of certificates, in lower-case hex")
     return frozenset(found)
 
 

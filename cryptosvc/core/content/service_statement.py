@@ -31,6 +31,7 @@ TYPES = frozenset(
         "transfer-receipt",
         "transfer-not-imported",
         "transfer-disposition",
+        "backup-manifest",
     }
 )
 """Kinds of statement there are."""

@@ -277,6 +277,14 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         fact="count",
     ),
     _rule(
+        "log-put-back",
+        "G2.16",
+        _CRITICAL,
+        Test.COUNT,
+        "The store was put back from a backup: what the log had after it is lost.",
+        {"kind": ("restored",)},
+    ),
+    _rule(
         "withheld-value-changed",
         "G2.27(a)",
         _CRITICAL,
