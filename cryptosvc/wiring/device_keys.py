@@ -15,12 +15,13 @@ from cryptosvc.cli.actions import Document, Progress
 from cryptosvc.core import device_destruction
 from cryptosvc.core.device_keys import TRANSPORT, DeviceKey, DeviceKeyName, kinds
 from cryptosvc.core.device_records import DeviceWorkRecord, WorkState
-from cryptosvc.core.errors import Conflict, Forbidden, Malformed
+from cryptosvc.core.errors import Conflict, Forbidden, Malformed, Refusal
 from cryptosvc.core.names import Environment, KeyId
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.device_import import BadLine, DeviceImporter, Import, Prepared
 from cryptosvc.flow.devices import DeviceKeeper
-from cryptosvc.wiring import modules, stores
+from cryptosvc.flow.observe import Observer
+from cryptosvc.wiring import modules, stores, worker
 from cryptosvc.wiring.exporting import public_key_der
 from cryptosvc.wiring.profiles import read_octets
 from cryptosvc.wiring.reconciling import Floor, certifier, opened_floor
@@ -58,10 +59,20 @@ async def _room(config: Path, processes: int = 1) -> AsyncIterator[_Room]:
             sealing.close()
 
 
-def _run(config: Path, work: Callable[[_Room], Awaitable[_Answer]], processes: int = 1) -> _Answer:
+def _run(
+    config: Path, operation: str, work: Callable[[_Room], Awaitable[_Answer]], processes: int = 1
+) -> _Answer:
+    """Do a work; what is refused of it is an entry of the log, under the service's own name, and raised."""
+
     async def run() -> _Answer:
         async with _room(config, processes) as room:
-            return await work(room)
+            try:
+                return await work(room)
+            except Refusal as refusal:
+                store = room.floor.store
+                service = await worker.service_principal(store)
+                await Observer(store.ledger, room.floor.clock).refused(service, operation, [refusal])
+                raise
 
     return asyncio.run(run())
 
@@ -85,10 +96,10 @@ def import_keys(
         Conflict: a line is bad, and the work was approved to stop there; nothing was done.
 
     """
-    progress("looking through the file", 0, 0)
-    file = DeviceFile(path)
 
     async def run(room: _Room) -> Document:
+        progress("looking through the file", 0, 0)
+        file = await asyncio.to_thread(DeviceFile, path)
         found = await room.importer.begin(work_id, file.first_line)
         file.require(found.manifest.keys, found.manifest.body_sha256)
         if found.work.on_bad_line != on_bad_line:
@@ -117,7 +128,7 @@ def import_keys(
             ahead = await following
         return {**_work(found.work), "bad_lines": tuple(map(_bad, bad))}
 
-    return _run(config, run, processes)
+    return _run(config, "device-key.import", run, processes)
 
 
 async def _prepared(
@@ -153,7 +164,7 @@ def show(config: Path, name: str) -> Document:
             raise Malformed(f"there is no device key {wanted}", rule="device-key/unknown", field="key")
         return {"key": str(wanted), "versions": tuple(map(_row, mine))}
 
-    return _run(config, run)
+    return _run(config, "device-key.show", run)
 
 
 def rotate(config: Path, work_id: str, *, confirm: bool) -> Document:
@@ -163,7 +174,7 @@ def rotate(config: Path, work_id: str, *, confirm: bool) -> Document:
         made = await (room.keeper.confirm(work_id) if confirm else room.keeper.rotate(work_id))
         return {"key": str(made.name), **_row(made)}
 
-    return _run(config, run)
+    return _run(config, "device-key.rotate", run)
 
 
 def re_wrap(config: Path, work_id: str, processes: int, progress: Progress) -> Document:
@@ -177,7 +188,7 @@ def re_wrap(config: Path, work_id: str, processes: int, progress: Progress) -> D
             if work.state is WorkState.DONE:
                 return _work(work)
 
-    return _run(config, run, processes)
+    return _run(config, "device-key.re-wrap", run, processes)
 
 
 def destroy(config: Path, work_id: str) -> Document:
@@ -186,7 +197,7 @@ def destroy(config: Path, work_id: str) -> Document:
     async def run(room: _Room) -> Document:
         return _work(await room.keeper.destroy(work_id))
 
-    return _run(config, run)
+    return _run(config, "device-key.destroy", run)
 
 
 def certify(config: Path, work_id: str, out: Path) -> Document:
@@ -228,7 +239,7 @@ def transport(config: Path, key_id: str, out: Path) -> Document:
         (config_of,) = (one for one in modules.module_configs(settings) if one.name == key.module)
         return await asyncio.to_thread(public_key_pem, config_of, stores.lock_folder(settings), key)
 
-    out.write_bytes(_run(config, run))
+    out.write_bytes(_run(config, "device-key.transport", run))
     return {"key": key_id, "written_to": str(out)}
 
 

@@ -69,8 +69,10 @@ class Subject:
         return request(BROKER_KEY, **(asked | changes))
 
 
-def device_certificate(issuer: certificates.Authority, entity: str = str(precommands.DEVICE)) -> bytes:
-    """A Device Certificate for key agreement: empty subject, the EUI-64 as a HardwareModuleName."""
+def device_certificate(
+    issuer: certificates.Authority, entity: str = str(precommands.DEVICE), *, days: int = 3650
+) -> bytes:
+    """A Device Certificate for key agreement: empty subject, the EUI-64 as a HardwareModuleName; in force for days from yesterday."""
     hardware = bytes.fromhex("06082b060104018237020408") + bytes.fromhex(entity.replace("-", ""))
     other = x509.OtherName(
         x509.ObjectIdentifier("1.3.6.1.5.5.7.8.4"), b"\x30" + bytes((len(hardware),)) + hardware
@@ -84,7 +86,7 @@ def device_certificate(issuer: certificates.Authority, entity: str = str(precomm
         .public_key(DEVICE.public_key())
         .serial_number(0x4455)
         .not_valid_before(begins)
-        .not_valid_after(begins + timedelta(days=3650))
+        .not_valid_after(begins + timedelta(days=days))
         .add_extension(certificates.key_usage("key_agreement"), critical=True)
         .add_extension(x509.SubjectAlternativeName([other]), critical=True)
         .add_extension(
@@ -162,6 +164,10 @@ def test_who_may_not_or_asks_for_what_is_not_right_gets_none(subject: Subject) -
                     0, device_certificate=device_certificate(subject.issuing, "00-DB-12-34-56-78-90-A1")
                 ),
             ),
+            (
+                "gbcs/not-in-force",
+                subject.question(0, device_certificate=device_certificate(subject.issuing, days=0)),
+            ),
             ("gbcs/service-reference-variant", subject.question(0, service_reference_variant="7.1")),
             ("gbcs/inner-signature", subject.question(0, gbcs_command=subject.signed[0][:-1] + b"\0")),
         ):
@@ -174,6 +180,16 @@ def test_who_may_not_or_asks_for_what_is_not_right_gets_none(subject: Subject) -
         with pytest.raises(NotPermitted) as refused:
             supplier.apply_mac(subject.question(0))
         assert refused.value.rule == "key/not-granted"
+    recorded = {one.fields["rule"] for one in subject.deployment.verified_log().of_kind("refusal")}
+    assert recorded >= {
+        "gbcs/device-chain",
+        "gbcs/other-device",
+        "gbcs/not-in-force",
+        "gbcs/inner-signature",
+        "gbcs/no-device-certificate",
+        "request/method",
+        "key/not-granted",
+    }
 
 
 @pytest.mark.xdist_group("apply-mac")

@@ -178,6 +178,7 @@ def test_who_may_not_or_asks_for_what_is_not_right_is_refused(subject: Subject) 
             ("gbcs/device-chain", subject.verify(whole, device_certificate=device_certificate(stranger))),
             ("gbcs/no-device-certificate", subject.verify(whole, device_certificate=b"")),
             ("gbcs/mac-length", subject.verify(whole[:-1])),
+            ("gbcs/mac-not-verified", subject.verify(whole[:-1] + bytes((whole[-1] ^ 1,)))),
             ("request/method", subject.decrypt(whole)),
         ):
             with pytest.raises(CallError) as caught:
@@ -188,6 +189,10 @@ def test_who_may_not_or_asks_for_what_is_not_right_is_refused(subject: Subject) 
                 request(AGREEMENT_KEY, encrypted_response=whole, device_certificate=subject.certificate)
             )
         assert refused.value.rule == "key/not-granted"
+    log = subject.deployment.verified_log()
+    recorded = {one.fields["rule"] for one in log.of_kind("refusal")}
+    assert recorded >= {"gbcs/device-chain", "gbcs/mac-length", "request/method", "key/not-granted"}
+    assert "gbcs/mac-not-verified" in {one.fields.get("rule") for one in log.uses(AGREEMENT_KEY)}
 
 
 def test_a_top_up_is_authenticated_and_a_counter_has_one_value(subject: Subject) -> None:

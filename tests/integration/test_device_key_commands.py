@@ -112,6 +112,10 @@ def test_device_keys_live_from_a_file_to_their_destruction(deployment: Deploymen
     stopping = deployment.run(*command, "--on-bad-line", "stop")
     assert stopping.returncode != 0
     assert "approved with report" in stopping.stdout + stopping.stderr
+    torn = tmp_path / "torn"
+    torn.write_bytes(path.read_bytes()[:-60])
+    truncated = deployment.run(*command[:5], str(torn), *command[6:])
+    assert orjson.loads(truncated.stdout)["error"]["rule"] == "device-file/truncated"
     imported = deployment.run(*command, "--processes", "2")
     assert imported.returncode == 1  # a line was bad
     done = orjson.loads(imported.stdout)
@@ -138,6 +142,13 @@ def test_device_keys_live_from_a_file_to_their_destruction(deployment: Deploymen
         device_keys.show(config, NAME)
     # 6 the log derives every step again
     log = deployment.verified_log()
+    refused = [(one.fields["operation"], one.fields["rule"]) for one in log.of_kind("refusal")]
+    assert refused[:4] == [
+        ("device-key.transport", "device-file/transport"),
+        ("device-key.show", "device-key/unknown"),
+        ("device-key.import", "device-work/on-bad-line"),
+        ("device-key.import", "device-file/truncated"),
+    ]
     works = [entry for entry in log.of_kind("device-work-record") if "device-work" in entry.fields["because"]]
     assert {entry.fields["because"]["device-work"] for entry in works} == {
         "import-1",
