@@ -15,6 +15,7 @@ from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.case import Principal, Request
 from cryptosvc.core.errors import Conflict, Corrupt, Malformed, WrongState
 from cryptosvc.core.handover import checks, claimed, notices
+from cryptosvc.core.handover.claimed import Claimed
 from cryptosvc.core.names import ContentForm, KeyId, RequestId
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
 from cryptosvc.core.registry import KeyRecord
@@ -102,12 +103,14 @@ class Spokesman:
         if plan is None or at is None:
             raise Corrupt("an exported transfer has a plan and a date", rule="transfer/record")
         keys = []
+        promised = await self._promises.of_keys([KeyId(one.key_id) for one in plan.keys])
         for one in plan.keys:
             record = await self._records.record("key-record", one.key_id)
             if not isinstance(record, KeyRecord):
                 raise Corrupt(f"the record of key {one.key_id} is missing", rule="transfer/record")
             blob = facts[f"blob:{one.key_id}"]
-            keys.append(notices.PackedKey(record=record, blob=blob, claims=await self._claims(record.key_id)))
+            claims = self._claims(record.key_id, promised[record.key_id])
+            keys.append(notices.PackedKey(record=record, blob=blob, claims=claims))
         return notices.Package(
             plan=plan,
             approval=await self._approval(found.transfer_id),
@@ -117,9 +120,9 @@ class Spokesman:
             exported_at=at,
         )
 
-    async def _claims(self, key_id: KeyId) -> str:
+    def _claims(self, key_id: KeyId, found: Claimed) -> str:
         """Put what a key's claims took into the crate; the digest of it. No claim comes after: the key is in transfer."""
-        octets = claimed.emit(await self._promises.of_key(key_id))
+        octets = claimed.emit(found)
         self._crate.put(claims_of(key_id), octets)
         return hashlib.sha256(octets).hexdigest()
 

@@ -12,7 +12,7 @@ Source: Smart Energy Code G2.22F to G2.22I.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from cryptosvc.core.acts.base import Made, text_of
@@ -76,8 +76,8 @@ class Crate(Protocol):
 class Promises(Protocol):
     """What claims of a key took, as far as it moves with the key. Unavailable: the store is out of reach now."""
 
-    async def of_key(self, key_id: KeyId) -> Claimed:
-        """All that a key's claims took here; the key must not be usable any more."""
+    async def of_keys(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, Claimed]:
+        """All that claims of each of these keys took here; none of them may be usable any more. One walk for all."""
 
     async def take(self, key_id: KeyId, found: Claimed) -> None:
         """Take the same here, before the key is usable. Conflict: something here was taken for other bytes."""

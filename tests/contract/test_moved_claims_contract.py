@@ -12,6 +12,7 @@ from cryptosvc.core.errors import Conflict, Malformed
 from cryptosvc.core.handover.claimed import Claimed, emit, parse
 from cryptosvc.core.names import KeyId
 from cryptosvc.core.record import Claim
+from cryptosvc.core.registry import KeyRecord
 from cryptosvc.flow.transfer import Promises
 from tests.fakes.promises import NOTHING, FakePromises
 from tests.store_stand import KEY, Stand, authorised, checked, new_database, once, open_stand
@@ -28,6 +29,15 @@ def urls(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/{name}.db"
     return str(request.getfixturevalue("postgres_server").make_database())
+
+
+async def of_key(promises: Promises, key: KeyRecord) -> Claimed:
+    """What one key's claims took; asked for with another's, which change nothing of it."""
+    alone = await promises.of_keys([key.key_id])
+    together = await promises.of_keys([MINE.key_id, OTHER.key_id, KeyId("key-3")])
+    assert together[key.key_id] == alone[key.key_id]
+    assert together[KeyId("key-3")] == NOTHING
+    return alone[key.key_id]
 
 
 @pytest.fixture(params=["fake", "sqlite", "postgres"])
@@ -53,26 +63,26 @@ async def two(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[t
 
 
 async def test_a_key_that_was_never_used_has_promised_nothing(promises: Promises) -> None:
-    assert await promises.of_key(MINE.key_id) == NOTHING
+    assert await of_key(promises, MINE) == NOTHING
 
 
 async def test_what_was_taken_is_there_and_goes_on_from_there(promises: Promises) -> None:
     await promises.take(MINE.key_id, FOUND)
-    assert await promises.of_key(MINE.key_id) == FOUND
-    assert await promises.of_key(OTHER.key_id) == NOTHING
+    assert await of_key(promises, MINE) == FOUND
+    assert await of_key(promises, OTHER) == NOTHING
 
 
 async def test_taken_again_after_an_interruption_it_is_there_once(promises: Promises) -> None:
     await promises.take(MINE.key_id, replace(FOUND, once=FOUND.once[:300]))
     await promises.take(MINE.key_id, FOUND)
     await promises.take(MINE.key_id, FOUND)
-    assert await promises.of_key(MINE.key_id) == FOUND
+    assert await of_key(promises, MINE) == FOUND
 
 
 async def test_a_number_never_goes_down(promises: Promises) -> None:
     await promises.take(MINE.key_id, FOUND)
     await promises.take(MINE.key_id, Claimed(once=(), rising=(("checkpoint-size", 4),), used=1))
-    assert await promises.of_key(MINE.key_id) == FOUND
+    assert await of_key(promises, MINE) == FOUND
 
 
 async def test_what_has_other_bytes_here_is_a_conflict(promises: Promises) -> None:
@@ -81,7 +91,7 @@ async def test_what_has_other_bytes_here_is_a_conflict(promises: Promises) -> No
         with pytest.raises(Conflict) as conflict:
             await promises.take(MINE.key_id, replace(FOUND, once=((other, b"x" * 20),)))
         assert (conflict.value.rule, conflict.value.clause) == ("transfer/claims", "G2.22G")
-    assert await promises.of_key(MINE.key_id) == FOUND
+    assert await of_key(promises, MINE) == FOUND
 
 
 async def used(stand: Stand, value: str, octets: bytes = b"x", *, key=MINE, ends: bool = True) -> object:
@@ -98,7 +108,7 @@ async def test_what_was_used_at_the_source_is_refused_at_the_destination(two: tu
     for number in range(1, 40):
         assert isinstance(await used(source, str(number), ends=number != 20), Claim)  # one is still open
         assert isinstance(await used(source, str(number), key=OTHER), Claim)
-    found = await MovedClaims(source.ledger).of_key(MINE.key_id)
+    found = await of_key(MovedClaims(source.ledger), MINE)
     assert (len(found.once), found.rising) == (39, (("crl-number", 39),))
     await MovedClaims(destination.ledger).take(MINE.key_id, parse(emit(found)))
     for number in (1, 20, 39):
@@ -112,7 +122,7 @@ async def test_what_was_used_at_the_source_is_refused_at_the_destination(two: tu
     assert lower.rule == "rising/crl-number"
     assert isinstance(await used(destination, "40"), Claim)
     # and it moves on with both
-    onward = await MovedClaims(destination.ledger).of_key(MINE.key_id)
+    onward = await of_key(MovedClaims(destination.ledger), MINE)
     assert (len(onward.once), onward.rising) == (40, (("crl-number", 40),))
     assert set(found.once) < set(onward.once)
     # the sweeper has nothing to do with what came from elsewhere

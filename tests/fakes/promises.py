@@ -1,5 +1,7 @@
 """What claims of keys took, without a store."""
 
+from collections.abc import Collection, Mapping
+
 from cryptosvc.core.errors import Conflict
 from cryptosvc.core.handover.claimed import Claimed
 from cryptosvc.core.names import KeyId
@@ -13,8 +15,8 @@ class FakePromises:
     def __init__(self) -> None:
         self.taken: dict[KeyId, Claimed] = {}
 
-    async def of_key(self, key_id: KeyId) -> Claimed:
-        return self.taken.get(key_id, NOTHING)
+    async def of_keys(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, Claimed]:
+        return {key_id: self.taken.get(key_id, NOTHING) for key_id in key_ids}
 
     async def take(self, key_id: KeyId, found: Claimed) -> None:
         mine = self.taken.get(key_id, NOTHING)

@@ -1,12 +1,12 @@
-"""What claims of one key took, out of the store it leaves and into the store it comes to; implements `flow.transfer.Promises`.
+"""What claims of keys took, out of the store it leaves and into the store it comes to; implements `flow.transfer.Promises`.
 
 Claims are stored in groups, under fingerprints that do not say whose they are; the entry of each claim does. So they are
-found by going through all groups: some seconds for a million, once in the life of a key. What came from another
+found by going through all groups: some seconds for a million, once for a transfer, whatever number of keys it moves. What came from another
 system stands in groups of its own, each of which begins with a mark of the key, so that it is found again when the key
 moves on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import cast
 
 import orjson
@@ -37,15 +37,15 @@ class MovedClaims:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def of_key(self, key_id: KeyId) -> Claimed:
-        """All that claims of a key took here, whether or not they have ended. The key must not be usable any more.
+    async def of_keys(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, Claimed]:
+        """All that claims of keys took here, whether or not they have ended. None may be usable any more.
 
         Raises:
             Unavailable: the store is out of reach.
             Corrupt: a claim has neither an entry nor an opening.
 
         """
-        return await self._ledger.read(lambda session, _: _of_key(session, key_id))
+        return await self._ledger.read(lambda session, _: _of_keys(session, key_ids))
 
     async def take(self, key_id: KeyId, found: Claimed) -> None:
         """Take the same here, before the key is usable; what was taken by an interrupted attempt stays.
@@ -89,13 +89,19 @@ class MovedClaims:
                     session.rise(fingerprint, before, number.to_bytes(NUMBER_OCTETS))
 
 
-def _of_key(session: Session, key_id: KeyId) -> Claimed:
-    once: dict[int, bytes] = {}
+def _of_keys(session: Session, key_ids: Collection[KeyId]) -> dict[KeyId, Claimed]:
+    once: dict[KeyId, dict[int, bytes]] = {key_id: {} for key_id in key_ids}
+    marks = {taking.of_moved(key_id): key_id for key_id in key_ids}
     after = 0
     while groups := _groups(session, after):
         for group, leaves, taken in groups:
-            once.update(_of_group(session, key_id, group, leaves, taken))
+            for key_id, fingerprint, digest in _of_group(session, marks, group, leaves, taken):
+                once[key_id][fingerprint] = digest
         after = groups[-1][0]
+    return {key_id: _claimed(session, key_id, found) for key_id, found in once.items()}
+
+
+def _claimed(session: Session, key_id: KeyId, once: Mapping[int, bytes]) -> Claimed:
     numbers = {scope: session.rising(taking.of_rising(key_id, scope)) for scope in SCOPES}
     used = session.rising(taking.of_usage(key_id))
     return Claimed(
@@ -115,24 +121,25 @@ def _groups(session: Session, after: int) -> list[tuple[int, bytes, bytes]]:
 
 
 def _of_group(
-    session: Session, key_id: KeyId, group: int, leaves: bytes, taken: bytes
-) -> Iterator[tuple[int, bytes]]:
-    """Fingerprint and digest of each thing that claims of the key took in this group, but for request ids."""
+    session: Session, marks: Mapping[int, KeyId], group: int, leaves: bytes, taken: bytes
+) -> Iterator[tuple[KeyId, int, bytes]]:
+    """Key, fingerprint and digest of each thing that claims of the keys took in this group, but for request ids."""
     items = list(taking.parse(taken))
     if not leaves:
-        if items and items[0][0] == taking.of_moved(key_id):
-            yield from ((fingerprint, digest) for fingerprint, _, digest in items[1:])
+        moved = marks.get(items[0][0]) if items else None
+        if moved is not None:
+            yield from ((moved, fingerprint, digest) for fingerprint, _, digest in items[1:])
         return
-    mine = _positions(session, key_id, group, leaves)
+    mine = _positions(session, frozenset(marks.values()), group, leaves)
     seen: set[int] = set()
     for fingerprint, position, digest in items:
         if position in mine and position in seen:
-            yield fingerprint, digest
+            yield mine[position], fingerprint, digest
         seen.add(position)  # the first thing a claim takes is its caller's request id
 
 
-def _positions(session: Session, key_id: KeyId, group: int, leaves: bytes) -> set[int]:
-    """Positions of the claims of a group that are of this key: by their entries, or by their openings while they are open."""
+def _positions(session: Session, key_ids: frozenset[KeyId], group: int, leaves: bytes) -> dict[int, KeyId]:
+    """Positions of the claims of a group that are of these keys, and whose: by their entries, or by their openings while they are open."""
     slots = [leaves[at : at + 8] for at in range(0, len(leaves), 8)]
     closed = {position: int.from_bytes(slot) for position, slot in enumerate(slots) if slot != OPEN}
     entries = session.leaves_of(sorted(set(closed.values()))) if closed else {}
@@ -145,7 +152,7 @@ def _positions(session: Session, key_id: KeyId, group: int, leaves: bytes) -> se
         raise Corrupt(
             "a claim has neither an entry nor an opening: the database was edited", rule="log/claim-lost"
         ) from None
-    return {position for position, name in keys.items() if name == key_id}
+    return {position: name for position, name in keys.items() if name in key_ids}
 
 
 def _taken_here(session: Session, fingerprints: Sequence[int]) -> dict[int, bytes]:
