@@ -27,7 +27,14 @@ from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.bodies import PMA as PMA_BODY
 from cryptosvc.core.transfer.mechanism import Mechanism, OaepHash, Trust
 from cryptosvc.core.transfer.papers import APPROVAL_TYPE, DECISION_TYPE, Approval, Conditions, Party, Plan
-from cryptosvc.core.transfer.proof import _SIGNED, answer_of_secret, pair_of, proves_by_agreement
+from cryptosvc.core.transfer.proof import (
+    _SIGNED,
+    answer_of_secret,
+    answer_of_work,
+    check_value,
+    pair_of,
+    proves_by_agreement,
+)
 from cryptosvc.core.transfer.record import TransferRecord
 from cryptosvc.core.transfer.states import Step
 from cryptosvc.flow.govern import Ended, Mover
@@ -41,6 +48,7 @@ CUSTODIANS = ("ada", "ben", "cat", "dan", "eve")
 PMA = ("pat", "pia", "pip")
 QUORUM = ("ben", "cat", "dan")
 KEYS = {"broker-1": "key-agreement", "command-1": "command-signing"}
+STORAGE = {"epoch-1": "storage-wrapping", "binding-1": "storage-binding"}
 MODULE_FACTS = {
     "firmware": "1",
     "manufacturer": "maker",
@@ -124,13 +132,23 @@ class End:
     async def _exported(self, statement: Statement, _: Mapping[tuple[str, str], Record]) -> Made:
         keys = scope_keys(statement)
         blobs = {f"blob:{name}": hashlib.sha256(name.encode()).hexdigest() for name in keys}
-        return self._made({"trust": "none", "oaep_hash": "sha-256", "carrier": "ca" * 32, **blobs})
+        checks_of = {
+            f"check:{name}": check_value(CHALLENGE, worked(name)) for name in keys if name in STORAGE
+        }
+        return self._made(
+            {"trust": "none", "oaep_hash": "sha-256", "carrier": "ca" * 32, **blobs, **checks_of}
+        )
 
     async def _imported(self, statement: Statement, _: Mapping[tuple[str, str], Record]) -> Made:
         document = orjson.loads(dsse.parse(bytes.fromhex(str(statement.parameters["package"]))).payload)
         package = notices.package_from_document(document)
         proofs = {
-            f"proof:{one.record.key_id}": proof(private_of(one.record), one.record) for one in package.keys
+            f"proof:{one.record.key_id}": (
+                f"{CHALLENGE.hex()}:{worked(one.record.key_id).hex()}"
+                if one.check
+                else proof(private_of(one.record), one.record)
+            )
+            for one in package.keys
         }
         claims = {f"claims:{one.record.key_id}": one.claims for one in package.keys}
         self.transport = None
@@ -146,6 +164,14 @@ class End:
     def _made(self, facts: Mapping[str, str]) -> Made:
         said = {name: value for name, value in {**facts, **self.given}.items() if value}
         return Made(b"", tuple(sorted(said.items())))
+
+
+CHALLENGE = bytes(32)
+
+
+def worked(key_id: str) -> bytes:
+    """What the symmetric key of this name answers, in software."""
+    return answer_of_work(TRANSFER, key_id, hashlib.sha256(key_id.encode()).digest())
 
 
 _PRIVATE: dict[bytes, ec.EllipticCurvePrivateKey] = {}
@@ -191,6 +217,7 @@ class Pair:
     destination: End
     pma: Mapping[str, Person]
     sent: bytes = b""
+    keys: Mapping[str, str] = field(default_factory=lambda: KEYS)
 
     # What is signed
 
@@ -209,7 +236,7 @@ class Pair:
                     public_point=key.public_point,
                     certificate=key.certificate,
                 )
-                for name in sorted(KEYS)
+                for name in sorted(self.keys)
                 for key in [self.source.stand.key(name)]
             ),
             reason="another provider runs the service from May (G2.22F)",
@@ -277,6 +304,7 @@ class Pair:
                     record=self.source.stand.key(one.key_id),
                     blob=facts[f"blob:{one.key_id}"],
                     claims=self.source.claims_of(one.key_id),
+                    check=facts.get(f"check:{one.key_id}", ""),
                 )
                 for one in record.plan.keys
             ),
@@ -337,7 +365,7 @@ class Pair:
         return self
 
     def scope(self, *approvers: str) -> dict[str, JsonValue]:
-        return {"keys": sorted(KEYS), "approved_by": sorted(approvers or ("pat", "pia"))}
+        return {"keys": sorted(self.keys), "approved_by": sorted(approvers or ("pat", "pia"))}
 
     async def approved(self) -> "Pair":
         await self.proposed()
@@ -380,8 +408,8 @@ class Pair:
         return self
 
 
-async def two_ends() -> Pair:
-    """Two deployments, the source with an active key of each class in `KEYS`, both with the SMKI PMA's keys."""
+async def two_ends(keys: Mapping[str, str] = KEYS) -> Pair:
+    """Two deployments, the source with an active key of each class in `keys`, both with the SMKI PMA's keys."""
     pma = pma_people()
     here = Stand(room=Room(people={name: person(name) for name in CUSTODIANS} | pma))
     there = Stand(
@@ -397,12 +425,13 @@ async def two_ends() -> Pair:
     for end in (source, destination):
         await end.stand.begin()
         end.stand.governor = end.stand.another(movers=end.movers())
-    for name, key_class in KEYS.items():
+    for name, key_class in keys.items():
         await here.ordered(name, key_class)
         await here.carry("key.activate", name)
         key = here.key(name)
-        _PRIVATE[key.public_point] = here.vault.held[key.module, key.label, key.object_id]
-    return Pair(source, destination, pma)
+        if key.public_point:
+            _PRIVATE[key.public_point] = here.vault.held[key.module, key.label, key.object_id]
+    return Pair(source, destination, pma, keys=keys)
 
 
 async def executed(end: End, proposal: str) -> Ended:

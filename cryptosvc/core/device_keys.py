@@ -260,7 +260,7 @@ def sealed_record(
         key_id=key_id,
         version=row.version,
         key_class=CLASS_PREFIX + row.kind,
-        state=_KEY_STATES[row.state],
+        state=wrapping.state if wrapping.state is KeyState.IN_TRANSFER else _KEY_STATES[row.state],
         system=row.system,
         environment=Environment(wrapping.environment),
         module=wrapping.module,

@@ -73,6 +73,10 @@ class WorkKind(StrEnum):
     ROTATE = "rotate"
     RE_WRAP = "re-wrap"
     DESTROY = "destroy"
+    RECEIVE = "receive"
+    """Take the rows of a transfer in."""
+    RELEASE = "release"
+    """Remove the rows that a transfer took to another system."""
 
 
 class WorkState(StrEnum):
@@ -94,9 +98,10 @@ class DeviceWorkRecord:
         system: that owns the keys.
         kind: what is done.
         subject: of an import, hex SHA-256 of the signed manifest; of a rotation or destruction, `DEVICE.KIND`; of a
-            re-wrapping, the storage-wrapping key that is left.
+            re-wrapping, the storage-wrapping key that is left; of what a transfer brings, hex SHA-256 of the last part of its
+            device keys; of what it took away, its id.
         source: of an import, who signed the manifest; else empty.
-        keys: of an import, how many lines the file has; else 0.
+        keys: of an import, how many lines the file has; of a transfer, how many rows; else 0.
         on_bad_line: of an import, `report` or `stop`; else empty.
         position: lines or rows dealt with so far.
         accepted: how many of them are in the store now.

@@ -14,10 +14,19 @@ from cryptosvc.core.errors import Corrupt, WrongState
 CLAUSE = "G5.13(b)"
 
 ROWS_FOR_EACH: Mapping[WorkKind, int] = MappingProxyType(
-    {WorkKind.IMPORT: 1, WorkKind.ROTATE: 1, WorkKind.RE_WRAP: 0, WorkKind.DESTROY: -1}
+    {
+        WorkKind.IMPORT: 1,
+        WorkKind.ROTATE: 1,
+        WorkKind.RE_WRAP: 0,
+        WorkKind.DESTROY: -1,
+        WorkKind.RECEIVE: 1,
+        WorkKind.RELEASE: -1,
+    }
 )
 """By how many the rows of the store change for each that a work of the kind accepts."""
 
+_COUNTED = frozenset({WorkKind.IMPORT, WorkKind.RECEIVE, WorkKind.RELEASE})
+"""Kinds whose approval says how many rows there are."""
 _MAY_FOLLOW = frozenset(
     {
         (WorkState.APPROVED, WorkState.UNDER_WAY),
@@ -84,7 +93,7 @@ def require_step(before: DeviceWorkRecord, after: DeviceWorkRecord) -> None:
         accepted=before.accepted,
         facts=before.facts,
     )
-    bounded = after.kind is not WorkKind.IMPORT or after.position <= after.keys
+    bounded = after.kind not in _COUNTED or after.position <= after.keys
     for what, holds in (
         ("it changes what was approved", same == before),
         ("it does not go that way", (before.state, after.state) in _MAY_FOLLOW),

@@ -303,19 +303,20 @@ _STORAGE_ROWS = tuple(
         name=name,
         ceiling=MappingProxyType({}),
         roles=frozenset(),
-        template=Template(algorithm, frozenset(usages), transferable=False),
+        template=Template(algorithm, frozenset(usages), transferable=moves),
         clause=clause,
         verified_before_release=False,
         assurance_level=3,
         crypto_period_days=years * _YEAR,
         quorum=2,
     )
-    for name, algorithm, usages, clause, years in (
-        # AES keys of the device store: wrap and unwrap, nothing else. A new one begins an epoch (docs/adr/0013).
-        ("storage-wrapping", Algorithm.AES_256, (Usage.WRAP, Usage.UNWRAP), "G5.13(b)", 2),
-        ("storage-binding", Algorithm.HMAC_SHA256, (Usage.SIGN, Usage.VERIFY), "G5.13(b)", 10),
+    for name, algorithm, usages, clause, years, moves in (
+        # AES keys of the device store: wrap and unwrap, nothing else. A new one begins an epoch (docs/adr/0013). Device keys
+        # move to another system with these two (G2.22G).
+        ("storage-wrapping", Algorithm.AES_256, (Usage.WRAP, Usage.UNWRAP), "G5.13(b)", 2, True),
+        ("storage-binding", Algorithm.HMAC_SHA256, (Usage.SIGN, Usage.VERIFY), "G5.13(b)", 10, True),
         # Unwraps the file key of an import of device keys.
-        ("device-transport", Algorithm.RSA_3072, (Usage.UNWRAP,), "G5.13(b)", 5),
+        ("device-transport", Algorithm.RSA_3072, (Usage.UNWRAP,), "G5.13(b)", 5, False),
     )
 )
 

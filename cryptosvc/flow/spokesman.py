@@ -110,7 +110,8 @@ class Spokesman:
                 raise Corrupt(f"the record of key {one.key_id} is missing", rule="transfer/record")
             blob = facts[f"blob:{one.key_id}"]
             claims = self._claims(record.key_id, promised[record.key_id])
-            keys.append(notices.PackedKey(record=record, blob=blob, claims=claims))
+            check = facts.get(f"check:{one.key_id}", "")
+            keys.append(notices.PackedKey(record=record, blob=blob, claims=claims, check=check))
         return notices.Package(
             plan=plan,
             approval=await self._approval(found.transfer_id),

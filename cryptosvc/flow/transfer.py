@@ -46,7 +46,9 @@ class Carriage(Protocol):
     async def transport(self, module: ModuleName, label: str, object_id: bytes) -> Transport:
         """Make a transport key, in the place of one of this name that is there."""
 
-    async def wrap(self, keys: Sequence[KeyRecord], transport: bytes, oaep_hash: OaepHash) -> Wrapped:
+    async def wrap(
+        self, keys: Sequence[KeyRecord], transport: bytes, oaep_hash: OaepHash, transfer_id: str
+    ) -> Wrapped:
         """Wrap keys of one module under another system's transport key, in a process of its own."""
 
     async def receive(
@@ -120,7 +122,9 @@ class Movers:
         if plan is None:
             raise WrongState("this transfer has no plan", rule="transfer/step", clause="G2.22I")
         keys = [_key(records, one.key_id) for one in plan.keys]
-        wrapped = await self._carriage.wrap(keys, found.offer.transport, plan.mechanism.oaep_hash)
+        wrapped = await self._carriage.wrap(
+            keys, found.offer.transport, plan.mechanism.oaep_hash, found.transfer_id
+        )
         facts = {
             "trust": wrapped.trust.value,
             "oaep_hash": plan.mechanism.oaep_hash.value,
@@ -130,6 +134,7 @@ class Movers:
         for name, blob in wrapped.blobs.items():
             self._crate.put(f"key-{name}", blob)
             facts[f"blob:{name}"] = _sha256(blob)
+        facts |= {f"check:{name}": value for name, value in wrapped.checks.items()}
         return _made(facts)
 
     async def receive(self, statement: Statement, records: _Records) -> Made:
@@ -143,6 +148,7 @@ class Movers:
             Arrival(
                 placed(one.record, found.offer, package.plan),
                 self._blob(f"key-{one.record.key_id}", one.blob),
+                one.check,
             )
             for one in package.keys
         ]
@@ -215,7 +221,7 @@ class Movers:
         facts: dict[str, str] = {}
         for arrival, one in zip(arrivals, arrived, strict=True):
             key = arrival.key
-            require_proven(one.proof, transfer_id, key.key_class, key.public_point)
+            require_proven(one.proof, transfer_id, key.key_class, key.public_point, arrival.check)
             facts[f"proof:{key.key_id}"] = f"{one.proof.challenge.hex()}:{one.proof.answer.hex()}"
             if one.differences and self._environment is Environment.LIVE:
                 raise Forbidden(

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from tests.transfers import (
     CUSTODIANS,
     KEYS,
     QUORUM,
+    STORAGE,
     THEIR_ORIGIN,
     THERE,
     TRANSFER,
@@ -88,7 +89,7 @@ class RealPair(Pair):
         return super().plan(**{"mechanism": Mechanism(OaepHash.SHA_1, Trust.ENFORCED), **changes})
 
 
-async def two_real_ends(folder: Path, destination: str) -> RealPair:
+async def two_real_ends(folder: Path, destination: str, keys: Mapping[str, str] = KEYS) -> RealPair:
     pma = pma_people()
     for end in ("here", "there"):
         (folder / end).mkdir()
@@ -115,10 +116,10 @@ async def two_real_ends(folder: Path, destination: str) -> RealPair:
     for end in (source, target):
         await end.stand.begin()
     source.enter()
-    for name, key_class in KEYS.items():
+    for name, key_class in keys.items():
         await source.stand.ordered(name, key_class)
         await source.stand.carry("key.activate", name)
-    return RealPair(source, target, pma)
+    return RealPair(source, target, pma, keys=keys)
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +128,7 @@ def softhsm_conf(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def state(pair: Pair, side: str) -> set[KeyState]:
-    return {getattr(pair, side).stand.key(name).state for name in KEYS}
+    return {getattr(pair, side).stand.key(name).state for name in pair.keys}
 
 
 @pytest.mark.parametrize("destination", VENDORS)
@@ -153,6 +154,22 @@ async def test_keys_move_and_nothing_of_them_stays(tmp_path: Path, destination: 
     differs = {name for name, _ in target.record.facts if name.startswith("differs:")}
     assert differs == ({f"differs:{name}" for name in KEYS} if destination == "nss" else set())
     for end in (source, target):
+        end.stand.replay()
+
+
+@pytest.mark.parametrize("destination", VENDORS)
+async def test_storage_keys_move_and_say_what_they_are(tmp_path: Path, destination: str) -> None:
+    pair = await two_real_ends(tmp_path, destination, STORAGE)
+    await pair.exported()
+    await pair.destination.carry("import", **pair.importing())
+    target = pair.destination
+    assert isinstance(target, RealEnd)
+    assert target.labels() == set(STORAGE)
+    assert state(pair, "destination") == {KeyState.ACTIVE}
+    await pair.source.carry("receipt", **pair.receiving())
+    await pair.source.carry("dispose", scope=pair.scope())
+    assert state(pair, "source") == {KeyState.DESTROYED}
+    for end in (pair.source, target):
         end.stand.replay()
 
 

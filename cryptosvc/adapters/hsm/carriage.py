@@ -58,11 +58,20 @@ class Pkcs11Carriage:
         """What a module wraps with, and what it holds transferable keys to, as tried now."""
         return await self._with(module, lambda token: (token.hashes(), token.trust()))
 
-    async def wrap(self, keys: Sequence[KeyRecord], transport: bytes, oaep_hash: OaepHash) -> Wrapped:
+    async def wrap(
+        self, keys: Sequence[KeyRecord], transport: bytes, oaep_hash: OaepHash, transfer_id: str
+    ) -> Wrapped:
         """See `flow/transfer.py`."""
         config = self._config(keys[0].module)
         return await asyncio.to_thread(
-            exporting.export, config, self._lock_folder, keys, transport, oaep_hash, self._so_pin_file
+            exporting.export,
+            config,
+            self._lock_folder,
+            keys,
+            transport,
+            oaep_hash,
+            self._so_pin_file,
+            transfer_id,
         )
 
     async def receive(

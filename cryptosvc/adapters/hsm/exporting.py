@@ -29,6 +29,7 @@ def export(
     transport: bytes,
     oaep_hash: OaepHash,
     so_pin_file: Path | None,
+    transfer_id: str = "",
 ) -> Wrapped:
     """As `TransferToken.export`, in a process of its own.
 
@@ -39,7 +40,7 @@ def export(
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as pool:
-        work = pool.submit(_export, config, lock_folder, keys, transport, oaep_hash, so_pin_file)
+        work = pool.submit(_export, config, lock_folder, keys, transport, oaep_hash, so_pin_file, transfer_id)
         try:
             answer = work.result()
         except BrokenProcessPool:
@@ -60,12 +61,13 @@ def _export(
     transport: bytes,
     oaep_hash: OaepHash,
     so_pin_file: Path | None,
+    transfer_id: str,
 ) -> Wrapped | _Said:
     """In the other process. An error crosses the pipe as what it is made of, so that it arrives whole."""
     try:
         with TransferToken(config, lock_folder) as token:
             so_pin = None if so_pin_file is None else PinFile(so_pin_file)
-            return token.export(keys, transport, oaep_hash, so_pin)
+            return token.export(keys, transport, oaep_hash, so_pin, transfer_id)
     except CryptosvcError as error:
         said = {"message": error.message, "rule": error.rule, "clause": error.clause, "field": error.field}
         return type(error), said

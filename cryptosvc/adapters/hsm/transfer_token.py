@@ -16,7 +16,7 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
-from cryptosvc.adapters.hsm import agreeing, objects, pins, provision, wrapping
+from cryptosvc.adapters.hsm import agreeing, objects, pins, provision, secret_proof, wrapping
 from cryptosvc.adapters.hsm.constants import CKU_SO, CKU_USER, Cka, Ckk, Ckm, Cko, Ckr
 from cryptosvc.adapters.hsm.cryptoki import FALSE, CryptokiError, TemplateItem, require
 from cryptosvc.adapters.hsm.pins import PinSource
@@ -30,7 +30,10 @@ from cryptosvc.core.transfer.proof import (
     CHALLENGE_OCTETS,
     Proof,
     answer_of_secret,
+    challenge_of,
+    check_value,
     digest_to_sign,
+    is_symmetric,
     pair_of,
     proves_by_agreement,
 )
@@ -125,7 +128,12 @@ class TransferToken(Provisioner):
                     functions.C_DestroyObject(session, handle)
 
     def export(
-        self, keys: Sequence[KeyRecord], transport: bytes, oaep_hash: OaepHash, so_pin: PinSource | None
+        self,
+        keys: Sequence[KeyRecord],
+        transport: bytes,
+        oaep_hash: OaepHash,
+        so_pin: PinSource | None,
+        transfer_id: str = "",
     ) -> Wrapped:
         """Wrap keys for another system, in a process of its own (`exporting.py`).
 
@@ -134,6 +142,7 @@ class TransferToken(Provisioner):
             transport: SubjectPublicKeyInfo DER of the RSA key they go under.
             oaep_hash: of the wrapping of the carrier.
             so_pin: of the Security Officer; None for a module that has none.
+            transfer_id: the check values of symmetric keys are for this transfer.
 
         Raises:
             Forbidden: the module does not wrap one of them, or wants the Security Officer.
@@ -146,14 +155,19 @@ class TransferToken(Provisioner):
             public, carrier, trust = self._trusted(modulus, users, so_pin)
             try:
                 blobs: dict[str, bytes] = {}
+                checks: dict[str, str] = {}
                 for key in keys:
                     handle = objects.find(functions, session, objects.Locator.of(key))
                     blobs[key.key_id] = wrapping.wrap_by_carrier(
                         functions, session, self.mechanisms, carrier, handle
                     )
-                return Wrapped(
-                    wrapping.wrap_by_oaep(functions, session, public, carrier, oaep_hash), blobs, trust
-                )
+                    if is_symmetric(key.key_class):
+                        challenge = secrets.token_bytes(CHALLENGE_OCTETS)
+                        checks[key.key_id] = check_value(
+                            challenge, self._answer(handle, key, transfer_id, challenge)
+                        )
+                opened = wrapping.wrap_by_oaep(functions, session, public, carrier, oaep_hash)
+                return Wrapped(opened, blobs, trust, checks)
             finally:
                 functions.C_DestroyObject(session, carrier)
                 functions.C_DestroyObject(session, public)
@@ -191,7 +205,7 @@ class TransferToken(Provisioner):
                     clause=CLAUSE,
                 )
             self._unwrap(transport, carrier, oaep_hash, missing)
-        return [self._proven(one.key, transfer_id) for one in arrivals]
+        return [self._proven(one, transfer_id) for one in arrivals]
 
     def _trusted(self, modulus: bytes, users: Trust, so_pin: PinSource | None) -> tuple[int, int, Trust]:
         """Transport public key, carrier, and what they are worth; the user is logged in again afterwards."""
@@ -253,7 +267,7 @@ class TransferToken(Provisioner):
         functions = self._library.functions
         with self._translated("looking for a key that arrives"):
             found = objects.matching(functions, self._session, key.label, key.object_id)
-            if len(found) == _HALVES:
+            if len(found) == (1 if is_symmetric(key.key_class) else _HALVES):
                 objects.find(functions, self._session, objects.Locator.of(key))
                 return True
             for handle in found:
@@ -278,7 +292,7 @@ class TransferToken(Provisioner):
     def _place(self, carrier: int, arrival: Arrival) -> None:
         key, functions, session = arrival.key, self._library.functions, self._session
         template = _template_of(key)
-        point = b"\x04\x41" + key.public_point
+        point = b"" if is_symmetric(key.key_class) else b"\x04\x41" + key.public_point
         wrapping.unwrap_by_carrier(
             functions,
             session,
@@ -288,18 +302,29 @@ class TransferToken(Provisioner):
             provision.wanted(key.label, key.object_id, template),
             point,
         )
+        if not point:
+            return
         public = [*provision.wanted_public(key.label, key.object_id, template), (Cka.EC_POINT, point)]
         wrapping.create(functions, session, public)
 
-    def _proven(self, key: KeyRecord, transfer_id: str) -> Arrived:
-        functions, session = self._library.functions, self._session
+    def _answer(self, handle: int, key: KeyRecord, transfer_id: str, challenge: bytes) -> bytes:
+        name = (transfer_id, str(key.key_id))
+        return secret_proof.answer(
+            self._library.functions, self._session, self.mechanisms, handle, key.key_class, name, challenge
+        )
+
+    def _proven(self, arrival: Arrival, transfer_id: str) -> Arrived:
+        key, functions, session = arrival.key, self._library.functions, self._session
         with self._translated("having a key prove itself"):
             handle = objects.find(functions, session, objects.Locator.of(key))
             parameters = functions.attribute(session, handle, Cka.EC_PARAMS)
             if parameters is not None and parameters != P256_PARAMETERS:
                 raise Corrupt(f"key {key.key_id} is not on curve P-256", rule="hsm/curve")
             challenge = secrets.token_bytes(CHALLENGE_OCTETS)
-            if proves_by_agreement(key.key_class):
+            if is_symmetric(key.key_class):
+                challenge = challenge_of(arrival.check)
+                answer = self._answer(handle, key, transfer_id, challenge)
+            elif proves_by_agreement(key.key_class):
                 peer = pair_of(challenge).public_key()
                 point = peer.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
                 secret = agreeing.agreed_secret(functions, session, handle, point)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cryptosvc.core import lifecycle
+from cryptosvc.core.acts import transfer_devices as devices
 from cryptosvc.core.acts import transfer_steps as steps
 from cryptosvc.core.acts.base import Turn, require_classified, text_of
 from cryptosvc.core.acts.keys import object_id
@@ -69,6 +70,7 @@ def receive(turn: Turn) -> tuple[Record, ...]:
     document = checks.read_statement(steps.octets_of(statement, "package"), source_key, papers.PACKAGE)
     package = notices.package_from_document(document)
     plan = package.plan
+    devices.require_destroyed_at_source(plan)
     require_body(plan.body, [one.key_class for one in plan.keys], turn.transfer_bodies)
     approval, signers = checks.approved(
         package.approval.encode(), steps.custodians_of(turn), plan.body, turn.transfer_bodies
@@ -88,8 +90,15 @@ def receive(turn: Turn) -> tuple[Record, ...]:
         )
     arrived = tuple(_arrived(turn, one.record, found.offer, plan) for one in package.keys)
     if made:
+        checks_of = {one.record.key_id: one.check for one in package.keys}
         for key in arrived:
-            require_proven(proof_of(made, key.key_id), found.transfer_id, key.key_class, key.public_point)
+            require_proven(
+                proof_of(made, key.key_id),
+                found.transfer_id,
+                key.key_class,
+                key.public_point,
+                checks_of[key.key_id],
+            )
         _require_claims(package, made)
         steps.require_destroyed(made)
     changed = replace(
@@ -100,7 +109,7 @@ def receive(turn: Turn) -> tuple[Record, ...]:
         package=digest(document).hex(),
         facts=steps.kept(made),
     )
-    return (changed, *arrived)
+    return (changed, *arrived, *devices.received(turn, package))
 
 
 def decline(turn: Turn) -> tuple[Record, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from cryptosvc.core import lifecycle
+from cryptosvc.core.acts import transfer_devices as devices
 from cryptosvc.core.acts import transfer_steps as steps
 from cryptosvc.core.acts.base import Turn, text_of
 from cryptosvc.core.errors import Corrupt
@@ -19,7 +20,7 @@ from cryptosvc.core.registry import KeyRecord, KeyState, Record
 from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.mechanism import Trust
 from cryptosvc.core.transfer.papers import Conditions, Plan
-from cryptosvc.core.transfer.proof import require_proven
+from cryptosvc.core.transfer.proof import is_symmetric, require_proven
 from cryptosvc.core.transfer.states import Side, Step
 
 
@@ -38,6 +39,7 @@ def propose(turn: Turn) -> tuple[Record, ...]:
         statement.subject,
         turn.transfer_bodies,
     )
+    devices.require_destroyed_at_source(plan)
     checks.require_movable(plan, steps.keys_of(turn), turn.at)
     made = steps.begun(statement, Side.SOURCE, Step.PROPOSE, offered, turn.at)
     return (replace(made, plan=plan),)
@@ -71,13 +73,15 @@ def export(turn: Turn) -> tuple[Record, ...]:
     checks.require_window(approval.conditions, turn.at)
     checks.require_stands(found.offer, turn.at)
     _require_attempts(turn, approval.conditions)
+    stored = devices.require_whole(plan, turn.records.get(devices.STORE))
     steps.require_attended(turn, approval.conditions, approval.conditions.source_people)
     checks.require_movable(plan, keys, turn.at)
     if made:
         _require_wrapped(plan, made)
     moved = tuple(steps.key_after(keys[one.key_id], Event.EXPORT, turn.at) for one in plan.keys)
     seconds = plan.disposition_seconds
-    changed = replace(found, facts=steps.kept(made), dispose_by=UnixSeconds(turn.at + seconds))
+    facts = tuple(sorted((*steps.kept(made), *stored)))
+    changed = replace(found, facts=facts, dispose_by=UnixSeconds(turn.at + seconds))
     return (changed, *moved)
 
 
@@ -94,8 +98,19 @@ def receipt(turn: Turn) -> tuple[Record, ...]:
     proofs = {one.key_id: one for one in given.proofs}
     if sorted(proofs) != [one.key_id for one in plan.keys]:
         raise steps.refused("the receipt has not one proof for each key", "mixed")
+    facts = dict(found.facts)
     for planned in plan.keys:
-        require_proven(proofs[planned.key_id], found.transfer_id, planned.key_class, planned.public_point)
+        require_proven(
+            proofs[planned.key_id],
+            found.transfer_id,
+            planned.key_class,
+            planned.public_point,
+            facts.get(f"check:{planned.key_id}", ""),
+        )
+    if given.rows != devices.rows_of(found):
+        raise steps.refused(
+            f"the receipt is for {given.rows} device keys, {devices.rows_of(found)} were exported", "devices"
+        )
     return (replace(found, package=given.package),)
 
 
@@ -112,7 +127,7 @@ def dispose(turn: Turn) -> tuple[Record, ...]:
             "the module was not asked again, or still has an object of a key", rule="transfer/not-destroyed"
         )
     after = tuple(_relinquished(keys[one.key_id], turn.at, gone=gone) for one in plan.keys)
-    return (found, *after)
+    return (found, *after, *devices.released(turn, found))
 
 
 def abort(turn: Turn) -> tuple[Record, ...]:
@@ -193,6 +208,8 @@ def _require_wrapped(plan: Plan, made: Mapping[str, str]) -> None:
         raise steps.refused("the module wrapped otherwise than was planned", "mechanism", "G2.22G")
     if any(not made.get(f"blob:{one.key_id}") for one in plan.keys):
         raise steps.refused("the module did not wrap every key", "mechanism", "G2.22G")
+    if any(is_symmetric(one.key_class) and not made.get(f"check:{one.key_id}") for one in plan.keys):
+        raise steps.refused("a symmetric key has no check value", "mechanism", "G2.22G")
 
 
 def _relinquished(key: KeyRecord, at: UnixSeconds, *, gone: bool) -> KeyRecord:

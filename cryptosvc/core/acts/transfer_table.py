@@ -6,7 +6,9 @@ Source: Smart Energy Code G2.22F to G2.22I.
 from cryptosvc.core.acts import transfer_destination as destination
 from cryptosvc.core.acts import transfer_source as source
 from cryptosvc.core.acts.base import Act, Kind, Parameter, Sentence
+from cryptosvc.core.acts.transfer_devices import STORE, work_name
 from cryptosvc.core.acts.transfer_steps import key_names
+from cryptosvc.core.device_records import WorkKind
 from cryptosvc.core.life import Event
 
 _KEYS = "G2.22G"
@@ -23,6 +25,7 @@ _ATTENDED = Parameter(
 _DESTINATION_KEY = Parameter(
     "destination_key", Kind.HEX, "SubjectPublicKeyInfo of the destination's service-signing key"
 )
+RECEIVE, RELEASE = WorkKind.RECEIVE, WorkKind.RELEASE
 _TOGETHER = 3
 """As many people as the class that asks most: a transfer may hold keys of every class."""
 
@@ -76,10 +79,10 @@ TRANSFER_ACTS = (
         event=Event.EXPORT,
         after=source.export,
         touches_module=True,
-        looks_at=key_names,
+        looks_at=lambda statement: (*key_names(statement), STORE),
         looks_at_every="proposal-record",
         least_people=_TOGETHER,
-        parameters=(Parameter("approval", Kind.HEX, "the SMKI PMA's approval again"), _SCOPE, _ATTENDED),
+        parameters=(Parameter("approval", Kind.HEX, "the approval again"), _SCOPE, _ATTENDED),
         sentence=Sentence("Export the keys of transfer {subject}: from then on they do nothing here."),
     ),
     Act(
@@ -88,7 +91,7 @@ TRANSFER_ACTS = (
         event=Event.IMPORT,
         after=destination.receive,
         touches_module=True,
-        looks_at=key_names,
+        looks_at=lambda statement: (*key_names(statement), work_name(statement, RECEIVE)),
         looks_at_every="proposal-record",
         least_people=_TOGETHER,
         parameters=(
@@ -117,7 +120,7 @@ TRANSFER_ACTS = (
         event=Event.RELINQUISH,
         after=source.dispose,
         touches_module=True,
-        looks_at=key_names,
+        looks_at=lambda statement: (*key_names(statement), work_name(statement, RELEASE)),
         least_people=_TOGETHER,
         parameters=(_SCOPE,),
         sentence=Sentence(

@@ -1,7 +1,7 @@
 """What crosses between a module and the steps of a transfer: wrapped keys going out, keys coming in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.transfer.mechanism import OaepHash, Trust
@@ -32,20 +32,23 @@ class Wrapped:
         carrier: the carrier under the transport key.
         blobs: key id → the key under the carrier.
         trust: what the module was measured to hold the keys to.
+        checks: id of a symmetric key → its check value, as `proof.check_value` prints it.
 
     """
 
     carrier: bytes
     blobs: Mapping[str, bytes]
     trust: Trust
+    checks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A key that arrives: its record as it is to be, and its blob."""
+    """A key that arrives: its record as it is to be, its blob, and the check value of a symmetric one."""
 
     key: KeyRecord
     blob: bytes
+    check: str = ""
 
 
 @dataclass(frozen=True, slots=True)

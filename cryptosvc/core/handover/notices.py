@@ -38,12 +38,30 @@ class PackedKey:
         record: at the source, as it was exported.
         blob: hex SHA-256 of the wrapped key.
         claims: hex SHA-256 of what its claims took there, as `claimed.emit` prints it.
+        check: of a symmetric key, its check value (`proof.check_value`); else empty.
 
     """
 
     record: KeyRecord
     blob: str
     claims: str
+    check: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freight:
+    """The device keys of a package, which travel beside it as they are stored: see `core/handover/chunks.py`.
+
+    Args:
+        rows: how many.
+        chunks: in how many parts.
+        last: hex SHA-256 of the last part, which names the one before, and so on.
+
+    """
+
+    rows: int
+    chunks: int
+    last: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +75,7 @@ class Package:
         carrier: hex SHA-256 of the wrapped carrier.
         trust: what the source's module was measured to hold the keys to.
         exported_at: when.
+        freight: device keys under the storage keys that move; None where none do.
 
     """
 
@@ -66,6 +85,7 @@ class Package:
     carrier: str
     trust: Trust
     exported_at: UnixSeconds
+    freight: Freight | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +98,7 @@ class Receipt:
         package: digest of the package it received.
         proofs: one for each key, sorted by id.
         imported_at: when.
+        rows: device keys that it took in, every one of the package.
 
     """
 
@@ -86,6 +107,7 @@ class Receipt:
     package: str
     proofs: tuple[Proof, ...]
     imported_at: UnixSeconds
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +139,10 @@ def package_document(package: Package) -> dict[str, JsonValue]:
         "plan": plan_document(package.plan),
         "approval": package.approval,
         "keys": [
-            {"record": key_document(one.record), "blob": one.blob, "claims": one.claims}
+            {"record": key_document(one.record), "blob": one.blob, "claims": one.claims, "check": one.check}
             for one in package.keys
         ],
+        "freight": _freight_document(package.freight),
         "carrier": package.carrier,
         "trust": package.trust.value,
         "exported_at": package.exported_at,
@@ -137,12 +160,14 @@ def package_from_document(document: Mapping[str, JsonValue]) -> Package:
                     record=key_from_document(mapping(one, "record")),
                     blob=text(one, "blob"),
                     claims=text(one, "claims"),
+                    check=text(one, "check"),
                 )
                 for one in mappings(document, "keys")
             ),
             carrier=text(document, "carrier"),
             trust=Trust(text(document, "trust")),
             exported_at=UnixSeconds(number(document, "exported_at")),
+            freight=_freight(document["freight"]),
         )
         same = package_document(found) == document
     except (KeyError, TypeError, ValueError, Malformed):
@@ -162,6 +187,7 @@ def receipt_document(receipt: Receipt) -> dict[str, JsonValue]:
             for one in receipt.proofs
         ],
         "imported_at": receipt.imported_at,
+        "rows": receipt.rows,
     }
 
 
@@ -181,6 +207,7 @@ def receipt_from_document(document: Mapping[str, JsonValue]) -> Receipt:
                 for one in mappings(document, "proofs")
             ),
             imported_at=UnixSeconds(number(document, "imported_at")),
+            rows=number(document, "rows"),
         )
         same = receipt_document(found) == document
     except (KeyError, TypeError, ValueError):
@@ -244,6 +271,22 @@ def disposed_from_document(document: Mapping[str, JsonValue]) -> Disposed:
     if not same:
         raise _malformed("notice of disposition")
     return found
+
+
+def _freight_document(freight: Freight | None) -> JsonValue:
+    if freight is None:
+        return None
+    return {"rows": freight.rows, "chunks": freight.chunks, "last": freight.last}
+
+
+def _freight(document: JsonValue) -> Freight | None:
+    if document is None:
+        return None
+    if not isinstance(document, Mapping):
+        raise TypeError
+    return Freight(
+        rows=number(document, "rows"), chunks=number(document, "chunks"), last=text(document, "last")
+    )
 
 
 def _heading(kind: str, transfer_id: str, party: Party) -> dict[str, JsonValue]:
