@@ -208,11 +208,20 @@ class Actions(Protocol):
         """Write the public half of a transport key."""
 
     def transfer_carry_out(
-        self, config: Path, proposal_id: str, folder: Path, so_pin_file: Path | None, caller: str
+        self,
+        config: Path,
+        proposal_id: str,
+        folder: Path,
+        so_pin_file: Path | None,
+        caller: str,
+        processes: int,
+        progress: Progress,
     ) -> Document:
         """Carry out an approved act on a transfer, or go on with it."""
 
-    def transfer_say(self, config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
+    def transfer_say(
+        self, config: Path, transfer_id: str, folder: Path, caller: str, progress: Progress
+    ) -> Document:
         """Have the service sign what it has to say of a transfer."""
 
     def transfer_evidence(self, config: Path, transfer_id: str, folder: Path, caller: str) -> Document:

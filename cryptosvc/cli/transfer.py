@@ -45,6 +45,9 @@ def carry_out(
             "--so-pin-file", help="PIN of the module's Security Officer, for an export.", exists=True
         ),
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, help="How many processes use the module, where device keys move.")
+    ] = 4,
     as_json: JsonOption = False,
 ) -> None:
     """Carry out an approved act on a transfer, or go on with one that was interrupted.
@@ -52,7 +55,10 @@ def carry_out(
     An export wraps the keys in a process of its own, in which the Security Officer marks the keys they are wrapped
     under. Asked again after a power cut it goes on; what was done is not done twice.
     """
-    done = actions_of(context).transfer_carry_out(config, proposal, folder, so_pin_file, caller)
+    with console.progress_bar(as_json=as_json) as progress:
+        done = actions_of(context).transfer_carry_out(
+            config, proposal, folder, so_pin_file, caller, processes, progress
+        )
     console.print_document(done, as_json=as_json)
 
 
@@ -66,9 +72,9 @@ def say(
     as_json: JsonOption = False,
 ) -> None:
     """Have the service sign what it has to say of a transfer, as it stands: offer, package, receipt, a notice."""
-    console.print_document(
-        actions_of(context).transfer_say(config, transfer, folder, caller), as_json=as_json
-    )
+    with console.progress_bar(as_json=as_json) as progress:
+        done = actions_of(context).transfer_say(config, transfer, folder, caller, progress)
+    console.print_document(done, as_json=as_json)
 
 
 @app.command()

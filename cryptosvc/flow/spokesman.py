@@ -11,8 +11,10 @@ import hashlib
 from cryptosvc.core import dsse
 from cryptosvc.core.acts.base import text_of
 from cryptosvc.core.acts.transfer_destination import proof_of
+from cryptosvc.core.acts.transfer_devices import rows_of, work_id
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.case import Principal, Request
+from cryptosvc.core.device_records import DeviceWorkRecord, WorkKind
 from cryptosvc.core.errors import Conflict, Corrupt, Malformed, WrongState
 from cryptosvc.core.handover import checks, claimed, notices
 from cryptosvc.core.handover.claimed import Claimed
@@ -23,6 +25,7 @@ from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.mechanism import Trust
 from cryptosvc.core.transfer.record import TransferRecord
 from cryptosvc.core.transfer.states import Step, TransferState
+from cryptosvc.flow.freight import Freighter, settled
 from cryptosvc.flow.ports import Clock, Records
 from cryptosvc.flow.sign import Signed, Signer
 from cryptosvc.flow.transfer import CARRIER, Crate, Promises, claims_of
@@ -39,8 +42,10 @@ class Spokesman:
         signer: Signer,
         clock: Clock,
         service: tuple[Principal, KeyId],
+        freighter: Freighter | None = None,
     ) -> None:
-        """`service` is the principal in whose name it is signed, and the key that signs."""
+        """`service` is the principal in whose name it is signed, and the key that signs; `freighter` packs device keys."""
+        self._freighter = freighter
         self._records = records
         self._promises = promises
         self._crate = crate
@@ -60,6 +65,7 @@ class Spokesman:
         found = await self._records.record("transfer-record", transfer_id)
         if not isinstance(found, TransferRecord):
             raise Malformed(f"there is no transfer {transfer_id}", rule="transfer/unknown", clause="G2.22I")
+        await settled(self._records, transfer_id)
         document = await self._document(found)
         request = Request(
             request_id=RequestId(f"transfer-{found.version}-{self._clock.now().at}"),
@@ -79,7 +85,7 @@ class Spokesman:
             case TransferState.EXPORTED:
                 return notices.package_document(await self._package(found))
             case TransferState.IMPORTED:
-                return notices.receipt_document(_receipt(found))
+                return notices.receipt_document(_receipt(found, await self._rows(found)))
             case TransferState.DECLINED:
                 return notices.not_imported_document(_not_imported(found))
             case TransferState.DISPOSED:
@@ -119,7 +125,21 @@ class Spokesman:
             carrier=facts[CARRIER],
             trust=Trust(facts["trust"]),
             exported_at=at,
+            freight=await self._freight(found),
         )
+
+    async def _freight(self, found: TransferRecord) -> notices.Freight | None:
+        if not rows_of(found):
+            return None
+        if self._freighter is None:
+            raise Corrupt("device keys move, and nothing packs them", rule="transfer/devices")
+        return await self._freighter.pack(found)
+
+    async def _rows(self, found: TransferRecord) -> int:
+        """Device keys that were taken in."""
+        name = work_id(found.transfer_id, WorkKind.RECEIVE)
+        work = await self._records.record("device-work-record", name)
+        return work.accepted if isinstance(work, DeviceWorkRecord) else 0
 
     def _claims(self, key_id: KeyId, found: Claimed) -> str:
         """Put what a key's claims took into the crate; the digest of it. No claim comes after: the key is in transfer."""
@@ -139,7 +159,7 @@ class Spokesman:
         raise Conflict("the export of this transfer is not in the registry", rule="transfer/record")
 
 
-def _receipt(found: TransferRecord) -> notices.Receipt:
+def _receipt(found: TransferRecord, rows: int) -> notices.Receipt:
     at, plan = found.when(Step.IMPORT), found.plan
     if at is None or plan is None:
         raise Corrupt("an imported transfer has a plan and a date", rule="transfer/record")
@@ -150,6 +170,7 @@ def _receipt(found: TransferRecord) -> notices.Receipt:
         package=found.package,
         proofs=tuple(proof_of(facts, one.key_id) for one in plan.keys),
         imported_at=at,
+        rows=rows,
     )
 
 

@@ -12,7 +12,7 @@ Source: Smart Energy Code G2.22F to G2.22I.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from cryptosvc.core.acts.base import Made, text_of
@@ -89,8 +89,16 @@ class Movers:
     """What the modules do for the steps of transfers."""
 
     def __init__(
-        self, carriage: Carriage, crate: Crate, promises: Promises, vault: Vault, environment: Environment
+        self,
+        carriage: Carriage,
+        crate: Crate,
+        promises: Promises,
+        vault: Vault,
+        environment: Environment,
+        whole: Callable[[notices.Package], Awaitable[None]] | None = None,
     ) -> None:
+        """`whole` looks through the device keys of a package before the module is touched."""
+        self._whole = whole
         self._carriage = carriage
         self._crate = crate
         self._promises = promises
@@ -156,6 +164,8 @@ class Movers:
         for packed in package.keys:
             # read whole before the module is touched, and again below: one key's claims in memory at a time
             self._claims(packed)
+        if self._whole is not None:
+            await self._whole(package)
         label = label_of(found.transfer_id)
         place = (ModuleName(found.offer.module), label, object_id(label))
         try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cryptosvc.cli.actions import Answer, Ask, Connection, Document, Draft, Finding, Progress, Signed
 from cryptosvc.wiring.audit_actions import AuditActions
+from cryptosvc.wiring.transfer_actions import TransferActions
 
 if TYPE_CHECKING:
     from cryptosvc.cli.desk import TerminalDesk
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from cryptosvc.core.reconcile import Difference
 
 
-class WiredActions(AuditActions):
+class WiredActions(AuditActions, TransferActions):
     """Implements `cli.actions.Actions`."""
 
     def serve(self, config: Path) -> None:
@@ -186,58 +187,6 @@ class WiredActions(AuditActions):
         from cryptosvc.wiring import device_keys
 
         return device_keys.transport(config, key, out)
-
-    def transfer_carry_out(
-        self, config: Path, proposal_id: str, folder: Path, so_pin_file: Path | None, caller: str
-    ) -> Document:
-        """Carry it out, on this machine."""
-        from cryptosvc.wiring import transferring
-
-        return transferring.carry_out(config, proposal_id, folder, so_pin_file, caller)
-
-    def transfer_say(self, config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
-        """Have it signed, on this machine."""
-        from cryptosvc.wiring import transferring
-
-        return transferring.say(config, transfer_id, folder, caller)
-
-    def transfer_evidence(self, config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
-        """Take it out, on this machine."""
-        from cryptosvc.wiring import transferring
-
-        return transferring.evidence(config, transfer_id, folder, caller)
-
-    def transfer_plan(self, config: Path, terms: Path, folder: Path, caller: str) -> Document:
-        """Draw it up, on this machine."""
-        from cryptosvc.wiring import transferring
-
-        return transferring.plan(config, terms, folder, caller)
-
-    def transfer_scope(self, config: Path, folder: Path, caller: str) -> Document:
-        """Look at this machine's registry."""
-        from cryptosvc.wiring import transferring
-
-        return transferring.scope(config, folder, caller)
-
-    def transfer_approval(self, conditions: Path, folder: Path) -> Document:
-        """Read the papers."""
-        from cryptosvc.wiring import transfer_offline
-
-        return transfer_offline.approval(conditions, folder)
-
-    def transfer_sign_approval(self, key: str, folder: Path) -> Document:
-        """Sign it here."""
-        from cryptosvc.wiring import transfer_offline
-
-        return transfer_offline.sign_approval(key, folder)
-
-    def transfer_verify(
-        self, folder: Path, pma: Path, source_log: Path | None, destination_log: Path | None
-    ) -> Document:
-        """Read the papers."""
-        from cryptosvc.wiring import transfer_offline
-
-        return transfer_offline.verify(folder, pma, source_log, destination_log)
 
     def genesis_draft(self, config: Path, file: Path) -> bytes:
         """Draw it up."""

@@ -17,7 +17,7 @@ from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.adapters.hsm.vault import Pkcs11Vault
 from cryptosvc.adapters.policy.source import parse_source
 from cryptosvc.adapters.store.moved_claims import MovedClaims
-from cryptosvc.cli.actions import Document
+from cryptosvc.cli.actions import Document, Progress
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.config.transfer import read_terms
 from cryptosvc.core import dsse
@@ -34,6 +34,7 @@ from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.bodies import body_of
 from cryptosvc.core.transfer.mechanism import Mechanism, best
 from cryptosvc.core.transfer.papers import Party, Plan, PlannedKey
+from cryptosvc.flow.freight import Freighter
 from cryptosvc.flow.govern import Governor
 from cryptosvc.flow.setting import Setting
 from cryptosvc.flow.spokesman import Spokesman
@@ -42,6 +43,7 @@ from cryptosvc.flow.transfer_log import TransferLog
 from cryptosvc.wiring import modules, ownership, proof, review, stores, worker
 from cryptosvc.wiring.ceremony import office as offices
 from cryptosvc.wiring.profiles import read_octets
+from cryptosvc.wiring.transfer_freight import freighter, settle
 from cryptosvc.wiring.transfer_papers import (
     APPROVED,
     NAMES,
@@ -78,7 +80,7 @@ class _Machine:
             raise Malformed(f"there is no key {name}", rule="transfer/key", clause="G2.22I", field="keys")
         return found
 
-    async def say(self, transfer_id: str, folder: Path) -> dict[str, JsonValue]:
+    async def say(self, transfer_id: str, folder: Path, freight: Freighter) -> dict[str, JsonValue]:
         """Have the service sign what it has to say, and write it down; the policies are proven, as in a worker."""
         service = await worker.service_principal(self.store)
         application, _, _ = worker.assemble(
@@ -88,7 +90,7 @@ class _Machine:
         store = self.store
         promises, crate = MovedClaims(store.ledger), FolderCrate(folder)
         spokesman = Spokesman(
-            store.registry, promises, crate, application.signer, self.clock, (service, name)
+            store.registry, promises, crate, application.signer, self.clock, (service, name), freight
         )
         kind, envelope = await spokesman.say(transfer_id)
         key = await self.own_key(name)
@@ -102,7 +104,7 @@ class _Machine:
 
 
 @asynccontextmanager
-async def _machine(config: Path, caller: str) -> AsyncIterator[_Machine]:
+async def _opened(config: Path, caller: str) -> AsyncIterator[_Machine]:
     settings, clock = read_settings(config), SystemClock()
     configs, folder = modules.module_configs(settings), stores.lock_folder(settings)
     for one in configs:
@@ -118,8 +120,23 @@ async def _machine(config: Path, caller: str) -> AsyncIterator[_Machine]:
         hsm.close()
 
 
+@asynccontextmanager
+async def _machine(
+    config: Path, caller: str, folder: Path, processes: int, progress: Progress
+) -> AsyncIterator[tuple[_Machine, Freighter]]:
+    async with _opened(config, caller) as machine:
+        with freighter(machine.settings, machine.store, folder, progress, processes) as freight:
+            yield machine, freight
+
+
 def carry_out(
-    config: Path, proposal_id: str, folder: Path, so_pin_file: Path | None, caller: str
+    config: Path,
+    proposal_id: str,
+    folder: Path,
+    so_pin_file: Path | None,
+    caller: str,
+    processes: int,
+    progress: Progress,
 ) -> Document:
     """Carry out an approved act on a transfer, or go on with one that was interrupted, be it when all was recorded.
 
@@ -129,6 +146,8 @@ def carry_out(
         folder: where the package's blobs are written to, or read from.
         so_pin_file: PIN of the Security Officer, for an export.
         caller: registered caller in whose name it is recorded.
+        processes: how many use the module at a time, where device keys move.
+        progress: told how many of them are through.
 
     Raises:
         CryptosvcError: as `Governor.execute`.
@@ -136,7 +155,7 @@ def carry_out(
     """
 
     async def run() -> Document:
-        async with _machine(config, caller) as machine:
+        async with _machine(config, caller, folder, processes, progress) as (machine, freight):
             settings, store = machine.settings, machine.store
             vault = Pkcs11Vault(modules.module_configs(settings), stores.lock_folder(settings))
             movers = Movers(
@@ -145,6 +164,7 @@ def carry_out(
                 MovedClaims(store.ledger),
                 vault,
                 settings.deployment.environment,
+                freight.require_whole,
             )
             setting = _setting(settings)
             governor = Governor(store.registry, vault, store.ledger, machine.clock, setting, movers.by_act())
@@ -156,13 +176,14 @@ def carry_out(
             else:
                 go = governor.resume if state is ProposalState.EXECUTING else governor.execute
                 done = (await go(machine.principal, proposal_id)).proposal
+            await settle(freight, done.statement)
             return {
                 "proposal_id": proposal_id,
                 "act": done.statement.act,
                 "transfer": done.statement.subject,
                 "resumed": state in _BEGUN,
                 "outcome": dict(done.outcome),
-                **await machine.say(done.statement.subject, folder),
+                **await machine.say(done.statement.subject, folder, freight),
             }
 
     return asyncio.run(run())
@@ -177,12 +198,12 @@ def _is_unsaid(found: object, acts: Container[str]) -> bool:
     )
 
 
-def say(config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
+def say(config: Path, transfer_id: str, folder: Path, caller: str, progress: Progress) -> Document:
     """Have the service sign again what follows from where a transfer stands; written into the folder with its public key."""
 
     async def run() -> Document:
-        async with _machine(config, caller) as machine:
-            return {"transfer": transfer_id, **await machine.say(transfer_id, folder)}
+        async with _machine(config, caller, folder, 1, progress) as (machine, freight):
+            return {"transfer": transfer_id, **await machine.say(transfer_id, folder, freight)}
 
     return asyncio.run(run())
 
@@ -191,7 +212,7 @@ def evidence(config: Path, transfer_id: str, folder: Path, caller: str) -> Docum
     """Take the transfer out of this log with its proofs; written into the folder with the log's public key beside it."""
 
     async def run() -> Document:
-        async with _machine(config, caller) as machine:
+        async with _opened(config, caller) as machine:
             settings, store = machine.settings, machine.store
             service = await worker.service_principal(store)
             _, checkpointer, _ = worker.assemble(
@@ -218,7 +239,7 @@ def plan(config: Path, terms_file: Path, folder: Path, caller: str) -> Document:
 
     async def run() -> Document:
         terms, offer = read_terms(terms_file), offer_in(folder)
-        async with _machine(config, caller) as machine:
+        async with _opened(config, caller) as machine:
             settings = machine.settings
             keys = [await machine.key(name) for name in sorted(terms.keys)]
             hashes, trust = await _carriage(settings, None).measured(keys[0].module)
@@ -266,7 +287,7 @@ def scope(config: Path, folder: Path, caller: str) -> Document:
     """Write down which keys move and who signed for the approving body, as this registry knows them."""
 
     async def run() -> Document:
-        async with _machine(config, caller) as machine:
+        async with _opened(config, caller) as machine:
             found = await machine.store.registry.of_kind("custodian-record")
             bodies = _setting(machine.settings).governance.transfer_bodies
         custodians = [

@@ -150,6 +150,14 @@ class Sealer:
         finally:
             self.destroy(handle)
 
+    def bind_anew(self, came: DeviceKey, here: DeviceKey, binding: KeyRecord) -> DeviceKey | Refusal:
+        """Give a row another tag, once the one it came with was verified; Corrupt where that is not its own."""
+        if len(came.blob) != WRAPPED_OCTETS or not hmac.compare_digest(
+            self._tag(came.bound, binding), came.tag
+        ):
+            raise not_bound(came)
+        return replace(here, tag=self._tag(here.bound, binding))
+
     def open(self, key: SealedKeyRecord) -> int:
         """Handle of a device key for use: a session object that does what its class says, and cannot leave.
 
@@ -277,8 +285,13 @@ class Sealer:
 
 
 def _moved(key: SealedKeyRecord) -> Corrupt:
+    return not_bound(key.row)
+
+
+def not_bound(row: DeviceKey) -> Corrupt:
+    """The octets of a row are not those its tag is over."""
     return Corrupt(
-        f"the octets of device key {key.row.name} are not bound to its row: they were moved or edited; it is not used",
+        f"the octets of device key {row.name} are not bound to its row: they were moved or edited; it is not used",
         rule="device-key/not-bound",
         clause="G5.13(b)",
     )

@@ -84,6 +84,12 @@ class Pkcs11Sealing:
                 )
         return await self._spread(_re_wrap, keys, (wrapping, binding), wrapping)
 
+    async def bind_anew(
+        self, rows: Sequence[tuple[DeviceKey, DeviceKey]], binding: KeyRecord
+    ) -> Sequence[DeviceKey | Refusal]:
+        """See `flow/freight.py`."""
+        return await self._spread(_bind_anew, rows, (binding,), binding)
+
     async def _spread(
         self,
         work: Callable[..., list[_Answer]],
@@ -178,6 +184,12 @@ def _generate(
     module: ModuleName, rows: Sequence[DeviceKey], wrapping: KeyRecord, binding: KeyRecord
 ) -> list[DeviceKey]:
     return _with(module, lambda _, sealer: [sealer.generate(row, wrapping, binding) for row in rows])
+
+
+def _bind_anew(
+    module: ModuleName, rows: Sequence[tuple[DeviceKey, DeviceKey]], binding: KeyRecord
+) -> list[DeviceKey | Refusal]:
+    return _with(module, lambda _, sealer: [sealer.bind_anew(*row, binding) for row in rows])
 
 
 def _re_wrap(

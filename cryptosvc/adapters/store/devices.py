@@ -17,11 +17,11 @@ from cryptosvc.adapters.store.session import RecordRow, Session
 from cryptosvc.core import device_tree
 from cryptosvc.core.device_keys import DeviceKey, DeviceKeyName, RowState, SealedKeyRecord, sealed_record
 from cryptosvc.core.device_records import DEVICE_STORE, DeviceStoreRecord
-from cryptosvc.core.errors import Conflict, Corrupt
+from cryptosvc.core.errors import Conflict, Corrupt, WrongState
 from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.names import Eui64, KeyId
 from cryptosvc.core.record import Because, Receipt
-from cryptosvc.core.registry import KeyRecord, Record
+from cryptosvc.core.registry import KeyRecord, KeyState, Record
 from cryptosvc.core.registry_tree import EMPTY
 from cryptosvc.flow.ports import DeviceKeyChange, DeviceKeyView
 
@@ -88,7 +88,7 @@ class StoredDeviceKeys:
                 )
             changed: list[Record] = [change.work]
             if change.put or change.removed:
-                changed.append(self._write_rows(session, self._store(session, head), change))
+                changed.append(self._write_rows(session, head, change))
             writer, because = self._ledger.writer, Because("device-work", change.work.work_id)
             leaves = [writer.registered(one, because) for one in changed]
             hashes = [leaf_hash(leaf.entry) for leaf in leaves]
@@ -103,13 +103,12 @@ class StoredDeviceKeys:
         self._registry.look_again()
         return self._ledger.writer.receipts(*starts[-1])
 
-    def _write_rows(
-        self, session: Session, store: DeviceStoreRecord | None, change: DeviceKeyChange
-    ) -> DeviceStoreRecord:
+    def _write_rows(self, session: Session, head: Head, change: DeviceKeyChange) -> DeviceStoreRecord:
         """Write rows, buckets and nodes; the store's record afterwards."""
-        store = store or DeviceStoreRecord(
+        store = self._store(session, head) or DeviceStoreRecord(
             version=0, system=change.work.system, root=EMPTY, keys=0, needed=()
         )
+        self._require_still(session, head, store)
         names = {row.name for row in change.put} | set(change.removed)
         devices = {name.device for name in names}
         numbers = {device: device_tree.bucket_of(device) for device in devices}
@@ -140,6 +139,17 @@ class StoredDeviceKeys:
             keys=store.keys - len(old) + len(change.put),
             needed=tuple(sorted((key, count) for key, count in needed.items() if count)),
         )
+
+    def _require_still(self, session: Session, head: Head, store: DeviceStoreRecord) -> None:
+        """Require that no storage key that rows need is in transfer: what was exported stays as it was exported."""
+        for name, _ in store.needed:
+            found = self._record(session, head, "key-record", name)
+            if isinstance(found, KeyRecord) and found.state is KeyState.IN_TRANSFER:
+                raise WrongState(
+                    f"the device keys are in transfer to another system with {name}, and do not change meanwhile",
+                    rule="device-key/in-transfer",
+                    clause="G2.22G",
+                )
 
     async def _load(self, names: Collection[DeviceKeyName]) -> None:
         known, generation = self._known, self._generation
