@@ -30,6 +30,8 @@ _IDS = {
     "custodian": "custodian_id",
     "module": "module",
     "transfer": "transfer_id",
+    "device-source": "source_id",
+    "device-work": "work_id",
 }
 
 

@@ -57,7 +57,7 @@ def quiet(_: str, __: int, ___: int) -> None:
 class Freighter:
     """Moves device keys between a store and the folder of a package."""
 
-    def __init__(  # noqa: PLR0913 - the store's ports, the module, and who is told
+    def __init__(
         self,
         records: Records,
         devices: DeviceKeys,

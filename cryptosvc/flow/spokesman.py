@@ -17,6 +17,7 @@ from cryptosvc.core.case import Principal, Request
 from cryptosvc.core.device_records import DeviceWorkRecord, WorkKind
 from cryptosvc.core.errors import Conflict, Corrupt, Malformed, WrongState
 from cryptosvc.core.handover import checks, claimed, notices
+from cryptosvc.core.handover.beside import CARRIER, claims_name
 from cryptosvc.core.handover.claimed import Claimed
 from cryptosvc.core.names import ContentForm, KeyId, RequestId
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
@@ -28,7 +29,7 @@ from cryptosvc.core.transfer.states import Step, TransferState
 from cryptosvc.flow.freight import Freighter, settled
 from cryptosvc.flow.ports import Clock, Records
 from cryptosvc.flow.sign import Signed, Signer
-from cryptosvc.flow.transfer import CARRIER, Crate, Promises, claims_of
+from cryptosvc.flow.transfer import Crate, Promises
 
 
 class Spokesman:
@@ -144,7 +145,7 @@ class Spokesman:
     def _claims(self, key_id: KeyId, found: Claimed) -> str:
         """Put what a key's claims took into the crate; the digest of it. No claim comes after: the key is in transfer."""
         octets = claimed.emit(found)
-        self._crate.put(claims_of(key_id), octets)
+        self._crate.put(claims_name(key_id), octets)
         return hashlib.sha256(octets).hexdigest()
 
     async def _approval(self, transfer_id: str) -> str:

@@ -20,6 +20,7 @@ from cryptosvc.core.acts.keys import object_id
 from cryptosvc.core.acts.transfer_destination import label_of, placed
 from cryptosvc.core.errors import Corrupt, Forbidden, Malformed, Refusal, Unavailable, WrongState
 from cryptosvc.core.handover import checks, claimed, notices
+from cryptosvc.core.handover.beside import CARRIER, claims_name, key_name
 from cryptosvc.core.handover.cargo import Arrival, Arrived, Transport, Wrapped
 from cryptosvc.core.handover.claimed import Claimed
 from cryptosvc.core.names import Environment, KeyId, ModuleName
@@ -32,7 +33,6 @@ from cryptosvc.core.transfer.record import TransferRecord
 from cryptosvc.flow.govern import Mover
 from cryptosvc.flow.ports import Vault
 
-CARRIER = "carrier"
 KEY_OCTETS = 64 * 1024
 """A wrapped key is a few kilobytes at most."""
 CLAIMS_OCTETS = 1024 * 1024 * 1024
@@ -140,7 +140,7 @@ class Movers:
         }
         self._crate.put(CARRIER, wrapped.carrier)
         for name, blob in wrapped.blobs.items():
-            self._crate.put(f"key-{name}", blob)
+            self._crate.put(key_name(name), blob)
             facts[f"blob:{name}"] = _sha256(blob)
         facts |= {f"check:{name}": value for name, value in wrapped.checks.items()}
         return _made(facts)
@@ -155,7 +155,7 @@ class Movers:
         arrivals = [
             Arrival(
                 placed(one.record, found.offer, package.plan),
-                self._blob(f"key-{one.record.key_id}", one.blob),
+                self._blob(key_name(one.record.key_id), one.blob),
                 one.check,
             )
             for one in package.keys
@@ -212,7 +212,7 @@ class Movers:
         return _made({"transport_left": str(left)})
 
     def _claims(self, packed: notices.PackedKey) -> Claimed:
-        return claimed.parse(self._blob(claims_of(packed.record.key_id), packed.claims, CLAIMS_OCTETS))
+        return claimed.parse(self._blob(claims_name(packed.record.key_id), packed.claims, CLAIMS_OCTETS))
 
     def _blob(self, name: str, wanted: str, at_most: int = KEY_OCTETS) -> bytes:
         octets = self._crate.take(name, at_most)
@@ -256,11 +256,6 @@ def _key(records: _Records, key_id: str) -> KeyRecord:
     if not isinstance(found, KeyRecord):
         raise Malformed(f"there is no key {key_id}", rule="transfer/key", clause="G2.22I")
     return found
-
-
-def claims_of(key_id: str) -> str:
-    """Name of the blob with what a key's claims took."""
-    return f"claims-{key_id}"
 
 
 def _made(facts: Mapping[str, str]) -> Made:

@@ -1,5 +1,6 @@
 """`transfer approval | sign-approval | verify`: what the SMKI PMA and whoever looks later do off-line, with the papers alone."""
 
+import hashlib
 from pathlib import Path
 
 from cryptosvc.adapters.hsm import card
@@ -8,6 +9,7 @@ from cryptosvc.config.transfer import read_conditions
 from cryptosvc.core import dsse
 from cryptosvc.core.canonical import canonical, digest
 from cryptosvc.core.handover import checks, dossier
+from cryptosvc.core.handover.beside import Blob
 from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.papers import APPROVAL_TYPE, Approval
 from cryptosvc.wiring.exporting import public_key_der as read_public_key
@@ -22,6 +24,8 @@ from cryptosvc.wiring.transfer_papers import (
     plan_in,
     write,
 )
+
+_HEADING_OCTETS = 1024
 
 
 def approval(conditions_file: Path, folder: Path) -> Document:
@@ -99,4 +103,12 @@ def _papers(folder: Path, source_log_key: bytes, destination_log_key: bytes) -> 
         destination_log=there("destination-log.json"),
         source_log_key=source_log_key,
         destination_log_key=destination_log_key,
+        blobs={path.stem: _blob(path) for path in sorted(folder.glob("*.blob"))},
     )
+
+
+def _blob(path: Path) -> Blob:
+    with path.open("rb") as file:
+        heading = file.readline(_HEADING_OCTETS)
+        file.seek(0)
+        return Blob(hashlib.file_digest(file, "sha256").hexdigest(), heading)

@@ -20,6 +20,7 @@ import floor
 import long_log
 import macs
 import record_cost
+import transfer_rows
 from bench_deployment import KEY_ID, REPOSITORY, USER_ID, USER_ROLE, VARIANT, Deployment
 from load import Order
 from measure import Measured, children, under_load
@@ -336,6 +337,23 @@ def devices(bench: Bench) -> None:
     bench.say(Figure("import of device keys, keys/s", found.imported_per_second, 5000, conditions))
 
 
+def moving(bench: Bench) -> None:
+    """Keys of SMETS1 Devices to another system."""
+    found = transfer_rows.measure(bench.folder / "moving", bench.device_keys, CORES)
+    seconds = found.packing_seconds + found.taking_seconds
+    conditions = (
+        f"{found.keys} keys, {CORES} processes, SoftHSM2, SQLite: packed in {found.packing_seconds:.0f} s, taken in in "
+        f"{found.taking_seconds:.0f} s; {found.octets >> 20} MiB on the way"
+    )
+    name, million = "seconds for a million device keys to another system", 1_000_000 / found.keys
+    bench.say(Figure(name, seconds * million, 600.0, conditions, at_most=True))
+    conditions = (
+        f"resident {found.tenth_mib:.0f} MiB after a tenth of either half, {found.end_mib:.0f} at the end"
+    )
+    ratio = found.end_mib / found.tenth_mib
+    bench.say(Figure("memory of that, at the end / after a tenth", ratio, 1.2, conditions, at_most=True))
+
+
 def commands(bench: Bench) -> None:
     """MACs of Commands against the module's own work."""
     found = macs.measure(bench.folder / "macs", max(20, int(4 * bench.seconds)))
@@ -404,6 +422,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "slow-module": slow_module,
     "log": log,
     "devices": devices,
+    "device-transfer": moving,
     "macs": commands,
     "audit-query": queries,
     "audit-report": reports,

@@ -67,7 +67,7 @@ ROUNDS = 5
 KIND = "encryption"
 REQUEST = bytes.fromhex("4d4d4d0000bc614e00000001c0010000080000010000ff0200")
 """A get-request, with system title and counter before it."""
-_KEYS = {"epoch": "storage-wrapping", "binding": "storage-binding", "transport": "device-transport"}
+STORAGE = {"epoch": "storage-wrapping", "binding": "storage-binding", "transport": "device-transport"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class DeviceKeyCosts:
 def measure(folder: Path, keys: int, processes: int) -> DeviceKeyCosts:
     """Import `FEW` keys, measure; import the rest up to `keys`, measure again."""
     folder.mkdir(parents=True)
-    config = _module(folder)
+    config = module_of(folder)
     return asyncio.run(_measure(folder, config, keys, processes))
 
 
@@ -99,7 +99,7 @@ async def _measure(folder: Path, config: ModuleConfig, keys: int, processes: int
     )
     await ledger.initialise()
     registry = StoredRegistry(ledger)
-    records = [_record(name, key_class, config) for name, key_class in _KEYS.items()]
+    records = [storage_record(name, key_class, config) for name, key_class in STORAGE.items()]
     with Provisioner(config, folder / "locks") as token:
         for record in records:
             token.generate(record.label, record.object_id, ceiling(record.key_class).template)
@@ -119,10 +119,10 @@ async def _measure(folder: Path, config: ModuleConfig, keys: int, processes: int
         costs: list[tuple[float, float]] = []
         for name, numbers in (("few", range(FEW)), ("many", range(FEW, keys))):
             path = folder / name
-            digest = _write(path, numbers, source, spki, transport)
-            await registry.change([_work(name, digest, len(numbers))])
+            digest = write_file(path, numbers, source, spki, transport)
+            await registry.change([import_work(name, digest, len(numbers))])
             started = time.monotonic()
-            await _import(importer, name, path)
+            await import_file(importer, name, path)
             seconds = time.monotonic() - started
             path.unlink()
             costs.append(await _costs(ledger, registry, config, folder, numbers.stop))
@@ -132,7 +132,7 @@ async def _measure(folder: Path, config: ModuleConfig, keys: int, processes: int
         await ledger.close()
 
 
-async def _import(importer: DeviceImporter, work: str, path: Path) -> None:
+async def import_file(importer: DeviceImporter, work: str, path: Path) -> None:
     """As `cryptosvc device-key import` does it: the module is one part ahead of the store."""
     file = DeviceFile(path)
     found = await importer.begin(work, file.first_line)
@@ -179,7 +179,7 @@ async def _round(
     return rounds[0], rounds[1]
 
 
-def _module(folder: Path) -> ModuleConfig:
+def module_of(folder: Path) -> ModuleConfig:
     made = subprocess.run(
         [sys.executable, REPOSITORY / "softhsm" / "provision.py", folder, "--label", "bench"],
         check=True,
@@ -204,7 +204,7 @@ def _module(folder: Path) -> ModuleConfig:
     )
 
 
-def _record(name: str, key_class: str, config: ModuleConfig) -> KeyRecord:
+def storage_record(name: str, key_class: str, config: ModuleConfig) -> KeyRecord:
     return KeyRecord(
         key_id=KeyId(name),
         version=1,
@@ -225,7 +225,7 @@ def _record(name: str, key_class: str, config: ModuleConfig) -> KeyRecord:
     )
 
 
-def _work(name: str, digest: str, keys: int) -> DeviceWorkRecord:
+def import_work(name: str, digest: str, keys: int) -> DeviceWorkRecord:
     return DeviceWorkRecord(
         work_id=name,
         version=1,
@@ -239,7 +239,7 @@ def _work(name: str, digest: str, keys: int) -> DeviceWorkRecord:
     )
 
 
-def _write(
+def write_file(
     path: Path, numbers: Sequence[int], source: ec.EllipticCurvePrivateKey, spki: bytes, transport: bytes
 ) -> str:
     """Write a file of random keys; hex SHA-256 of its manifest."""

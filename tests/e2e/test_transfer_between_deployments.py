@@ -6,6 +6,7 @@ import at every moment, and goes on. Covers SEC G2.22F to G2.22I.
 """
 
 import json
+import secrets
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,14 @@ from pathlib import Path
 
 import orjson
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_public_key,
+)
 
 from cryptosvc.cli.console import VERIFICATION_FAILED
 from cryptosvc.client.errors import CallError, Conflict, WrongState
@@ -24,12 +32,20 @@ from cryptosvc.core.custodian import CustodianRole, custodian_document
 from cryptosvc.core.names import SystemName
 from tests import governed, killed_transfer, precommands
 from tests.deployment import Deployment, pre_command_request
+from tests.device_files import Source
+from tests.device_rows import row
+from tests.device_sealing import Storage, arrived, check_value
 from tests.governance import Person, person
 from tests.governed import Office
 from tests.hsm_fixtures import TestToken, make_nss, make_softhsm
 
 KEY = "supplier-signing"
 TRANSFER = "move-1"
+STORAGE = {
+    "epoch-1": "storage-wrapping",
+    "binding-1": "storage-binding",
+    "transport-1": "device-transport",
+}
 MOMENTS = tuple(killed_transfer.MOMENTS)
 PMA = ("pat", "pia")
 
@@ -59,7 +75,7 @@ class End:
             killed = self.deployment.run(*command, module="tests.killed_transfer")
             assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
             state = self.office.calls.proposal(proposal).state
-            assert state == ("done" if moment == "recorded" else "executing")
+            assert state == ("executing" if moment in ("begun", "module") else "done")
         done = self.deployment.json(*command[:-1])
         assert done["resumed"] is bool(kill)
         return done
@@ -73,6 +89,29 @@ class End:
     def state(self, key_id: str = KEY) -> str:
         found = self.office.record("key", key_id)
         return "" if found is None else found["state"]
+
+
+def device_keys(source: End, folder: Path) -> dict[str, bytes]:
+    """Storage keys at the source, and keys of Devices under them, by their names; as a source sends them."""
+    keys = {str(row(number).device): secrets.token_bytes(16) for number in range(70)}
+    for name, key_class in STORAGE.items():
+        source.office.key(name, key_class)
+        source.office.carry("key.activate", name)
+    config = ("--config", str(source.deployment.config))
+    source.deployment.json("device-key", "transport", "transport-1", str(folder / "transport.pem"), *config)
+    public = load_pem_public_key((folder / "transport.pem").read_bytes())
+    assert isinstance(public, rsa.RSAPublicKey)
+    maker, file_key = Source(), secrets.token_bytes(32)
+    lines = [arrived(file_key, number, key) for number, key in enumerate(keys.values())]
+    storage = Storage(*(None,) * 4, public)  # type: ignore[arg-type]  # the public half is all a source has
+    path = folder / "device-keys"
+    digest = maker.write(path, storage, (), lines=lines, file_key=file_key, system="fault")
+    source.office.carry("device-source.register", "maker", key=maker.key.hex())
+    wanted = {"source": "maker", "manifest_sha256": digest, "keys": len(keys), "on_bad_line": "report"}
+    source.office.carry("device-work.import", "import-1", **wanted)
+    done = source.deployment.json("device-key", "import", "import-1", str(path), "--processes", "1", *config)
+    assert done["accepted"] == len(keys)
+    return keys
 
 
 def register_pma(office: Office, people: Mapping[str, Person], system: str) -> None:
@@ -125,9 +164,26 @@ def test_keys_move_from_one_deployment_to_another(
             supplier(end.office, end.deployment, system)
         source.office.key(KEY, "command-signing", role=2, eui64=str(precommands.SUPPLIER))
         source.office.carry("key.activate", KEY)
+        devices = device_keys(source, tmp_path)
         moves(source, target, tmp_path, moments)
+        moved_devices(source, target, devices)
     for end in (source, target):
         end.deployment.verified_log()
+
+
+def moved_devices(source: End, target: End, keys: Mapping[str, bytes]) -> None:
+    """They are at the destination, under the storage keys that came with them, and nowhere else."""
+    name = f"{next(iter(keys))}.encryption"
+    (found,) = target.deployment.json("device-key", "show", name, "--config", str(target.deployment.config))[
+        "versions"
+    ]
+    assert (found["state"], found["epoch"], found["work"]) == ("current", "epoch-1", f"receive-{TRANSFER}")
+    assert found["check_value"] == check_value(keys[name.partition(".")[0]]).hex()
+    gone = source.deployment.run("device-key", "show", name, "--config", str(source.deployment.config))
+    assert "device-key/unknown" in gone.stdout + gone.stderr
+    for end, rows in ((source, 0), (target, len(keys))):
+        (record,) = (orjson.loads(one.document) for one in end.office.calls.records("device-store-record"))
+        assert record["keys"] == rows
 
 
 def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> None:
@@ -142,7 +198,7 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> Non
     # 2 proposal
     (folder / "view.txt").write_text("no objection")
     (folder / "terms.toml").write_text(
-        f'keys = ["{KEY}"]\nreason = "another provider"\ncommittee_view = "view.txt"\n'
+        f'keys = ["{KEY}", "epoch-1", "binding-1"]\nreason = "another provider"\ncommittee_view = "view.txt"\n'
         'disposition = "destroy"\ndisposition_days = 7\n'
     )
     planned = source.command("plan", str(folder / "terms.toml"))
@@ -181,7 +237,8 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> Non
     with pytest.raises(WrongState):
         source.office.calls.execute(proposal)
     assert source.state() == "active"
-    source.moved("export", *so_pin, kill=moments, **export)
+    rows_out = ("rows-out",) if moments else ()
+    source.moved("export", *so_pin, kill=(*moments, *rows_out), **export)
     assert source.state() == "in-transfer"
     with pytest.raises(CallError):
         sign(source, 2)
@@ -189,7 +246,9 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> Non
     target.command("scope")
     package = {"package": target.file("package.dsse"), "source_key": target.file("source.key")}
     scoped = target.document("scope.json")
-    target.moved("import", kill=moments, scope=scoped, attended=attended, **package)
+    # what is recorded is said once every device key is there
+    rows_in = (*moments[:-1], "rows-in", *moments[-1:]) if moments else ()
+    target.moved("import", kill=rows_in, scope=scoped, attended=attended, **package)
     assert target.state() == "active"
     # what the source signed once, other bytes of it are not signed here
     other = pre_command_request(1, key_id=KEY)
@@ -207,7 +266,8 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> Non
         destination_key=source.file("destination.key"),
         package=source.file("package.digest"),
     )
-    source.moved("dispose", kill=worst, scope=scope)
+    rows_gone = ("rows-gone",) if moments else ()
+    source.moved("dispose", kill=(*worst, *rows_gone), scope=scope)
     assert source.state() == "destroyed"
     # 7 the dossier, off-line
     for end in (source, target):
@@ -225,6 +285,8 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> Non
         "copies were disposed of: destroy.",
         "source's log",
         "destination's log",
+        "70 device keys",
+        "7 of 7 blobs are at hand",
     ):
         assert said in page
     (papers / "receipt.dsse").write_bytes((papers / "offer.dsse").read_bytes())

@@ -12,6 +12,7 @@ from cryptosvc.core.asset import IDENTITY
 from cryptosvc.core.errors import Conflict, CryptosvcError, Unavailable
 from cryptosvc.core.names import KeyId, ModuleName
 from cryptosvc.core.registry import KeyRecord
+from cryptosvc.core.transfer.proof import is_symmetric
 from cryptosvc.flow.ports import HeldObject
 
 _Name = tuple[str, str, bytes]
@@ -45,7 +46,7 @@ class FakeVault:
             raise Conflict("an object of this label and id is there", rule="hsm/object-exists")
         made = self.held[_name(key)] = ec.generate_private_key(ec.SECP256R1())
         self._end("generate", key)
-        return Made(_point(made), _facts(key))
+        return Made(b"" if is_symmetric(key.key_class) else _point(made), _facts(key))
 
     async def adopt(self, key: KeyRecord) -> Made:
         """As the port says."""

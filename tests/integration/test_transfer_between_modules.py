@@ -15,6 +15,7 @@ from cryptosvc.adapters.hsm.transfer_token import TransferToken
 from cryptosvc.adapters.hsm.vault import Pkcs11Vault
 from cryptosvc.core.acts.base import Made
 from cryptosvc.core.errors import CryptosvcError
+from cryptosvc.core.handover.beside import claims_name
 from cryptosvc.core.handover.claimed import Claimed, emit
 from cryptosvc.core.names import Environment, KeyId
 from cryptosvc.core.proposal import ProposalState
@@ -22,7 +23,7 @@ from cryptosvc.core.registry import KeyState
 from cryptosvc.core.transfer.mechanism import Mechanism, OaepHash, Trust
 from cryptosvc.core.transfer.states import TransferState
 from cryptosvc.flow.govern import Ended
-from cryptosvc.flow.transfer import Movers, claims_of
+from cryptosvc.flow.transfer import Movers
 from tests.fakes.promises import NOTHING
 from tests.govern_stand import HANDS_IN, Stand
 from tests.governance import Room, person
@@ -66,7 +67,7 @@ class RealEnd(End):
 
     def claims_of(self, key_id: str) -> str:
         octets = emit(self.promises.taken.get(KeyId(key_id), NOTHING))
-        FolderCrate(self.folder).put(claims_of(key_id), octets)
+        FolderCrate(self.folder).put(claims_name(key_id), octets)
         return super().claims_of(key_id)
 
     async def carry(self, step: str, **parameters: object) -> Ended:
@@ -214,7 +215,7 @@ async def test_claims_that_cannot_be_taken_leave_nothing_in_the_module(tmp_path:
     target = pair.destination
     assert isinstance(target, RealEnd)
     importing = pair.importing()
-    blob = tmp_path / "package" / f"{claims_of(key)}.blob"
+    blob = tmp_path / "package" / f"{claims_name(key)}.blob"
     whole = blob.read_bytes()
     for damaged in (whole[:-1] + b"b", None):
         blob.unlink()

@@ -6,12 +6,13 @@ single keys; then it is a thread of this one. A process dies with the one that s
 
 import asyncio
 import ctypes
+import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TypeVar
 
@@ -152,6 +153,9 @@ _here = threading.local()
 def _begin(configs: Mapping[ModuleName, ModuleConfig], lock_folder: Path, alone: bool) -> None:  # noqa: FBT001 - an initializer has no keywords
     if alone:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        parent = parent_process()
+        if parent is None or os.getppid() != parent.pid:  # it died while this process began: nobody will tell
+            os._exit(1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it stops it
     _here.room = _Room(configs, lock_folder)
 

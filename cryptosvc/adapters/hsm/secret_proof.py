@@ -19,7 +19,7 @@ from cryptosvc.core.transfer.proof import answer_of_work
 _ROOM_OCTETS = 64
 
 
-def answer(  # noqa: PLR0913 - a key, what it works with, and what the answer is bound to
+def answer(
     functions: Functions,
     session: int,
     mechanisms: Collection[int],

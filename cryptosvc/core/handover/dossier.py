@@ -10,7 +10,7 @@ Source: Smart Energy Code G2.22F to G2.22I.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -19,9 +19,11 @@ import orjson
 from cryptosvc.core import dsse
 from cryptosvc.core.canonical import JsonValue, canonical, digest
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Internal
-from cryptosvc.core.handover import checks, logged, notices
+from cryptosvc.core.handover import beside, checks, logged, notices
+from cryptosvc.core.handover.beside import Blob
 from cryptosvc.core.handover.logged import Logged
 from cryptosvc.core.life import UnixSeconds
+from cryptosvc.core.names import KeyId
 from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.bodies import PMA
 from cryptosvc.core.transfer.papers import Approval, Offer, Plan
@@ -42,6 +44,7 @@ class Papers:
         source_key, destination_key: SubjectPublicKeyInfo DER of the services' keys.
         source_log, destination_log: what `logged.bundle` wrote.
         source_log_key, destination_log_key: SubjectPublicKeyInfo DER of the logs' keys, from who runs the systems.
+        blobs: what lies beside the package, by name; held to it as far as it is at hand.
 
     """
 
@@ -58,6 +61,7 @@ class Papers:
     destination_log: bytes = b""
     source_log_key: bytes = b""
     destination_log_key: bytes = b""
+    blobs: Mapping[str, Blob] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,15 @@ def verify(given: Papers, pma: Mapping[str, bytes]) -> Dossier:
     offer = _read("offer", lambda: _offer(given, with_plan))
     approval, signers = _read("approval", lambda: _approval(given, with_plan, offer, pma))
     lines = [*_beginning(offer, with_plan, approval, signers)]
+    package: notices.Package | None = None
     if given.package:
         package = _read("package", lambda: _package(given, with_plan, approval))
         lines += _exported(package)
+        if given.blobs:
+            lines += _read("package", lambda: list(beside.require(package, given.blobs)))
         name = digest(notices.package_document(package)).hex()
         if given.receipt:
-            lines += _received(_read("receipt", lambda: _receipt(given, with_plan, name)), approval)
+            lines += _received(_read("receipt", lambda: _receipt(given, package, name)), approval)
         if given.disposition:
             lines += _ended(
                 _read("disposition", lambda: _disposed(given, with_plan, name)), package, with_plan
@@ -100,6 +107,9 @@ def verify(given: Papers, pma: Mapping[str, bytes]) -> Dossier:
         if octets and key:
             found = _read(f"{side.value}-log", lambda octets=octets, key=key: logged.verify(octets, key))  # type: ignore[misc]  # bound at once
             _require_agrees(found, side, with_plan, offer, approval)
+            if package is not None and side is Side.DESTINATION and found.transfer.package:
+                taken = dict(found.transfer.facts)
+                _read("destination-log", lambda taken=taken: beside.require_taken(package, taken))  # type: ignore[misc]  # bound at once
             lines += _acts(found, side)
     if given.not_imported:
         notice = _read("not-imported", lambda: _not_imported(given, offer))
@@ -152,16 +162,25 @@ def _package(given: Papers, plan: Plan, approval: Approval) -> notices.Package:
     return package
 
 
-def _receipt(given: Papers, plan: Plan, package: str) -> notices.Receipt:
+def _receipt(given: Papers, package: notices.Package, name: str) -> notices.Receipt:
+    plan, checks_of = package.plan, {one.record.key_id: one.check for one in package.keys}
     document = checks.read_statement(given.receipt, given.destination_key, papers.RECEIPT)
     receipt = notices.receipt_from_document(document)
-    if (receipt.transfer_id, receipt.party, receipt.package) != (plan.transfer_id, plan.destination, package):
+    if (receipt.transfer_id, receipt.party, receipt.package) != (plan.transfer_id, plan.destination, name):
         raise _broken("receipt", "it is of another transfer, party or package")
     proofs = {one.key_id: one for one in receipt.proofs}
     if sorted(proofs) != [one.key_id for one in plan.keys]:
         raise _broken("receipt", "it has not one proof for each key")
     for planned in plan.keys:
-        require_proven(proofs[planned.key_id], plan.transfer_id, planned.key_class, planned.public_point)
+        require_proven(
+            proofs[planned.key_id],
+            plan.transfer_id,
+            planned.key_class,
+            planned.public_point,
+            checks_of[KeyId(planned.key_id)],
+        )
+    if receipt.rows != (0 if package.freight is None else package.freight.rows):
+        raise _broken("receipt", "it is for another number of device keys than the package has")
     return receipt
 
 
@@ -222,7 +241,8 @@ def _beginning(offer: Offer, plan: Plan, approval: Approval, signers: list[str])
     yield "|---|---|---|---|"
     for one in plan.keys:
         role = "" if one.role is None else str(one.role)
-        yield f"| {one.key_id} | {one.key_class} | {role} | {hashlib.sha256(one.public_point).hexdigest()} |"
+        public = hashlib.sha256(one.public_point).hexdigest() if one.public_point else "none: a symmetric key"
+        yield f"| {one.key_id} | {one.key_class} | {role} | {public} |"
     yield ""
     yield f"- The destination complies with Section G (G2.22I(b)(ii)): {offer.complies}"
     yield f"- Affiliation (G2.22B(e)): {offer.affiliation}"
@@ -250,8 +270,9 @@ def _exported(package: notices.Package) -> list[str]:
 
 def _received(receipt: notices.Receipt, approval: Approval) -> list[str]:
     checks.require_window(approval.conditions, receipt.imported_at)
+    rows = f" {receipt.rows} device keys came with them." if receipt.rows else ""
     said = (
-        f"- {_when(receipt.imported_at)}: imported; each key proved itself, and the transport key is destroyed. "
+        f"- {_when(receipt.imported_at)}: imported; each key proved itself, and the transport key is destroyed.{rows} "
         "Certificates of these keys are treated as issued in respect of the destination (G2.22H)."
     )
     return [said]
