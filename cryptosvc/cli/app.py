@@ -21,6 +21,7 @@ from cryptosvc.cli import (
     policy,
     publishing,
     registers,
+    retention,
     sign,
     smets1,
     transfer,
@@ -70,6 +71,7 @@ governance.add_to(app)
 registers.add_to(app)
 publishing.add_to(keys.app)
 app.add_typer(keys.app)
+retention.add_to(audit.app)
 app.add_typer(audit.app)
 app.add_typer(policy.app)
 app.add_typer(ceremony.app)

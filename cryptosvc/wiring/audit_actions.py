@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from cryptosvc.cli.inquiry import Inquiries
     from cryptosvc.cli.processing import Processing
     from cryptosvc.cli.reporting import Reports
+    from cryptosvc.cli.retention import Retention
     from cryptosvc.cli.witness import Witnessing
 
 
@@ -43,6 +44,12 @@ class AuditActions:
         from cryptosvc.wiring import backups
 
         return backups.Backups()
+
+    def retention(self) -> "Retention":
+        """Seal what is withheld, and clear away what is deleted."""
+        from cryptosvc.wiring import retaining
+
+        return retaining.Retention()
 
     def witnessing(self) -> "Witnessing":
         """Witness logs on this machine."""

@@ -28,16 +28,21 @@ def log_module(settings: Settings) -> ModuleName:
 
 def head_key(settings: Settings) -> KeyRecord:
     """The log-authentication key as the configuration names it; the store is never asked, since this key judges it."""
+    return log_key(settings, settings.log.head_key)
+
+
+def log_key(settings: Settings, key_id: str) -> KeyRecord:
+    """A log-authentication key by its id alone, on the module of the log's keys."""
     return KeyRecord(
-        key_id=KeyId(settings.log.head_key),
+        key_id=KeyId(key_id),
         version=1,
         key_class=HEAD_KEY_CLASS,
         state=KeyState.ACTIVE,
         system=SystemName(settings.deployment.system),
         environment=settings.deployment.environment,
         module=log_module(settings),
-        label=settings.log.head_key,
-        object_id=object_id(settings.log.head_key),
+        label=key_id,
+        object_id=object_id(key_id),
         public_point=b"",
         certificate=b"",
         eui64=None,

@@ -15,7 +15,9 @@ from cryptosvc.adapters.store.lead import PostgresLead
 from cryptosvc.adapters.store.ledger import Ledger
 from cryptosvc.adapters.store.registry import StoredRegistry
 from cryptosvc.adapters.store.search import Searcher
+from cryptosvc.adapters.store.segments import SegmentKeys
 from cryptosvc.config.settings import Settings
+from cryptosvc.core import segments
 from cryptosvc.core.errors import Corrupt, Forbidden, Unavailable
 from cryptosvc.core.founding import Founding
 from cryptosvc.core.record import Scope
@@ -59,8 +61,9 @@ async def opened(
 
     """
     authenticator = hsm.head_mac(logkeys.head_key(settings))
+    opener = segment_opener(settings, hsm)
     ledger = Ledger(
-        open_store(settings.store.url),
+        open_store(settings.store.url, opener),
         origin=settings.log.origin,
         scope=scope,
         clock=clock,
@@ -78,7 +81,7 @@ async def opened(
                 ) from None
             raise
         url = settings.store.url
-        searcher = Searcher(open_store(url), index_store(url), ledger.keeper)
+        searcher = Searcher(open_store(url, opener), index_store(url), ledger.keeper)
         try:
             yield Opened(ledger, StoredRegistry(ledger), searcher)
         finally:
@@ -112,10 +115,20 @@ def watch_leads(settings: Settings) -> tuple[Lead, Lead]:
     return _lead(settings, "watch"), _lead(settings, "tell")
 
 
-def indexer(settings: Settings) -> Indexer:
+def indexer(settings: Settings, hsm: Pkcs11Hsm) -> Indexer:
     """What fills the query index, on connections of its own; Unavailable where its file cannot be made."""
     url = settings.store.url
-    return Indexer(open_store(url), index_store(url))
+    return Indexer(open_store(url, segment_opener(settings, hsm)), index_store(url))
+
+
+def segment_opener(settings: Settings, hsm: Pkcs11Hsm) -> SegmentKeys:
+    """What opens sealed segments: data keys come from the module that has the log's keys."""
+
+    def data_key(key_id: str) -> bytes:
+        authenticator = hsm.head_mac(logkeys.log_key(settings, key_id))
+        return authenticator.mac(segments.derivation(settings.log.origin, key_id))
+
+    return SegmentKeys(data_key)
 
 
 def _lead(settings: Settings, what: str) -> Lead:

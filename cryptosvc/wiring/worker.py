@@ -202,7 +202,7 @@ async def _serve(
         _touch(ready)
     lead = stores.checkpoint_lead(settings)
     indexing = stores.index_lead(settings)
-    indexer = stores.indexer(settings)
+    indexer = stores.indexer(settings, hsm)
     watches = HostLead(stores.lock_folder(settings) / "schedule.lock")
     scheduler = Scheduler(store.registry, store.ledger, clock)
     cosigner = Cosigner(store.ledger, application.observer, witnesses.peers(settings))

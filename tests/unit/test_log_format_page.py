@@ -46,6 +46,8 @@ EVENTS = {
     "watch",
     "alarm",
     "backup",
+    "sealed",
+    "retired",
     "restored",
 }
 KINDS = {"genesis", "use", "refusal"} | RECORD_KINDS

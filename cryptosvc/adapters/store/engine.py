@@ -9,6 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import SQLAlchemyError
 
+from cryptosvc.adapters.store.opener import Opener
 from cryptosvc.adapters.store.postgres import PostgresStore
 from cryptosvc.adapters.store.session import Store
 from cryptosvc.adapters.store.sqlite import PAGE_OCTETS, SqliteStore
@@ -19,17 +20,21 @@ _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql+psycopg://", "postgresql://")
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, opener: Opener | None = None) -> Store:
     """Make the store of a URL, `sqlite:///PATH` or `postgresql+psycopg://…`; nothing is connected yet.
+
+    Args:
+        url: where.
+        opener: opens what is sealed beside entries; without one it is read as it stands.
 
     Raises:
         Malformed: another kind of URL.
 
     """
     if url.startswith(_SQLITE):
-        return SqliteStore(Path(url.removeprefix(_SQLITE)))
+        return SqliteStore(Path(url.removeprefix(_SQLITE)), opener=opener)
     if url.startswith(_POSTGRES):
-        return PostgresStore(url)
+        return PostgresStore(url, opener=opener)
     raise Malformed(
         "a store URL starts with sqlite:/// or postgresql+psycopg://", rule="store/url", field="store.url"
     )

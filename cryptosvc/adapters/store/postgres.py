@@ -14,6 +14,7 @@ from typing import cast
 import psycopg
 
 from cryptosvc.adapters.store.faults import Uncertain, translated
+from cryptosvc.adapters.store.opener import Opener
 from cryptosvc.adapters.store.session import HeadRow, Row, Session, Value
 from cryptosvc.core.record import Leaf
 
@@ -26,10 +27,12 @@ class PostgresStore:
 
     Args:
         url: as SQLAlchemy writes it, `postgresql+psycopg://…`, or a libpq URL.
+        opener: opens what is sealed, for whoever reads; without one it is read as it stands, as writers do.
 
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, opener: Opener | None = None) -> None:
+        self._opener = opener
         self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
         self._writer: _PostgresSession | None = None
         self._reader: _PostgresSession | None = None
@@ -69,6 +72,7 @@ class PostgresStore:
         with self._reading, translated():
             if self._reader is None or self._reader.connection.closed:
                 self._reader = _PostgresSession(self._connect())
+                self._reader.opener = self._opener
             session = self._reader
             session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:

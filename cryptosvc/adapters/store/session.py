@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from cryptosvc.adapters.store.opener import Opener
 from cryptosvc.core.record import Leaf
 from cryptosvc.core.registry_tree import NodeName
 
@@ -52,7 +53,9 @@ _RECORD = "kind, record_id, version, leaf_index, document, bucket, system, certi
 
 
 class Session(ABC):
-    """A transaction in progress."""
+    """A transaction in progress. With an `opener` what is sealed is read in the clear."""
+
+    opener: Opener | None = None
 
     @abstractmethod
     def rows(self, sql: str, *values: Value) -> list[Row]:
@@ -262,7 +265,7 @@ class Session(ABC):
     def leaf(self, leaf_index: int) -> tuple[bytes, bytes] | None:
         """Entry and what is kept beside it."""
         for row in self.rows("SELECT entry, withheld FROM leaf WHERE leaf_index = ?", leaf_index):
-            return cast("tuple[bytes, bytes]", row)
+            return self._clear([cast("tuple[bytes, bytes]", row)])[0]
         return None
 
     def leaves(self, start: int, stop: int) -> list[tuple[bytes, bytes]]:
@@ -272,14 +275,18 @@ class Session(ABC):
             start,
             stop,
         )
-        return cast("list[tuple[bytes, bytes]]", found)
+        return self._clear(cast("list[tuple[bytes, bytes]]", found))
+
+    def _clear(self, found: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        return found if self.opener is None else self.opener.cleared(found, self.record)
 
     def leaves_of(self, wanted: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
         """(entry, withheld) of those of these leaves that are there, by index."""
         marks = ", ".join("?" * len(wanted))
         sql = f"SELECT leaf_index, entry, withheld FROM leaf WHERE leaf_index IN ({marks})"  # noqa: S608  # marks only
         found = cast("list[tuple[int, bytes, bytes]]", self.rows(sql, *wanted))
-        return {leaf_index: (entry, withheld) for leaf_index, entry, withheld in found}
+        clear = self._clear([(entry, withheld) for _, entry, withheld in found])
+        return {row[0]: beside for row, beside in zip(found, clear, strict=True)}
 
     def entries(self, start: int, stop: int) -> list[bytes]:
         """Entries alone."""

@@ -20,6 +20,7 @@ from typing import cast
 
 from cryptosvc.adapters.store.faults import Moved, Uncertain, translated
 from cryptosvc.adapters.store.index import FingerprintIndex
+from cryptosvc.adapters.store.opener import Opener
 from cryptosvc.adapters.store.session import HeadRow, Row, Session, Value
 from cryptosvc.adapters.store.taking import fingerprints_of
 from cryptosvc.core.errors import Corrupt, Unavailable
@@ -44,11 +45,13 @@ class SqliteStore:
     Args:
         path: the database; `.lock`, `.queue` and `.index` stand beside it.
         max_pages: upper bound of its size in pages (of PAGE_OCTETS); None leaves it to the disk.
+        opener: opens what is sealed, for whoever reads; without one it is read as it stands, as writers do.
 
     """
 
-    def __init__(self, path: Path, *, max_pages: int | None = None) -> None:
+    def __init__(self, path: Path, *, max_pages: int | None = None, opener: Opener | None = None) -> None:
         self._path = path
+        self._opener = opener
         self._max_pages = max_pages
         self._locks: tuple[int, int] | None = None
         self._writer: _SqliteSession | None = None
@@ -109,6 +112,7 @@ class SqliteStore:
         with self._reading, translated():
             if self._reader is None:
                 self._reader = _SqliteSession(self._connect(), self._index)
+                self._reader.opener = self._opener
             session = self._reader
             session.index = self._index
             session.connection.execute("BEGIN")

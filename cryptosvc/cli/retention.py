@@ -1,0 +1,83 @@
+"""`audit seal` and `audit retire`: what is withheld in the log, kept as long as it must be and then deleted (G2.17, G2.18)."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Protocol, cast
+
+import typer
+
+from cryptosvc.cli import console
+from cryptosvc.cli.actions import Document, Progress
+from cryptosvc.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, actions_of
+
+
+class Retention(Protocol):
+    """What the commands need."""
+
+    def seal(
+        self, config: Path, key_id: str, before: datetime, progress: Progress, *, rewrite: bool
+    ) -> Document:
+        """Seal a segment under a key."""
+
+    def retire(self, config: Path, key_id: str) -> Document:
+        """Clear away what a destroyed key has deleted."""
+
+
+class _Source(Protocol):
+    def retention(self) -> Retention:
+        """What the commands work with."""
+
+
+def seal(
+    context: typer.Context,
+    key_id: Annotated[
+        str, typer.Argument(metavar="KEY", help="Active log-authentication key of the segment.")
+    ],
+    before: Annotated[
+        datetime,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Entries older than this (UTC)."),
+    ],
+    rewrite: Annotated[
+        bool,
+        typer.Option(
+            "--rewrite", help="On PostgreSQL write the table of entries anew after; signing waits for it."
+        ),
+    ] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Seal what is withheld in older entries under a key of the module (G2.18).
+
+    From where the last segment ended. It is read as before while the key is there; destroying the key under dual control
+    (`propose key.destroy`) deletes it, in every backup made after this. Signing goes on meanwhile. May be stopped and
+    called again.
+    """
+    with console.progress_bar(as_json=as_json) as progress:
+        done = _retention(context).seal(config, key_id, before.replace(tzinfo=UTC), progress, rewrite=rewrite)
+    console.print_document(done, as_json=as_json)
+
+
+def retire(
+    context: typer.Context,
+    key_id: Annotated[
+        str, typer.Argument(metavar="KEY", help="Key of a segment, destroyed under dual control.")
+    ],
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Clear away what nobody can open since the key of its segment was destroyed (G2.18).
+
+    The sealed octets leave the store, the query index is begun anew without the values, and the log has an entry of it.
+    Proofs of every entry stay what they were.
+    """
+    console.print_document(_retention(context).retire(config, key_id), as_json=as_json)
+
+
+def _retention(context: typer.Context) -> Retention:
+    return cast("_Source", actions_of(context)).retention()
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(seal)
+    app.command()(retire)

@@ -1,0 +1,167 @@
+"""`audit seal` and `audit retire`, on the machine of the service, beside its workers."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import orjson
+
+from cryptosvc.adapters.store import postings
+from cryptosvc.adapters.store import segments as stored
+from cryptosvc.adapters.store.engine import open_store
+from cryptosvc.adapters.store.indexer import index_store, log_identity
+from cryptosvc.cli.actions import Document, Progress
+from cryptosvc.config.settings import Settings
+from cryptosvc.core import lifecycle, segments
+from cryptosvc.core.errors import Malformed, WrongState
+from cryptosvc.core.life import NANOSECONDS, UnixSeconds
+from cryptosvc.core.query import Query
+from cryptosvc.core.registry import KeyRecord, KeyState
+from cryptosvc.flow.observe import Observer
+from cryptosvc.wiring import logkeys
+from cryptosvc.wiring.reconciling import Floor, opened_floor
+
+_PAGE = 100
+
+
+class Retention:
+    """Implements `cli.retention.Retention`."""
+
+    def seal(
+        self, config: Path, key_id: str, before: datetime, progress: Progress, *, rewrite: bool
+    ) -> Document:
+        """Seal a segment.
+
+        Raises:
+            Malformed: `segment/key`, `segment/before`.
+            WrongState: the key is not active.
+            Unavailable, Corrupt: as `stores.opened`; `segment/scrub`.
+
+        """
+
+        async def run() -> Document:
+            async with opened_floor(config, "seal") as floor:
+                return await _sealed(floor, key_id, int(before.timestamp()), progress, rewrite=rewrite)
+
+        return asyncio.run(run())
+
+    def retire(self, config: Path, key_id: str) -> Document:
+        """Clear a deleted segment away.
+
+        Raises:
+            Malformed: `segment/key`.
+            WrongState: `segment/not-destroyed`.
+            Unavailable, Corrupt: as `seal`.
+
+        """
+
+        async def run() -> Document:
+            async with opened_floor(config, "retire") as floor:
+                return await _retired(floor, key_id)
+
+        return asyncio.run(run())
+
+
+async def _sealed(floor: Floor, key_id: str, before: int, progress: Progress, *, rewrite: bool) -> Document:
+    settings, at = floor.settings, floor.clock.now().at // NANOSECONDS
+    if before > at:
+        raise Malformed("what is sealed is past", rule="segment/before", field="--before")
+    # 1 the key, in force
+    key = await _key(floor, key_id)
+    state, _ = lifecycle.effective(key, UnixSeconds(at))
+    if state is not KeyState.ACTIVE:
+        raise WrongState(
+            f"key {key_id} is {state}; a segment is sealed under an active one",
+            rule="segment/key-state",
+            clause=segments.CLAUSE,
+            field="KEY",
+        )
+    data_key = floor.hsm.head_mac(key).mac(segments.derivation(settings.log.origin, key_id))
+    # 2 from where the last one ended, what is old enough
+    start = max((stop for _, _, stop in await _stretches(floor, "")), default=0)
+    size = (await floor.store.ledger.head()).size
+    with closing(open_store(settings.store.url)) as store:
+        done = await asyncio.to_thread(
+            stored.seal,
+            store,
+            start,
+            size,
+            before * NANOSECONDS,
+            key_id,
+            data_key,
+            lambda reached: progress("sealing", reached, size),
+        )
+    await asyncio.to_thread(stored.scrub, settings.store.url, rewrite=rewrite)
+    # 3 said in the log
+    facts = {"key": key_id, "start": str(done.start), "stop": str(done.stop), "entries": str(done.entries)}
+    receipt = await Observer(floor.store.ledger, floor.clock).happened("sealed", "seal", facts, {})
+    return {**facts, "recorded_as": receipt.leaf_index}
+
+
+async def _retired(floor: Floor, key_id: str) -> Document:
+    settings = floor.settings
+    key = await _key(floor, key_id)
+    if key.state is not KeyState.DESTROYED:
+        raise WrongState(
+            f"key {key_id} is {key.state}; propose key.destroy: that is what deletes the segment",
+            rule="segment/not-destroyed",
+            clause=segments.CLAUSE,
+            field="KEY",
+        )
+    entries = 0
+    with closing(open_store(settings.store.url)) as store:
+        for _, start, stop in await _stretches(floor, key_id):
+            entries += await asyncio.to_thread(stored.empty, store, start, stop, key_id)
+    await asyncio.to_thread(_begin_index_anew, settings)
+    await asyncio.to_thread(stored.scrub, settings.store.url)
+    facts = {"key": key_id, "entries": str(entries)}
+    receipt = await Observer(floor.store.ledger, floor.clock).happened("retired", "retire", facts, {})
+    return {**facts, "recorded_as": receipt.leaf_index}
+
+
+async def _key(floor: Floor, key_id: str) -> KeyRecord:
+    """A key of segments as the registry has it."""
+    key = await floor.store.registry.record("key-record", key_id)
+    expected = logkeys.log_key(floor.settings, key_id)
+    if (
+        not isinstance(key, KeyRecord)
+        or key_id == floor.settings.log.head_key
+        or (key.key_class, key.module, key.label, key.object_id)
+        != (segments.KEY_CLASS, expected.module, expected.label, expected.object_id)
+    ):
+        raise Malformed(
+            f"{key_id} is no key of a segment: order and generate one of class {segments.KEY_CLASS}, on module "
+            f"{expected.module}; the key of the log's head is none",
+            rule="segment/key",
+            field="KEY",
+        )
+    return key
+
+
+async def _stretches(floor: Floor, key_id: str) -> Sequence[tuple[str, int, int]]:
+    """(key, start, stop) of what was sealed, as the log says; under one key where it is named."""
+    found: list[tuple[str, int, int]] = []
+    cursor = None
+    while True:
+        page = await floor.store.search.page(Query.of({"kind": ["sealed"]}), cursor, _PAGE)
+        for one in page.entries:
+            facts = orjson.loads(one.entry)["facts"]
+            if key_id in ("", facts["key"]):
+                found.append((facts["key"], int(facts["start"]), int(facts["stop"])))
+        cursor = page.cursor
+        if cursor is None:
+            return found
+
+
+def _begin_index_anew(settings: Settings) -> None:
+    """The query index holds keyed digests of values: what is begun anew has none of those that were deleted."""
+    url = settings.store.url
+    with closing(open_store(url)) as store, closing(index_store(url)) as index:
+        with store.reading() as session:
+            log = log_identity(session)
+        assert log is not None  # a store that was opened has a genesis
+        with index.writing() as session:
+            postings.begin(session, log, os.urandom(postings.TERM_KEY_OCTETS))
