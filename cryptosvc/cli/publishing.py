@@ -1,7 +1,7 @@
-"""`key export`: what is given to others of a key, its public half and certificate (G5.13(b): distributed)."""
+"""`key export`, `key request`: what is given to others of a key: its public half and certificate, and what asks for one (G5.13(b))."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -64,6 +64,76 @@ def export_key(
     )
 
 
+def export_request(
+    context: typer.Context,
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="Id of a key that derives.")],
+    *,
+    target: TargetOption,
+    ca: CaOption,
+    certificate: CertificateOption,
+    private_key: PrivateKeyOption,
+    out: OutOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the certification request that a key-agreement or prepayment key signed while it was made, as PEM.
+
+    Such a key signs nothing ever after, so there is this one. It stands in the outcome of the key.generate proposal; for a key that signs,
+    `sign KEY certification-request-info` makes one. For who may govern, and for auditors.
+    """
+    require_absent(out)
+    where = connection(target, ca, certificate, private_key)
+    key, made = (actions_of(context).records(where, kind) for kind in ("key-record", "proposal-record"))
+    record = next((one for one in key if one["key_id"] == key_id), None)
+    if record is None:
+        raise typer.BadParameter(f"there is no key {key_id!r} in the registry")
+    request = _request_of(record, made)
+    console.print_document(
+        {
+            "key_id": key_id,
+            "subject": request.subject.rfc4514_string(),
+            "public_key_sha256": hashlib.sha256(
+                request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            ).hexdigest(),
+            "written": write_file(out, request.public_bytes(Encoding.PEM)),
+        },
+        as_json=as_json,
+    )
+
+
+def _request_of(key: Document, proposals: Sequence[Document]) -> x509.CertificateSigningRequest:
+    """The request in the outcome of a key's generation, signed by that very key.
+
+    Raises:
+        WrongState: there is none: the key signs, or was not made by key.generate, or its module copies no keys.
+        Corrupt: it is another key's, or its signature does not verify.
+
+    """
+    for proposal in proposals:
+        statement, outcome = proposal["statement"], proposal["outcome"]
+        if not isinstance(statement, Mapping) or not isinstance(outcome, Mapping):
+            continue
+        if (statement.get("act"), statement.get("subject")) != ("key.generate", key["key_id"]):
+            continue
+        if found := outcome.get("certification_request"):
+            request = x509.load_der_x509_csr(bytes.fromhex(str(found)))
+            point = ec.EllipticCurvePublicKey.from_encoded_point(
+                ec.SECP256R1(), bytes.fromhex(str(key["public_point"]))
+            )
+            if request.public_key() != point or not request.is_signature_valid:
+                raise Corrupt(
+                    f"the certification request of {key['key_id']} is not signed by that key",
+                    rule="key/request-other-key",
+                )
+            return request
+    raise WrongState(
+        f"{key['key_id']} has no certification request of its making: one is made by key.generate for a key-agreement or "
+        "prepayment key with role and eui64, on a module that copies keys",
+        rule="key/no-request",
+        clause="G2.44(b)",
+        field="key",
+    )
+
+
 def public_bundle(record: Document) -> tuple[bytes, bytes]:
     """SubjectPublicKeyInfo of a key record, and the PEM of it followed by that of the certificate.
 
@@ -92,6 +162,7 @@ def public_bundle(record: Document) -> tuple[bytes, bytes]:
 def add_to(keys: typer.Typer) -> None:
     """Join the commands on keys."""
     keys.command("export")(export_key)
+    keys.command("request")(export_request)
 
 
 def _distributed(record: Document) -> str:

@@ -59,6 +59,7 @@ COMMANDS = (
     "key list",
     "key due",
     "key export",
+    "key request",
     "key show",
     "audit",
     "audit export",

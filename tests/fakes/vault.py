@@ -4,9 +4,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from cryptosvc.core import first_request
 from cryptosvc.core.acts.base import Made
 from cryptosvc.core.asset import IDENTITY
 from cryptosvc.core.errors import Conflict, CryptosvcError, Unavailable
@@ -46,7 +49,8 @@ class FakeVault:
             raise Conflict("an object of this label and id is there", rule="hsm/object-exists")
         made = self.held[_name(key)] = ec.generate_private_key(ec.SECP256R1())
         self._end("generate", key)
-        return Made(b"" if is_symmetric(key.key_class) else _point(made), _facts(key))
+        facts = (*_first_request(key, made), *_facts(key))
+        return Made(b"" if is_symmetric(key.key_class) else _point(made), facts)
 
     async def adopt(self, key: KeyRecord) -> Made:
         """As the port says."""
@@ -109,3 +113,12 @@ def _point(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def _facts(key: KeyRecord) -> tuple[tuple[str, str], ...]:
     return (("module", str(key.module)), ("object_label", key.label))
+
+
+def _first_request(key: KeyRecord, made: ec.EllipticCurvePrivateKey) -> tuple[tuple[str, str], ...]:
+    if not first_request.is_due(key):
+        return ()
+    signed = made.sign(first_request.information(key, _point(made)), ec.ECDSA(hashes.SHA256()))
+    r, s = decode_dss_signature(signed)
+    request = first_request.finished(key, _point(made), r.to_bytes(32) + s.to_bytes(32))
+    return (("certification_request", request.hex()),)

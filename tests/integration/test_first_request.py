@@ -29,16 +29,21 @@ from cryptosvc.core.life import Asset
 from cryptosvc.core.names import Eui64, RemotePartyRole, UnixNanoseconds
 from tests.claims import key_record
 from tests.hsm_fixtures import make_nss, make_softhsm
+from tests.kryoptic import make_kryoptic
 from tests.mac_keys import derived, shared_secret, tag
 
 ENTITY = Eui64.parse("90-B3-D5-1F-30-00-00-02")
 
 
-@pytest.fixture(scope="module", params=["softhsm", "nss"])
+MAKERS = {"softhsm": make_softhsm, "nss": make_nss, "kryoptic": make_kryoptic}
+
+pytestmark = pytest.mark.xdist_group("agreement")
+
+
+@pytest.fixture(scope="module", params=list(MAKERS))
 def token(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
-        make = make_softhsm if request.param == "softhsm" else make_nss
-        made = make(tmp_path_factory.mktemp("t"))
+        made = MAKERS[request.param](tmp_path_factory.mktemp("t"))
         monkeypatch.setenv("SOFTHSM2_CONF", made.conf)
         yield made
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from cryptosvc.cli.app import run
@@ -18,6 +19,7 @@ from cryptosvc.core.names import CallerId
 from cryptosvc.core.registry import Grant
 from cryptosvc.wiring.actions import WiredActions
 from tests import govern_stand, service_stand
+from tests.govern_stand import ORDER
 from tests.governance import MODULE, Room, person
 from tests.service_stand import stand
 
@@ -189,6 +191,29 @@ async def test_the_registers_are_printed(tmp_path: Path, said):
         code, shown = await here.run("custodian", "show", "ben")
         assert (code, "person-ben" in shown, "since=20" in shown) == (0, True, True)
         code, _ = await here.run("custodian", "show", "nobody")
+        assert code == 2
+
+
+async def test_the_request_of_a_key_that_derives_is_written_and_others_have_none(tmp_path: Path, said):
+    async with service(tmp_path, said) as here:
+        asked = ORDER | {"class": "key-agreement", "role": 4, "eui64": "90-B3-D5-1F-30-00-00-02"}
+        await here.governed.carry("key.order", "broker", **asked)
+        await here.governed.carry("key.generate", "broker")
+        await here.governed.active("key-1")
+        out = tmp_path / "broker.csr"
+        done = await here.json("key", "request", "broker", "-o", out)
+        assert isinstance(done, dict)
+        request = x509.load_pem_x509_csr(out.read_bytes())
+        assert request.is_signature_valid
+        assert done["subject"] == request.subject.rfc4514_string()
+        assert done["written"] == str(out)
+        key = here.governed.key("broker")
+        point = request.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        assert point == key.public_point
+        code, printed = await here.run("key", "request", "key-1", "-o", tmp_path / "none")
+        assert (code, "key/no-request" in printed) == (3, True)
+        assert not (tmp_path / "none").exists()
+        code, _ = await here.run("key", "request", "nobody", "-o", tmp_path / "none")
         assert code == 2
 
 
