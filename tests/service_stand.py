@@ -50,12 +50,16 @@ from cryptosvc.core.record import Claim, Observed, Receipt, Refused, Scope
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyRecord, KeyState, Origin
 from cryptosvc.flow.admit import Admission
 from cryptosvc.flow.audit import Auditor
+from cryptosvc.flow.checkpoint import Checkpointer
 from cryptosvc.flow.explain import Explained, Explainer
 from cryptosvc.flow.keys import KeyReader
 from cryptosvc.flow.observe import Observer
 from cryptosvc.flow.ports import Instant, Keys, KeyView, Ledger, Search, StoredEntry
 from cryptosvc.flow.query import Inquirer
 from cryptosvc.flow.sign import NotSigned, Signed, Signer
+from cryptosvc.flow.spokesman import Spokesman
+from cryptosvc.flow.transfer_log import TransferLog
+from cryptosvc.flow.transfers import TransferDesk
 from cryptosvc.service.application import Application
 from cryptosvc.service.health import Check
 from cryptosvc.service.limits import Limits
@@ -63,6 +67,7 @@ from cryptosvc.service.metrics import Metrics
 from cryptosvc.service.server import Endpoint, Server
 from tests import govern_stand
 from tests.fakes.ledger import FakeLedger
+from tests.fakes.promises import FakePromises
 from tests.fakes.search import FakeSearch
 from tests.pki import Authority, Identity
 
@@ -313,6 +318,22 @@ class Stand:
         )
 
 
+def transfers_of(governing: govern_stand.Stand) -> TransferDesk:
+    """A desk on fakes; what it has signed and proven, the tests between deployments see."""
+    checkpointer = cast("Checkpointer", None)
+    log = TransferLog(governing.keys, governing.ledger, checkpointer, "stand")
+    service = cast("Principal", None)
+    spokesman = Spokesman(
+        governing.keys,
+        FakePromises(),
+        None,
+        cast("Signer", None),
+        governing.clock,
+        (service, KeyId("service")),
+    )
+    return TransferDesk(governing.keys, governing.ledger, governing.clock, log, spokesman, KeyId("service"))
+
+
 @asynccontextmanager
 async def stand(
     limits: Limits | None = None,
@@ -341,6 +362,7 @@ async def stand(
         observer=Observer(as_ledger, clock),
         governor=governing.governor,
         registers=governing.registers,
+        transfers=transfers_of(governing),
     )
     broken: dict[str, CryptosvcError] = {}
 

@@ -17,10 +17,13 @@ from cryptosvc.core.acts.transfer_destination import proof_of
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.content import service_statement
 from cryptosvc.core.custodian import CustodianRole
+from cryptosvc.core.device_records import DeviceStoreRecord
 from cryptosvc.core.handover import checks, notices
 from cryptosvc.core.handover.claimed import emit
+from cryptosvc.core.handover.notices import Freight
 from cryptosvc.core.life import DAY, UnixSeconds
 from cryptosvc.core.names import Environment, KeyId, SystemName
+from cryptosvc.core.record import Because
 from cryptosvc.core.registry import KeyRecord, Record
 from cryptosvc.core.statement import Statement
 from cryptosvc.core.transfer import papers
@@ -443,3 +446,19 @@ async def specimen() -> TransferRecord:
     """A record of a transfer that has gone as far as it can at its source."""
     pair = await (await two_ends()).receipted()
     return pair.source.record
+
+
+ROWS = 3
+FREIGHT = Freight(rows=ROWS, chunks=1, last="ab" * 32)
+
+
+async def filled(pair: Pair, *needed: str) -> None:
+    """A test's own hand: the source has device keys under these storage keys."""
+    record = DeviceStoreRecord(
+        version=1,
+        system=SystemName(pair.source.stand.setting.system),
+        root=b"r" * 32,
+        keys=ROWS,
+        needed=tuple((name, ROWS) for name in sorted(needed)),
+    )
+    await pair.source.stand.keys.change([record], Because("init", ""))

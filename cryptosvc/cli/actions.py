@@ -224,6 +224,12 @@ class Actions(Protocol):
     ) -> Document:
         """Have the service sign what it has to say of a transfer."""
 
+    def transfers(self, connection: Connection) -> Sequence[Document]:
+        """Ask the service for every transfer."""
+
+    def transfer_fetch(self, connection: Connection, transfer_id: str, folder: Path) -> Document:
+        """Ask the service for what it has to say of a transfer, and for its part of the log."""
+
     def transfer_evidence(self, config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
         """Take a transfer out of the log with its proofs."""
 

@@ -11,7 +11,17 @@ import typer
 
 from cryptosvc.cli import console
 from cryptosvc.cli.governance import SigningKeyOption, confirm
-from cryptosvc.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, actions_of
+from cryptosvc.cli.options import (
+    DEFAULT_CONFIG,
+    CaOption,
+    CertificateOption,
+    ConfigOption,
+    JsonOption,
+    PrivateKeyOption,
+    TargetOption,
+    actions_of,
+    connection,
+)
 
 app = typer.Typer(
     name="transfer",
@@ -19,6 +29,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+_COLUMNS = ("transfer", "side", "state", "version", "dispose_by", "device_keys")
 
 FolderOption: TypeAlias = Annotated[
     Path, typer.Option("--folder", "-f", help="Folder of the transfer's papers and blobs.")
@@ -75,6 +87,41 @@ def say(
     with console.progress_bar(as_json=as_json) as progress:
         done = actions_of(context).transfer_say(config, transfer, folder, caller, progress)
     console.print_document(done, as_json=as_json)
+
+
+@app.command("list")
+def list_transfers(
+    context: typer.Context,
+    *,
+    target: TargetOption,
+    ca: CaOption,
+    certificate: CertificateOption,
+    private_key: PrivateKeyOption,
+    as_json: JsonOption = False,
+) -> None:
+    """List the transfers of a running service, and how far each is. Over gRPC."""
+    rows = actions_of(context).transfers(connection(target, ca, certificate, private_key))
+    console.print_rows(rows, _COLUMNS, as_json=as_json)
+
+
+@app.command()
+def fetch(
+    context: typer.Context,
+    transfer: TransferArgument,
+    *,
+    folder: FolderOption,
+    target: TargetOption,
+    ca: CaOption,
+    certificate: CertificateOption,
+    private_key: PrivateKeyOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch what a running service has to say of a transfer, signed, and its part of the log. Over gRPC.
+
+    The package of an export is not among it: it is signed on the machine of the service, where its blobs lie.
+    """
+    where = connection(target, ca, certificate, private_key)
+    console.print_document(actions_of(context).transfer_fetch(where, transfer, folder), as_json=as_json)
 
 
 @app.command()

@@ -39,13 +39,16 @@ class Spokesman:
         self,
         records: Records,
         promises: Promises,
-        crate: Crate,
+        crate: Crate | None,
         signer: Signer,
         clock: Clock,
         service: tuple[Principal, KeyId],
         freighter: Freighter | None = None,
     ) -> None:
-        """`service` is the principal in whose name it is signed, and the key that signs; `freighter` packs device keys."""
+        """`service` is the principal in whose name it is signed, and the key that signs; `freighter` packs device keys.
+
+        Without a crate no package is signed: what is beside it is written where it is signed.
+        """
         self._freighter = freighter
         self._records = records
         self._promises = promises
@@ -105,6 +108,12 @@ class Spokesman:
                 )
 
     async def _package(self, found: TransferRecord) -> notices.Package:
+        if self._crate is None:
+            raise WrongState(
+                "a package is signed on the machine of the service, where its blobs lie: cryptosvc transfer say",
+                rule="transfer/on-the-machine",
+                clause="G2.22I",
+            )
         plan, facts = found.plan, dict(found.facts)
         at = found.when(Step.EXPORT)
         if plan is None or at is None:
@@ -116,7 +125,7 @@ class Spokesman:
             if not isinstance(record, KeyRecord):
                 raise Corrupt(f"the record of key {one.key_id} is missing", rule="transfer/record")
             blob = facts[f"blob:{one.key_id}"]
-            claims = self._claims(record.key_id, promised[record.key_id])
+            claims = _put_claims(self._crate, record.key_id, promised[record.key_id])
             check = facts.get(f"check:{one.key_id}", "")
             keys.append(notices.PackedKey(record=record, blob=blob, claims=claims, check=check))
         return notices.Package(
@@ -142,12 +151,6 @@ class Spokesman:
         work = await self._records.record("device-work-record", name)
         return work.accepted if isinstance(work, DeviceWorkRecord) else 0
 
-    def _claims(self, key_id: KeyId, found: Claimed) -> str:
-        """Put what a key's claims took into the crate; the digest of it. No claim comes after: the key is in transfer."""
-        octets = claimed.emit(found)
-        self._crate.put(claims_name(key_id), octets)
-        return hashlib.sha256(octets).hexdigest()
-
     async def _approval(self, transfer_id: str) -> str:
         """The SMKI PMA's envelope, from the statement that the export was carried out under."""
         for one in await self._records.of_kind("proposal-record"):
@@ -158,6 +161,13 @@ class Spokesman:
                 dsse.parse(octets)
                 return octets.decode()
         raise Conflict("the export of this transfer is not in the registry", rule="transfer/record")
+
+
+def _put_claims(crate: Crate, key_id: KeyId, found: Claimed) -> str:
+    """Put what a key's claims took into the crate; the digest of it. No claim comes after: the key is in transfer."""
+    octets = claimed.emit(found)
+    crate.put(claims_name(key_id), octets)
+    return hashlib.sha256(octets).hexdigest()
 
 
 def _receipt(found: TransferRecord, rows: int) -> notices.Receipt:

@@ -11,6 +11,7 @@ from cryptosvc.flow.observe import Observer
 from cryptosvc.flow.query import Inquirer
 from cryptosvc.flow.registers import Registers
 from cryptosvc.flow.sign import Signer
+from cryptosvc.flow.transfers import TransferDesk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,3 +27,4 @@ class Application:
     observer: Observer
     governor: Governor
     registers: Registers
+    transfers: TransferDesk

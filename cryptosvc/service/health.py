@@ -13,6 +13,7 @@ from cryptosvc.core.errors import CryptosvcError
 from cryptosvc.service.crypto import SERVICE as CRYPTO_SERVICE
 from cryptosvc.service.governance import SERVICE as GOVERNANCE_SERVICE
 from cryptosvc.service.reading import AUDIT_SERVICE, KEY_SERVICE
+from cryptosvc.service.transfers import SERVICE as TRANSFER_SERVICE
 
 Check = Callable[[], Awaitable[None]]
 """Returns where the part works, raises CryptosvcError where it does not."""
@@ -23,6 +24,7 @@ REQUIRED: Mapping[str, frozenset[str]] = {
     KEY_SERVICE: frozenset({"store", "log"}),
     AUDIT_SERVICE: frozenset({"store", "log"}),
     GOVERNANCE_SERVICE: frozenset({"store", "log"}),
+    TRANSFER_SERVICE: frozenset({"module", "store", "log"}),
 }
 """Which parts each service needs; every read is recorded, so every service needs the log."""
 

@@ -11,8 +11,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from cryptosvc.pb.v1 import audit_pb2, crypto_pb2, governance_pb2, keys_pb2
-from cryptosvc.service import crypto, governance, querying, reading
+from cryptosvc.pb.v1 import audit_pb2, crypto_pb2, governance_pb2, keys_pb2, transfer_pb2
+from cryptosvc.service import crypto, governance, querying, reading, transfers
 from cryptosvc.service.application import Application
 from cryptosvc.service.handlers import Desk
 from cryptosvc.service.handshakes import ErrorTap
@@ -23,7 +23,7 @@ from cryptosvc.service.tally import Event, Tally
 from cryptosvc.service.tracing import Tracing
 from cryptosvc.service.walks import Walks
 
-_SERVED = (crypto_pb2, keys_pb2, audit_pb2, governance_pb2)
+_SERVED = (crypto_pb2, keys_pb2, audit_pb2, governance_pb2, transfer_pb2)
 """The proto files whose services reflection names."""
 
 
@@ -104,6 +104,9 @@ class Server:
                 ),
                 grpc.method_handlers_generic_handler(
                     governance.SERVICE, governance.GovernanceHandlers(desk, self._gate).methods()
+                ),
+                grpc.method_handlers_generic_handler(
+                    transfers.SERVICE, transfers.TransferHandlers(desk).methods()
                 ),
             )
         )

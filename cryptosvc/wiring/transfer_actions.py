@@ -1,8 +1,9 @@
 """What `transfer …` works with, as the command line finds it; loaded when it is needed, as everything in `actions`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from cryptosvc.cli.actions import Document, Progress
+from cryptosvc.cli.actions import Connection, Document, Progress
 
 
 class TransferActions:
@@ -30,6 +31,18 @@ class TransferActions:
         from cryptosvc.wiring import transferring
 
         return transferring.say(config, transfer_id, folder, caller, progress)
+
+    def transfers(self, connection: Connection) -> Sequence[Document]:
+        """Ask the service."""
+        from cryptosvc.wiring import transfer_calls
+
+        return transfer_calls.transfers(connection)
+
+    def transfer_fetch(self, connection: Connection, transfer_id: str, folder: Path) -> Document:
+        """Ask the service."""
+        from cryptosvc.wiring import transfer_calls
+
+        return transfer_calls.fetch(connection, transfer_id, folder)
 
     def transfer_evidence(self, config: Path, transfer_id: str, folder: Path, caller: str) -> Document:
         """Take it out, on this machine."""

@@ -68,6 +68,7 @@ from cryptosvc.wiring import (
     witnesses,
 )
 from cryptosvc.wiring.chores import HostLead, every
+from cryptosvc.wiring.transfer_desk import transfer_desk
 
 _MAINTAIN_EVERY_SECONDS = 1.0
 _INDEX_EVERY_SECONDS = 0.5
@@ -273,6 +274,9 @@ def assemble(
     vault = Pkcs11Vault(modules.module_configs(settings), stores.lock_folder(settings))
     verify = multi_buffer.load() or one_by_one
     signer = Signer(gatherer, policy, store.ledger, hsm, clock, formats, verify)
+    checkpointer = Checkpointer(
+        signer, store.ledger, service, KeyId(settings.log.audit_key), settings.log.origin
+    )
     application = Application(
         admission=Admission(store.registry, store.ledger, clock),
         signer=signer,
@@ -283,9 +287,7 @@ def assemble(
         observer=Observer(store.ledger, clock),
         governor=Governor(store.registry, vault, store.ledger, clock, governed),
         registers=Registers(store.registry, store.ledger, clock, governed),
-    )
-    checkpointer = Checkpointer(
-        signer, store.ledger, service, KeyId(settings.log.audit_key), settings.log.origin
+        transfers=transfer_desk(settings, store, clock, signer, checkpointer, service),
     )
     return application, checkpointer, policy.digest
 

@@ -27,9 +27,13 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cryptosvc.cli.console import VERIFICATION_FAILED
 from cryptosvc.client.errors import CallError, Conflict, WrongState
+from cryptosvc.core import dsse
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.custodian import CustodianRole, custodian_document
+from cryptosvc.core.handover import logged
 from cryptosvc.core.names import SystemName
+from cryptosvc.core.transfer.states import TransferState
+from cryptosvc.wiring.exporting import public_key_der as read_public_key
 from tests import governed, killed_transfer, precommands
 from tests.deployment import Deployment, pre_command_request
 from tests.device_files import Source
@@ -258,6 +262,29 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> Non
         client.sign(other)
     assert refusal.value.rule.startswith("once/")
     sign(target, 2)
+    # the running service says the same of it: over gRPC, into another folder
+    code, fetched = governed.on_command_line(
+        target.deployment, "transfer", "fetch", TRANSFER, "--folder", str(folder / "fetched")
+    )
+    assert (code, fetched["statement"], fetched["device_keys"]) == (
+        0,
+        "transfer-receipt",
+        "receive done: 70 of 70",
+    )
+    payloads = [
+        orjson.loads(dsse.parse((place / "receipt.dsse").read_bytes()).payload)
+        for place in (papers, folder / "fetched")
+    ]
+    assert payloads[0] == payloads[1]
+    log_key = read_public_key(target.deployment.folder / "log.pub.pem")
+    verified = logged.verify((folder / "fetched" / "destination-log.json").read_bytes(), log_key)
+    assert verified.transfer.state is TransferState.IMPORTED
+    code, listed = governed.on_command_line(source.deployment, "transfer", "list")
+    assert (code, [one["state"] for one in listed]) == (0, ["exported"])
+    code, unsaid = governed.on_command_line(
+        source.deployment, "transfer", "fetch", TRANSFER, "--folder", str(folder / "unsaid")
+    )
+    assert (code, unsaid["not_said"]) == (0, "transfer/on-the-machine")
     # 6 receipt and disposition
     source.office.carry(
         "transfer.receipt",

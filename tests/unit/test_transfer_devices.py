@@ -7,7 +7,6 @@ import pytest
 from cryptosvc.core.acts.transfer_devices import rows_of
 from cryptosvc.core.canonical import canonical
 from cryptosvc.core.device_records import (
-    DeviceStoreRecord,
     DeviceWorkRecord,
     WorkKind,
     WorkState,
@@ -17,28 +16,11 @@ from cryptosvc.core.handover import beside, chunks, notices
 from cryptosvc.core.handover.beside import Blob
 from cryptosvc.core.handover.chunks import Travelling
 from cryptosvc.core.handover.notices import Freight
-from cryptosvc.core.names import SystemName
-from cryptosvc.core.record import Because
 from cryptosvc.core.registry import KeyState, Record
 from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.proof import Proof, answer_of_work, challenge_of, check_value, require_proven
 from tests.device_rows import row
-from tests.transfers import KEYS, STORAGE, TRANSFER, Pair, two_ends
-
-ROWS = 3
-FREIGHT = Freight(rows=ROWS, chunks=1, last="ab" * 32)
-
-
-async def filled(pair: Pair, *needed: str) -> None:
-    """A test's own hand: the source has device keys under these storage keys."""
-    record = DeviceStoreRecord(
-        version=1,
-        system=SystemName(pair.source.stand.setting.system),
-        root=b"r" * 32,
-        keys=ROWS,
-        needed=tuple((name, ROWS) for name in sorted(needed)),
-    )
-    await pair.source.stand.keys.change([record], Because("init", ""))
+from tests.transfers import FREIGHT, KEYS, ROWS, STORAGE, TRANSFER, Pair, filled, two_ends
 
 
 async def two_stores() -> Pair:
