@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cryptosvc.cli import console, inquiry, reporting
+from cryptosvc.cli import console, inquiry, reporting, reviewing
 from cryptosvc.cli.browser import command as browser_command
 from cryptosvc.cli.options import (
     DEFAULT_CONFIG,
@@ -181,3 +181,4 @@ def module_log(
 inquiry.add_to(app)
 reporting.add_to(app)
 browser_command.add_to(app)
+reviewing.add_to(app)

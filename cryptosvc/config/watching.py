@@ -97,9 +97,11 @@ class WatchSettings(Section):
     Args:
         rules: beside those of the service, or in the place of one of the same name.
         receivers: who is told of alarms.
+        review_within_days: entries older than that, which no auditor signed off, are alarmed (`review-late`).
 
     """
 
+    review_within_days: Annotated[int, Field(ge=1, le=3660)] = 31
     rules: tuple[WatchRuleSettings, ...] = ()
     receivers: tuple[WatchReceiverSettings, ...] = ()
 

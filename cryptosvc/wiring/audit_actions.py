@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cryptosvc.cli.processing import Processing
     from cryptosvc.cli.reporting import Reports
     from cryptosvc.cli.retention import Retention
+    from cryptosvc.cli.reviewing import Reviews
     from cryptosvc.cli.witness import Witnessing
 
 
@@ -32,6 +33,12 @@ class AuditActions:
         from cryptosvc.wiring import reporting
 
         return reporting.Reports()
+
+    def reviews(self) -> "Reviews":
+        """Sign ranges off, and tell what is left."""
+        from cryptosvc.wiring import reviewing
+
+        return reviewing.Reviews()
 
     def consoles(self) -> "Consoles":
         """Show it in a browser."""

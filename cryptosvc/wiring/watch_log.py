@@ -19,12 +19,13 @@ from cryptosvc.core.watch.finding import Sender
 from cryptosvc.flow.tell import Receiver, Teller
 from cryptosvc.flow.watch import Watchman
 from cryptosvc.service.metrics import Metrics
-from cryptosvc.wiring import stores
+from cryptosvc.wiring import reviewing, stores
 from cryptosvc.wiring.chores import every
 
 EVERY_SECONDS = 0.5
 """2,048 entries each time: up to 4,000 a second; a burst of more is caught up with after."""
 TELL_EVERY_SECONDS = 1.0
+REVIEW_EVERY_SECONDS = 600.0
 _STATE_FILE = "watch.state"
 _TOLD_FILE = "watch.told"
 _log = structlog.get_logger("cryptosvc.watch")
@@ -104,6 +105,8 @@ def begun(
     if watch is not None:
         turn = chore(watch, metrics)
         chores.append(asyncio.create_task(every(EVERY_SECONDS, "watch", turn, watch_lead)))
+        overdue = reviewing.overdue(settings, store, clock)
+        chores.append(asyncio.create_task(every(REVIEW_EVERY_SECONDS, "review", overdue, watch_lead)))
     if telling is not None:
         chores.append(asyncio.create_task(every(TELL_EVERY_SECONDS, "tell", telling.turn, tell_lead)))
 

@@ -49,6 +49,7 @@ EVENTS = {
     "sealed",
     "retired",
     "restored",
+    "review",
 }
 KINDS = {"genesis", "use", "refusal"} | RECORD_KINDS
 
@@ -120,7 +121,7 @@ async def every_leaf() -> list[Leaf]:
             found.append(record.observed_leaf(observed, SCOPE, SALT))
             observed = replace(observed, principal=corridor.principal, facts={"a": "b"})
             found.append(record.observed_leaf(observed, SCOPE, SALT))
-        for kind, name in (("read", "query"), ("policy-set", WITHHELD)):
+        for kind, name in (("read", "query"), ("policy-set", WITHHELD), ("review", "review")):
             observed = Observed(
                 kind=kind, operation="it", at=AT, time_quality="synchronised", withheld={name: "{}"}
             )
@@ -181,6 +182,7 @@ async def test_what_is_withheld_is_on_the_page() -> None:
         "policy_files",
         "device_key",
         "second_device_key",
+        "review",
     }
     leaves = await every_leaf()
     seen = {name for leaf in leaves if leaf.withheld for name in json.loads(leaf.withheld)}

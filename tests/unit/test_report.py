@@ -317,3 +317,25 @@ def test_a_survey_of_nothing_is_a_report_all_the_same(tmp_path: Path) -> None:
     _, page = made(tmp_path, [use(0)], from_entry=1)
     assert "No entry of the range belongs to this report." in page
     assert Survey().entries.count == 0
+
+
+def test_what_nobody_signed_off_is_listed_with_its_age(tmp_path: Path) -> None:
+    def signed(number: int, start: str, stop: str, operation: str = "sign-off") -> Entry:
+        facts = {"start": start, "stop": stop, "clause": "G2.26"}
+        return entry(number, "review", {"custodian": "ann"}, operation=operation, facts=facts)
+
+    entries = log()
+    entries[40] = signed(40, "10", "35")
+    entries[41] = signed(41, "0", "60", "overdue")
+    entries[59] = entry(59 + 3 * 144, "read", operation="read-log")
+    _, page = made(tmp_path, entries)
+    section = page[page.index('id="reviews"') : page.index('id="inventory"')]
+    assert "35 entries are signed off by nobody" in section
+    assert row(section, "entry 0")[1:3] == ["entry 9", "10"]
+    assert row(section, "entry 0")[4] == "3"
+    assert row(section, "entry 35")[1:3] == ["entry 59", "25"]
+    assert row(section, "entry 40")[2] == "ann"
+    assert "entry 41" not in section
+    entries[58] = signed(58, "0", "99")
+    assert "All entries of this report are signed off" in made(tmp_path, entries)[1]
+    assert "all of it is unreviewed" in made(tmp_path)[1]

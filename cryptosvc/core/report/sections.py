@@ -45,6 +45,7 @@ from cryptosvc.core.report.reading import (
     plain,
     words,
 )
+from cryptosvc.core.report.reviews import reviews
 from cryptosvc.core.report.steps import asking_of_step, steps_of
 from cryptosvc.core.report.survey import Figure, Survey, severity_of
 from cryptosvc.core.retold import Told
@@ -79,7 +80,7 @@ def laid_out(
         _governed,
         _registers,
         _alarms,
-        _reviews,
+        reviews,
         _inventory,
     )
     sections = tuple(step(survey, sources, cited) for step in steps)
@@ -301,27 +302,6 @@ def _gravest_first(row: tuple[Cell, ...]) -> int:
 
 _SEVERITIES: tuple[Cell, ...] = ("critical", "high", "medium", "low", "informational")
 """Gravest first; a word that is not among them is put before all."""
-
-
-def _reviews(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Section:
-    if sources.scope.key or sources.scope.system:
-        return Section(
-            "reviews", "Review", ("A report on one key or system does not say what was reviewed.",)
-        )
-    listed = survey.lists["reviews"]
-    says = (
-        "No entry of this report signs off a range of the log (G2.26): all of it is unreviewed, as far as the log tells.",
-    )
-    if not listed.count:
-        return Section("reviews", "Review", says)
-    rows: list[tuple[Cell, ...]] = [
-        (EntryLink(index), *words(cited.get(index), "time", "principal"), facts_of(cited.get(index)))
-        for index in listed.indexes
-    ]
-    grid = Grid(
-        "Signed off", ("Entry", "Time", "By", "What"), rows, left_out(len(listed.indexes), listed.count)
-    )
-    return Section("reviews", "Review", (), (), (grid,))
 
 
 def _inventory(survey: Survey, sources: Sources, cited: Mapping[int, Told]) -> Section:

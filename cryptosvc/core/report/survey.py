@@ -14,6 +14,7 @@ Example:
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cryptosvc.core import review
 from cryptosvc.core.life import NANOSECONDS
 from cryptosvc.core.said import Entry, Pair, moment
 
@@ -120,6 +121,7 @@ class Survey:
         entries: all of them.
         tables: by name in `TABLES`.
         lists: by name in `LISTS`.
+        reviewed: ranges of the log that auditors signed off, at most `MOST_ROWS`.
         modules: module name → index of the newest entry of its record.
         undecided: entries of which nobody can say whether they belong here, since a value was redacted.
         began, ended: earliest and latest time of an entry, nanoseconds; 0 where there is none.
@@ -130,6 +132,7 @@ class Survey:
     tables: dict[str, Table] = field(default_factory=lambda: {name: Table() for name in TABLES})
     lists: dict[str, Listed] = field(default_factory=lambda: {name: Listed() for name in LISTS})
     modules: dict[str, int] = field(default_factory=dict)
+    reviewed: list[review.Range] = field(default_factory=list)
     undecided: Figure = field(default_factory=Figure)
     began: int = 0
     ended: int = 0
@@ -164,8 +167,8 @@ class Survey:
         if severity:
             self._count(index, "severity", severity, kind)
             self.lists["alarms"].take(index)
-        if kind == REVIEW:
-            self.lists["reviews"].take(index)
+        if kind == review.KIND and _text(entry, "operation") == review.SIGN_OFF:
+            self._reviewed(index, entry)
 
     def leave_open(self, index: int) -> None:
         """Count one entry that would be counted but for a value that was redacted."""
@@ -209,15 +212,19 @@ class Survey:
         elif kind == "module-record":
             self.modules[_text(entry, "module")] = index
 
+    def _reviewed(self, index: int, entry: Entry) -> None:
+        """Take a range that was signed off; one that is not kept for want of room stays unreviewed."""
+        self.lists["reviews"].take(index)
+        facts = entry.get("facts")
+        found = review.range_of(facts) if isinstance(facts, Mapping) else None
+        if found is not None and len(self.reviewed) < MOST_ROWS:
+            self.reviewed.append(found)
+
     def _governed(self, index: int, governed: list[Pair]) -> None:
         """Count what belongs to a ceremony or a transfer."""
         for name, value in governed:
             self._count(index, name, value)
         self.lists["governed"].take(index)
-
-
-REVIEW = "review"
-"""Kind of an entry by which an auditor signs off a range."""
 
 
 def severity_of(entry: Entry) -> str:

@@ -285,6 +285,14 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         {"kind": ("restored",)},
     ),
     _rule(
+        "review-late",
+        "G2.26",
+        _MEDIUM,
+        Test.COUNT,
+        "Entries of the log are older than the time within which an auditor is to have signed them off.",
+        {"kind": ("review",), "operation": ("overdue",)},
+    ),
+    _rule(
         "withheld-value-changed",
         "G2.27(a)",
         _CRITICAL,
