@@ -1,7 +1,6 @@
 """`audit review`: statements are signed off-line and entered on the machine of the service, beside its workers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from cryptosvc.adapters.clock import SystemClock
@@ -9,31 +8,13 @@ from cryptosvc.adapters.hsm import card
 from cryptosvc.cli.actions import Document
 from cryptosvc.cli.governance import require_absent, write_file
 from cryptosvc.cli.reviewing import Reviewed
-from cryptosvc.config.settings import Settings
-from cryptosvc.config.watching import WatchSettings
 from cryptosvc.core import checkpoint, dsse, review
 from cryptosvc.core.account import instant
 from cryptosvc.core.life import DAY, NANOSECONDS, UnixSeconds
-from cryptosvc.flow.review import Reviewer
-from cryptosvc.wiring import stores
 from cryptosvc.wiring.exporting import public_key_der
 from cryptosvc.wiring.profiles import read_octets
 from cryptosvc.wiring.reconciling import opened_floor
-
-
-def reviewer(settings: Settings, store: stores.Opened, clock: SystemClock) -> Reviewer:
-    """Put the use case together."""
-    return Reviewer(store.registry, store.search, store.ledger, clock, settings.log.origin)
-
-
-def overdue(settings: Settings, store: stores.Opened, clock: SystemClock) -> Callable[[], Awaitable[object]]:
-    """What a worker does now and then: record what is unreviewed for too long."""
-    use, days = reviewer(settings, store, clock), _days(settings)
-
-    async def turn() -> object:
-        return await use.turn(days)
-
-    return turn
+from cryptosvc.wiring.watch_log import review_days, reviewer
 
 
 class Reviews:
@@ -103,7 +84,7 @@ class Reviews:
                         }
                         for one in await use.signed_off()
                     ]
-                days = _days(floor.settings)
+                days = review_days(floor.settings)
                 return [
                     {
                         "from": one.left[0],
@@ -117,7 +98,3 @@ class Reviews:
                 ]
 
         return asyncio.run(run())
-
-
-def _days(settings: Settings) -> int:
-    return (settings.watch or WatchSettings()).review_within_days

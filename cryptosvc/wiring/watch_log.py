@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
@@ -11,15 +12,16 @@ from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.receivers import Syslog, Webhook
 from cryptosvc.adapters.watch_state import FollowedLog, StateFile
 from cryptosvc.config.settings import Settings
-from cryptosvc.config.watching import ReceiverForm, WatchReceiverSettings, rules_of
+from cryptosvc.config.watching import ReceiverForm, WatchReceiverSettings, WatchSettings, rules_of
 from cryptosvc.core.errors import Unavailable
 from cryptosvc.core.watch import finding
 from cryptosvc.core.watch.alarm import Alarm
 from cryptosvc.core.watch.finding import Sender
+from cryptosvc.flow.review import Reviewer
 from cryptosvc.flow.tell import Receiver, Teller
 from cryptosvc.flow.watch import Watchman
 from cryptosvc.service.metrics import Metrics
-from cryptosvc.wiring import reviewing, stores
+from cryptosvc.wiring import stores
 from cryptosvc.wiring.chores import every
 
 EVERY_SECONDS = 0.5
@@ -105,7 +107,7 @@ def begun(
     if watch is not None:
         turn = chore(watch, metrics)
         chores.append(asyncio.create_task(every(EVERY_SECONDS, "watch", turn, watch_lead)))
-        overdue = reviewing.overdue(settings, store, clock)
+        overdue = partial(reviewer(settings, store, clock).turn, review_days(settings))
         chores.append(asyncio.create_task(every(REVIEW_EVERY_SECONDS, "review", overdue, watch_lead)))
     if telling is not None:
         chores.append(asyncio.create_task(every(TELL_EVERY_SECONDS, "tell", telling.turn, tell_lead)))
@@ -118,6 +120,16 @@ def begun(
         tell_lead.give_back()
 
     return chores, leave
+
+
+def reviewer(settings: Settings, store: stores.Opened, clock: SystemClock) -> Reviewer:
+    """Put the use case together."""
+    return Reviewer(store.registry, store.search, store.ledger, clock, settings.log.origin)
+
+
+def review_days(settings: Settings) -> int:
+    """After how many days an entry is to have been signed off."""
+    return (settings.watch or WatchSettings()).review_within_days
 
 
 def chore(watch: Watchman, metrics: Metrics) -> Callable[[], Awaitable[None]]:
