@@ -27,9 +27,12 @@ from cryptosvc.adapters.hsm.agreeing import (
 )
 from cryptosvc.adapters.hsm.constants import Cka, Ckm, Ckr
 from cryptosvc.adapters.hsm.cryptoki import Attribute, CryptokiError, Functions, Mechanism, number, packed
+from cryptosvc.adapters.hsm.objects import POINT_OCTETS
 from cryptosvc.core.content.gbcs.agreement import KEY_OCTETS, SHARED_SECRET_OCTETS, Agreement, derive
+from cryptosvc.core.errors import Internal
 
 _BITS = 8
+VECTOR_OCTETS = 12
 _NO_SECRET = bytes(SHARED_SECRET_OCTETS)
 _NO_KEY = bytes(KEY_OCTETS)
 
@@ -53,15 +56,20 @@ class Agreer:
         self._ecdh = EcdhParameters()
         self._agreement = with_parameters(Ckm.ECDH1_DERIVE, self._ecdh)
         self._agreement_at = pointer(self._agreement)
+        self._ecdh.public_length = POINT_OCTETS
         self._session_key = packed([*session_key_template(), (Cka.VALUE_LEN, number(KEY_OCTETS))])
+        self._session_key_at = _first(self._session_key), len(self._session_key)
         self._shared_secret = packed(shared_secret_template())
+        self._shared_secret_at = _first(self._shared_secret), len(self._shared_secret)
         # Z read out, and the derived key put in
         self._z, self._key = bytearray(SHARED_SECRET_OCTETS), bytearray(KEY_OCTETS)
-        self._reading = (Attribute * 1)(_value(self._z))
+        self._reading = _value(self._z)
+        self._reading_at = pointer(self._reading)
         self._given_key = packed([*session_key_template(), (Cka.VALUE, _NO_KEY)])
         self._given_key[len(self._given_key) - 1] = _value(self._key)
+        self._given_key_at, self._given_attributes = _first(self._given_key), len(self._given_key)
         # AES-GCM
-        self._gcm = GcmParameters()
+        self._gcm = GcmParameters(iv_length=VECTOR_OCTETS, iv_bits=VECTOR_OCTETS * _BITS)
         self._cipher: Mechanism = with_parameters(Ckm.AES_GCM, self._gcm)
         self._cipher_at = pointer(self._cipher)
 
@@ -149,8 +157,7 @@ class Agreer:
 
     def _begin(self, vector: bytes, additional: bytes, tag_octets: int) -> None:
         gcm = self._gcm
-        gcm.iv, gcm.iv_length, gcm.iv_bits = vector, len(vector), len(vector) * _BITS
-        gcm.additional, gcm.additional_length = additional, len(additional)
+        gcm.iv, gcm.additional, gcm.additional_length = vector, additional, len(additional)
         gcm.tag_bits = tag_octets * _BITS
 
     def _agreed(
@@ -159,23 +166,28 @@ class Agreer:
         """Handle of the session key; whoever asks destroys it."""
         if derivation is Derivation.MODULE:
             other_info = agreement.other_info
-            return self._derived(session, private, peer, CKD_SHA256_KDF_SP800, other_info, self._session_key)
+            return self._derived(
+                session, private, peer, CKD_SHA256_KDF_SP800, other_info, self._session_key_at
+            )
         return self._derived_here(session, private, peer, agreement.other_info)
 
     def _derived_here(self, session: int, private: int, peer: bytes, other_info: bytes) -> int:
         """Z out of the module, the KDF here, the key back in; both rooms are overwritten."""
         functions, secret, key = self._functions, self._z, self._key
-        handle = self._derived(session, private, peer, CKD_NULL, b"", self._shared_secret)
+        reading = self._reading
+        handle = self._derived(session, private, peer, CKD_NULL, b"", self._shared_secret_at)
         try:
-            self._reading[0].length = SHARED_SECRET_OCTETS
-            code = functions.C_GetAttributeValue(session, handle, self._reading, 1)
-            if not code and self._reading[0].length != SHARED_SECRET_OCTETS:
+            reading.length = SHARED_SECRET_OCTETS
+            code = functions.C_GetAttributeValue(session, handle, self._reading_at, 1)
+            if not code and reading.length != SHARED_SECRET_OCTETS:
                 code = Ckr.BUFFER_TOO_SMALL
             if code:
                 raise CryptokiError("C_GetAttributeValue", code)
             derived = derive(secret, other_info)
             key[:], derived[:] = derived, _NO_KEY
-            code = functions.C_CreateObject(session, self._given_key, len(self._given_key), self._handle_at)
+            code = functions.C_CreateObject(
+                session, self._given_key_at, self._given_attributes, self._handle_at
+            )
             if code:
                 raise CryptokiError("C_CreateObject", code)
             return self._handle.value
@@ -190,17 +202,22 @@ class Agreer:
         peer: bytes,
         kdf: int,
         shared: bytes,
-        template: ctypes.Array[Attribute],
+        template: tuple["ctypes._Pointer[Attribute]", int],
     ) -> int:
+        if len(peer) != POINT_OCTETS:
+            raise Internal("a point on P-256 has 65 octets", rule="hsm/agreement")
         ecdh = self._ecdh
         ecdh.kdf, ecdh.shared_length, ecdh.shared = kdf, len(shared), shared or None
-        ecdh.public_length, ecdh.public = len(peer), peer
-        code = self._functions.C_DeriveKey(
-            session, self._agreement_at, private, template, len(template), self._handle_at
-        )
+        ecdh.public = peer
+        code = self._functions.C_DeriveKey(session, self._agreement_at, private, *template, self._handle_at)
         if code:
             raise CryptokiError("C_DeriveKey", code)
         return self._handle.value
+
+
+def _first(template: ctypes.Array[Attribute]) -> "ctypes._Pointer[Attribute]":
+    """Where a template begins; the template has to outlive it."""
+    return cast(template, ctypes.POINTER(Attribute))
 
 
 def _value(room: bytearray) -> Attribute:

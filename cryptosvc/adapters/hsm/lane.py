@@ -17,7 +17,7 @@ from cryptosvc.adapters.hsm.device_work import DeviceWork
 from cryptosvc.adapters.hsm.library import Library
 from cryptosvc.adapters.hsm.opened_keys import OpenedKeys
 from cryptosvc.adapters.hsm.token import OpenToken, open_session
-from cryptosvc.adapters.hsm.work import SessionWork, Work
+from cryptosvc.adapters.hsm.work import Work
 from cryptosvc.core.device_keys import SealedKeyRecord
 from cryptosvc.core.errors import Busy, CryptosvcError, Internal, Unavailable
 from cryptosvc.core.registry import KeyRecord
@@ -122,7 +122,7 @@ class Lane:
     def _use(self, token: OpenToken, work: "Work[object]", index: int) -> bytes | CryptosvcError:
         if token is not self._token or not self._session:
             self._open(token)
-        if isinstance(work, SessionWork):
+        if work.in_session:
             return self._in_session(work, index)
         functions, session = self._functions, self._session_argument
         key, octets = work.item(index)
@@ -146,8 +146,8 @@ class Lane:
             return self._result.raw[: work.octets]
         return self._failed_use(token, code)
 
-    def _in_session(self, work: "SessionWork[object]", index: int) -> bytes | CryptosvcError:
-        if isinstance(work, AgreementWork):
+    def _in_session(self, work: "Work[object]", index: int) -> bytes | CryptosvcError:
+        if type(work) is AgreementWork:
             return self._agree(work, index)
         assert isinstance(work, DeviceWork)
         return work.perform(index, self._functions, self._session, self._opened_keys, self.pool.config)

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from ctypes import c_void_p, cast, pointer
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from cryptosvc.adapters.hsm.constants import Ckm
 from cryptosvc.adapters.hsm.cryptoki import Mechanism
@@ -49,6 +49,8 @@ class Work(ABC, Generic[Answer]):
     """Address of C_SignInit's mechanism."""
     octets: int
     """Length of every result."""
+    in_session: ClassVar[bool] = False
+    """It does with a session what it needs, and nothing by C_Sign; asked of every item, where `isinstance` is slow."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -84,6 +86,8 @@ class Work(ABC, Generic[Answer]):
 
 class SessionWork(Work[Answer]):
     """A work that does with a session what it needs, and nothing by C_Sign."""
+
+    in_session = True
 
 
 class SignWork(Work[Produced | Failed]):
