@@ -1,4 +1,4 @@
-"""`audit seal` and `audit retire`: what is withheld in the log, kept as long as it must be and then deleted (G2.17, G2.18)."""
+"""`audit seal`, `archive`, `bring-back` and `retire`: what is withheld in the log, kept as long as it must be and then deleted (G2.17, G2.18)."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,12 @@ class Retention(Protocol):
 
     def retire(self, config: Path, key_id: str) -> Document:
         """Clear away what a destroyed key has deleted."""
+
+    def archive(self, config: Path, key_id: str, out: Path) -> Document:
+        """Move a sealed segment to a file."""
+
+    def bring_back(self, config: Path, file: Path) -> Document:
+        """Verify an archived segment, and put it back."""
 
 
 class _Source(Protocol):
@@ -73,6 +79,34 @@ def retire(
     console.print_document(_retention(context).retire(config, key_id), as_json=as_json)
 
 
+def archive(
+    context: typer.Context,
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="Key of a sealed segment.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Move a sealed segment out of the store, to a file; the log has an entry with the file's digest.
+
+    The file stays sealed under the segment's key: destroying the key deletes it there too. Until it is brought back its
+    entries read as if their withheld values had been left out.
+    """
+    console.print_document(_retention(context).archive(config, key_id, out), as_json=as_json)
+
+
+def bring_back(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, help="What `audit archive` wrote.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring an archived segment back into the store, once all of it is verified.
+
+    The file is the one the log has the digest of; every value opens, and is the one its entry commits to.
+    """
+    console.print_document(_retention(context).bring_back(config, file), as_json=as_json)
+
+
 def _retention(context: typer.Context) -> Retention:
     return cast("_Source", actions_of(context)).retention()
 
@@ -80,4 +114,6 @@ def _retention(context: typer.Context) -> Retention:
 def add_to(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(seal)
+    app.command()(archive)
+    app.command("bring-back")(bring_back)
     app.command()(retire)

@@ -5,7 +5,7 @@ values are encrypted (AES-256-GCM) under a data key that a key of the module giv
 read as before. When it is destroyed, under a quorum, nobody can make the data key again: what is left of the values, in
 the store, in dead rows and in every backup made since, is noise, and the commitments in the log stay what they are.
 
-What must stay to derive every record again (documents of records, the genesis, policy sets) is never sealed.
+What must stay to derive every record again (documents of records, the genesis, policy sets, reviews) is never sealed.
 
 A sealed value is, in octets: 00, the length of the key's id, the id, and what AES-GCM gives with the first twelve octets of
 the leaf hash as nonce and the whole of it as additional data. So it belongs to its leaf, and no nonce comes twice.
@@ -23,8 +23,8 @@ MARK = b"\x00"
 """First octet of what is sealed; canonical JSON never begins so."""
 KEY_CLASS = "log-authentication"
 """Class of the module keys that give data keys: HMAC keys of the log that never leave their module."""
-KEPT_KINDS = RECORD_KINDS | {"genesis", "policy-set"}
-"""Kinds of entry of which nothing is sealed: the log derives its records from them."""
+KEPT_KINDS = RECORD_KINDS | {"genesis", "policy-set", "review"}
+"""Kinds of entry of which nothing is sealed: the log derives its records from them, and reviews are evidence."""
 CLAUSE = "G2.18"
 _NONCE_OCTETS = 12
 

@@ -1,14 +1,15 @@
-"""`audit seal` and `audit retire`, on the machine of the service, beside its workers."""
+"""`audit seal`, `archive`, `bring-back` and `retire`, on the machine of the service, beside its workers."""
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 import orjson
 
+from cryptosvc.adapters.store import archive as archives
 from cryptosvc.adapters.store import postings
 from cryptosvc.adapters.store import segments as stored
 from cryptosvc.adapters.store.engine import open_store
@@ -16,12 +17,13 @@ from cryptosvc.adapters.store.indexer import index_store, log_identity
 from cryptosvc.cli.actions import Document, Progress
 from cryptosvc.config.settings import Settings
 from cryptosvc.core import lifecycle, segments
-from cryptosvc.core.errors import Malformed, WrongState
+from cryptosvc.core.errors import Corrupt, Malformed, WrongState
 from cryptosvc.core.life import NANOSECONDS, UnixSeconds
 from cryptosvc.core.query import Query
 from cryptosvc.core.registry import KeyRecord, KeyState
 from cryptosvc.flow.observe import Observer
 from cryptosvc.wiring import logkeys
+from cryptosvc.wiring.backing_up import digest_of
 from cryptosvc.wiring.reconciling import Floor, opened_floor
 
 _PAGE = 100
@@ -63,6 +65,73 @@ class Retention:
                 return await _retired(floor, key_id)
 
         return asyncio.run(run())
+
+    def archive(self, config: Path, key_id: str, out: Path) -> Document:
+        """Move a segment to a file; raises as `seal`, and `segment/unwritable`."""
+
+        async def run() -> Document:
+            async with opened_floor(config, "archive") as floor:
+                return await _archived(floor, key_id, out)
+
+        return asyncio.run(run())
+
+    def bring_back(self, config: Path, file: Path) -> Document:
+        """Verify a file and put it back.
+
+        Raises:
+            Corrupt: `segment/archive` where the log has no such file, or it is not what it was.
+            WrongState: `segment/destroyed`.
+
+        """
+
+        async def run() -> Document:
+            async with opened_floor(config, "bring-back") as floor:
+                return await _brought_back(floor, file)
+
+        return asyncio.run(run())
+
+
+async def _archived(floor: Floor, key_id: str, out: Path) -> Document:
+    settings = floor.settings
+    await _key(floor, key_id)
+    stretches = [(start, stop) for _, start, stop in await _stretches(floor, key_id)]
+    with closing(open_store(settings.store.url)) as store:
+        count, digest = await asyncio.to_thread(
+            archives.write, store, out, settings.log.origin, key_id, stretches
+        )
+        # said before anything leaves the store: whoever finds the file finds what it is
+        facts = {"key": key_id, "entries": str(count), "sha256": digest}
+        receipt = await Observer(floor.store.ledger, floor.clock).happened("archived", "archive", facts, {})
+        await asyncio.to_thread(archives.take_out, store, out)
+    await asyncio.to_thread(stored.scrub, settings.store.url)
+    return {"written_to": str(out), **facts, "recorded_as": receipt.leaf_index}
+
+
+async def _brought_back(floor: Floor, file: Path) -> Document:
+    settings = floor.settings
+    key_id = await asyncio.to_thread(archives.key_of, file)
+    key = await _key(floor, key_id)
+    if key.state is KeyState.DESTROYED:
+        raise WrongState(
+            f"key {key_id} is destroyed, and with it what is in this file",
+            rule="segment/destroyed",
+            clause=segments.CLAUSE,
+            field="FILE",
+        )
+    digest = (await asyncio.to_thread(digest_of, file)).hex()
+    if not any(one["sha256"] == digest and one["key"] == key_id for one in await _facts(floor, "archived")):
+        raise Corrupt(
+            "the log has no entry of this file, or it is not what it was when it was archived",
+            rule="segment/archive",
+            clause=segments.CLAUSE,
+        )
+    data_key = floor.hsm.head_mac(key).mac(segments.derivation(settings.log.origin, key_id))
+    with closing(open_store(settings.store.url)) as store:
+        await asyncio.to_thread(archives.verify, store, file, settings.log.origin, key_id, data_key)
+        count = await asyncio.to_thread(archives.put_back, store, file)
+    facts = {"key": key_id, "entries": str(count), "sha256": digest}
+    receipt = await Observer(floor.store.ledger, floor.clock).happened("returned", "bring-back", facts, {})
+    return {**facts, "recorded_as": receipt.leaf_index}
 
 
 async def _sealed(floor: Floor, key_id: str, before: int, progress: Progress, *, rewrite: bool) -> Document:
@@ -143,14 +212,20 @@ async def _key(floor: Floor, key_id: str) -> KeyRecord:
 
 async def _stretches(floor: Floor, key_id: str) -> Sequence[tuple[str, int, int]]:
     """(key, start, stop) of what was sealed, as the log says; under one key where it is named."""
-    found: list[tuple[str, int, int]] = []
+    return [
+        (one["key"], int(one["start"]), int(one["stop"]))
+        for one in await _facts(floor, "sealed")
+        if key_id in ("", one["key"])
+    ]
+
+
+async def _facts(floor: Floor, kind: str) -> Sequence[Mapping[str, str]]:
+    """What every entry of a kind says."""
+    found: list[Mapping[str, str]] = []
     cursor = None
     while True:
-        page = await floor.store.search.page(Query.of({"kind": ["sealed"]}), cursor, _PAGE)
-        for one in page.entries:
-            facts = orjson.loads(one.entry)["facts"]
-            if key_id in ("", facts["key"]):
-                found.append((facts["key"], int(facts["start"]), int(facts["stop"])))
+        page = await floor.store.search.page(Query.of({"kind": [kind]}), cursor, _PAGE)
+        found += [orjson.loads(one.entry)["facts"] for one in page.entries]
         cursor = page.cursor
         if cursor is None:
             return found

@@ -1,6 +1,7 @@
 """What is withheld, sealed behind the log and deleted with its key: on SQLite and PostgreSQL (G2.17, G2.18)."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ import orjson
 import psycopg
 import pytest
 
+from cryptosvc.adapters.store import archive
 from cryptosvc.adapters.store import segments as stored
 from cryptosvc.adapters.store.engine import open_store
 from cryptosvc.adapters.store.segments import SegmentKeys
@@ -20,7 +22,7 @@ from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.names import KeyId, UnixNanoseconds
 from cryptosvc.core.registry import KeyState
 from tests.claims import key_record
-from tests.store_stand import SetClock, SoftwareHmac, Stand, new_database, observed, open_stand
+from tests.store_stand import ORIGIN, SetClock, SoftwareHmac, Stand, new_database, observed, open_stand
 
 PERIOD = "log-2026"
 SECRET = "somebody-that-nobody-else-is-called"
@@ -28,7 +30,7 @@ OLD, NEW = 10**18, 2 * 10**18
 KEY = replace(
     key_record(), key_id=KeyId(PERIOD), key_class=segments.KEY_CLASS, label=PERIOD, public_point=b""
 )
-DATA_KEY = SoftwareHmac(b"of the segment").mac(segments.derivation("example.test/log", PERIOD))
+DATA_KEY = SoftwareHmac(b"of the segment").mac(segments.derivation(ORIGIN, PERIOD))
 
 
 @dataclass
@@ -139,6 +141,42 @@ async def test_a_destroyed_key_leaves_commitments_and_every_proof(scene: Scene) 
     assert {beside for _, beside in scene.beside(None)[3:300]} == {b""}
     await ledger.maintain()
     await ledger.record([observed()])
+
+
+async def test_a_segment_goes_to_a_file_and_returns_verified(scene: Scene) -> None:
+    before = scene.beside(None)
+    scene.seal()
+    sealed, file = scene.beside(None), scene.folder / "segment"
+    with closing(open_store(scene.url)) as store:
+        count, digest = archive.write(store, file, ORIGIN, PERIOD, [(0, 200), (200, len(before))])
+        assert (count, digest) == (300, hashlib.sha256(file.read_bytes()).hexdigest())
+        assert archive.key_of(file) == PERIOD
+        assert archive.take_out(store, file) == 300
+        assert SECRET.encode() not in file.read_bytes()
+        assert sum(beside == b"" for _, beside in scene.beside(scene.reading())) >= 300
+        # nothing that was changed, cut or of another log is believed
+        lines = file.read_bytes().splitlines(keepends=True)
+        other = scene.folder / "other"
+        swapped = [lines[0], lines[1].split(b"\t")[0] + b"\t" + lines[2].split(b"\t", 1)[1], *lines[2:]]
+        for changed, origin, key_id in (
+            (lines[:-1], ORIGIN, PERIOD),
+            (lines[1:], ORIGIN, PERIOD),
+            ([lines[0], b"x\n", *lines[2:]], ORIGIN, PERIOD),
+            (swapped, ORIGIN, PERIOD),
+            (lines, "another/log", PERIOD),
+            (lines, ORIGIN, "another"),
+        ):
+            other.write_bytes(b"".join(changed))
+            with pytest.raises(Corrupt) as refused:
+                archive.verify(store, other, origin, key_id, DATA_KEY)
+            assert refused.value.rule == "segment/archive"
+        with pytest.raises(Corrupt) as refused:
+            archive.verify(store, file, ORIGIN, PERIOD, bytes(32))
+        assert refused.value.rule == "segment/changed"
+        assert archive.verify(store, file, ORIGIN, PERIOD, DATA_KEY) == 300
+        assert archive.put_back(store, file) == 300
+    assert scene.beside(None) == sealed
+    assert scene.beside(scene.reading()) == before
 
 
 async def test_what_was_changed_or_belongs_to_another_entry_is_found(scene: Scene) -> None:

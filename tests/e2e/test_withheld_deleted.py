@@ -31,10 +31,18 @@ def test_a_retention_period_ends_and_its_withheld_values_are_gone(tmp_path: Path
         whole = deployment.verified_log()  # read as before
         told = [one for one in whole.of_kind("governed") if "principal" in one.withheld]
         assert told[0].withheld["principal"][1] == "office"
+        # to a file and back: the file the log knows, and no other
+        file = tmp_path / "segment"
+        assert deployment.json("audit", "archive", PERIOD, str(file), *config)["entries"] == done["entries"]
+        (tmp_path / "other").write_bytes(file.read_bytes() + b"\n")
+        assert refused("bring-back", str(tmp_path / "other")) == "segment/archive"
+        back = deployment.json("audit", "bring-back", str(file), *config)
+        assert (back["key"], back["entries"]) == (PERIOD, done["entries"])
         assert refused("retire", PERIOD) == "segment/not-destroyed"
         office.carry("key.deactivate", PERIOD)
         office.carry("key.destroy", PERIOD)
         deployment.json("destruction", "certify", PERIOD, str(tmp_path / "gone.json"), *config)
+        assert refused("bring-back", str(file)) == "segment/destroyed"
         gone = deployment.json("audit", "retire", PERIOD, *config)
         assert gone["entries"] == done["entries"]
         office.carry(

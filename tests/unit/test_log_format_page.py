@@ -47,6 +47,8 @@ EVENTS = {
     "alarm",
     "backup",
     "sealed",
+    "archived",
+    "returned",
     "retired",
     "restored",
     "review",

@@ -1,0 +1,193 @@
+"""A segment as a file: what is sealed leaves the store for somewhere else, and is verified entry by entry when it returns.
+
+The file holds what the store held, sealed under the segment's key: where the key is destroyed, the file is noise too. One
+item a line, UTF-8:
+
+    {"entries":N,"format":"cryptosvc-segment-archive","key":KEY,"origin":ORIGIN,"version":1}
+    INDEX TAB LEAF-HASH TAB SEALED                       N lines, in order; hex and base64
+"""
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+
+from cryptosvc.adapters.store.session import Session, Store
+from cryptosvc.core import segments
+from cryptosvc.core.canonical import JsonValue, canonical
+from cryptosvc.core.entries import values_beside
+from cryptosvc.core.errors import Corrupt, Unavailable
+from cryptosvc.core.merkle import leaf_hash
+
+FORMAT = "cryptosvc-segment-archive"
+_AT_ONCE = 256
+_UPDATE = "UPDATE leaf SET withheld = ? WHERE leaf_index = ? AND withheld = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One line: the entry, its leaf hash, and what is sealed beside it."""
+
+    leaf_index: int
+    leaf_hash: bytes
+    secret: bytes
+
+
+def write(
+    store: Store, path: Path, origin: str, key_id: str, stretches: Sequence[tuple[int, int]]
+) -> tuple[int, str]:
+    """Write a segment to a file, which is on disk when this returns; how many entries, and the file's SHA-256 in hex.
+
+    Raises:
+        Unavailable: the file cannot be written.
+
+    """
+    partial = path.with_name(path.name + ".partial")
+    count = sum(1 for _ in _items(store, key_id, stretches))
+    head: dict[str, JsonValue] = {
+        "entries": count,
+        "format": FORMAT,
+        "key": key_id,
+        "origin": origin,
+        "version": 1,
+    }
+    digest = hashlib.sha256()
+    try:
+        with partial.open("wb") as file:
+            partial.chmod(0o600)
+            for line in _lines(canonical(head), _items(store, key_id, stretches)):
+                digest.update(line)
+                file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}: {error.strerror}", rule="segment/unwritable") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return count, digest.hexdigest()
+
+
+def take_out(store: Store, path: Path) -> int:
+    """Take out of the store what a file holds, octet for octet; how many entries it was."""
+    return _swap(store, path, lambda secret: (b"", secret))
+
+
+def put_back(store: Store, path: Path) -> int:
+    """Put back what a file holds, where nothing stands; how many entries it was. `verify` comes first."""
+    return _swap(store, path, lambda secret: (secret, b""))
+
+
+def verify(store: Store, path: Path, origin: str, key_id: str, data_key: bytes) -> int:
+    """Verify a file that returns, all of it, before any of it is believed; how many entries it holds.
+
+    Each line is of an entry the log has, opens under the segment's key, and what comes out is what the entry commits to.
+
+    Raises:
+        Corrupt: `segment/archive` where the file is none, or of another log or key; `segment/changed`, `export/…` of what it
+            holds.
+
+    """
+    with _opened(path) as file:
+        head = _head(file)
+        if (head["key"], head["origin"]) != (key_id, origin):
+            raise _no_archive("it is of another key or log")
+        count = 0
+        while some := _read(file):
+            with store.reading() as session:
+                for one, entry in zip(some, _entries(session, some), strict=True):
+                    if leaf_hash(entry) != one.leaf_hash:
+                        raise _no_archive(f"entry {one.leaf_index} is another")
+                    beside = segments.opened(one.secret, one.leaf_hash, data_key)
+                    values_beside(one.leaf_index, orjson.loads(entry), beside)
+            count += len(some)
+        if count != head["entries"]:
+            raise _no_archive("it was cut")
+    return count
+
+
+def key_of(path: Path) -> str:
+    """Id of the key a file says it is under; Corrupt `segment/archive`."""
+    with _opened(path) as file:
+        return str(_head(file)["key"])
+
+
+def _swap(store: Store, path: Path, change: Callable[[bytes], tuple[bytes, bytes]]) -> int:
+    count = 0
+    with _opened(path) as file:
+        _head(file)
+        while some := _read(file):
+            with store.writing() as session:
+                session.run_many(
+                    _UPDATE,
+                    [
+                        (after, one.leaf_index, before)
+                        for one in some
+                        for after, before in (change(one.secret),)
+                    ],
+                )
+            count += len(some)
+    return count
+
+
+def _items(store: Store, key_id: str, stretches: Sequence[tuple[int, int]]) -> Iterator[Item]:
+    for start, stop in stretches:
+        for at in range(start, stop, _AT_ONCE):
+            with store.reading() as session:
+                rows = session.leaves(at, min(at + _AT_ONCE, stop))
+            for leaf_index, (entry, beside) in enumerate(rows, at):
+                if segments.key_of(beside) == key_id:
+                    yield Item(leaf_index, leaf_hash(entry), beside)
+
+
+def _lines(head: bytes, items: Iterator[Item]) -> Iterator[bytes]:
+    yield head + b"\n"
+    for one in items:
+        yield b"%d\t%s\t%s\n" % (one.leaf_index, one.leaf_hash.hex().encode(), base64.b64encode(one.secret))
+
+
+def _head(file: BinaryIO) -> dict[str, object]:
+    try:
+        head = orjson.loads(file.readline())
+        if (head["format"], head["version"]) == (FORMAT, 1) and {"key", "origin", "entries"} <= set(head):
+            return dict(head)
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        pass
+    raise _no_archive("its first line is none")
+
+
+def _read(file: BinaryIO) -> list[Item]:
+    found: list[Item] = []
+    for line in islice(file, _AT_ONCE):
+        try:
+            index, digest, secret = line.removesuffix(b"\n").split(b"\t")
+            found.append(
+                Item(int(index), bytes.fromhex(digest.decode()), base64.b64decode(secret, validate=True))
+            )
+        except ValueError:
+            raise _no_archive("a line is none") from None
+    return found
+
+
+def _entries(session: Session, some: Sequence[Item]) -> list[bytes]:
+    rows = session.leaves_of([one.leaf_index for one in some])
+    return [rows.get(one.leaf_index, (b"", b""))[0] for one in some]
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise Unavailable(f"cannot read {path}: {error.strerror}", rule="segment/unreadable") from None
+
+
+def _no_archive(why: str) -> Corrupt:
+    return Corrupt(
+        f"this is no archive of a segment of this log: {why}", rule="segment/archive", clause=segments.CLAUSE
+    )
