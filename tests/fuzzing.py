@@ -1,5 +1,5 @@
 """A coverage-guided fuzzer for the readers of GBCS messages: frame, MAC wrapper, DLMS, GBZ, ASN.1, attributes, tokens; and of
-what SMETS1 Devices get and send.
+what SMETS1 Devices get and send; and for a line of an import of their keys.
 
     scripts/fuzz --seconds 3600 --messages FOLDER
 
@@ -27,12 +27,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
+from cryptosvc.core import device_file
 from cryptosvc.core.content.dlms import apdu as requests
 from cryptosvc.core.content.dlms import protection
 from cryptosvc.core.content.gbcs import answer, attributes, codes, envelope, framing, mac, precommand, top_up
 from cryptosvc.core.content.gbcs.agreement import Purpose
 from cryptosvc.core.errors import Refusal
 from tests import fuzzing_atheris
+from tests.device_rows import WORK
+from tests.device_sealing import arrived
 from tests.dlms_device import sealed
 from tests.rtds import PROFILE
 from tests.unit.test_dlms_requests import READ
@@ -40,7 +43,10 @@ from tests.unit.test_dlms_requests import READ
 LARGEST = 65_535
 METER = b"MMM-----"
 SLOW_SECONDS = 1.0
-_WATCHED = tuple(f"{os.sep}core{os.sep}content{os.sep}{part}{os.sep}" for part in ("gbcs", "dlms"))
+_WATCHED = (
+    *(f"{os.sep}core{os.sep}content{os.sep}{part}{os.sep}" for part in ("gbcs", "dlms")),
+    f"{os.sep}core{os.sep}device_file.py",
+)
 _TELLING = (0x00, 0x01, 0x7F, 0x80, 0x81, 0x82, 0xFF, 0x09, 0x13, 0x30, 0x31, 0x40, 0xD9, 0xDA, 0xDD, 0xDF)
 
 
@@ -117,6 +123,15 @@ def read_protected(octets: bytes) -> None:
     _require_refused(lambda: protection.parse_protected(octets[:-1]))
 
 
+def read_import_line(octets: bytes) -> None:
+    """A line of an import of device keys."""
+    kinds = ("encryption", "authentication")
+    if device_file.line_octets(device_file.read_line(octets, WORK, kinds)) != octets:
+        raise Finding("a line is not written again as it was read")
+    for tail in (b"\x00", b" ", b"\n", octets):
+        _require_refused(lambda tail=tail: device_file.read_line(octets + tail, WORK, kinds))  # type: ignore[misc]  # bound now
+
+
 def _require_refused(reading: Callable[[], object]) -> None:
     try:
         reading()
@@ -133,6 +148,7 @@ READERS: dict[str, Callable[[bytes], None]] = {
     "token": read_token,
     "smets1-request": read_request,
     "smets1-answer": read_protected,
+    "import-line": read_import_line,
 }
 
 
@@ -163,6 +179,10 @@ def seeds(folder: Path) -> dict[str, list[Seed]]:
     """Seeds for each reader from the messages (hexadecimal, `*.HEX`) in a folder."""
     found: dict[str, list[Seed]] = {name: [] for name in READERS}
     found["smets1-request"] = [Seed(b"", octets, b"", sized=False) for octets, _ in READ.values()]
+    found["import-line"] = [
+        Seed(b"", device_file.line_octets(arrived(bytes(32), number, kind=kind)), b"", sized=False)
+        for number, kind in enumerate(("encryption", "authentication"))
+    ]
     found["smets1-answer"] = [
         Seed(METER + before, sealed_body, b"")
         for security in (0x10, 0x20, 0x30)

@@ -83,7 +83,8 @@ def _child(name: str, folder: Path, place: Path, seconds: float, seed: int) -> N
     """One reader, in this process, until its time is over; libFuzzer ends the process."""
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(
-        include=["cryptosvc.core.content.gbcs", "cryptosvc.core.content.dlms"], enable_loader_override=False
+        include=["cryptosvc.core.content.gbcs", "cryptosvc.core.content.dlms", "cryptosvc.core.device_file"],
+        enable_loader_override=False,
     ):
         fuzzing = importlib.import_module("tests.fuzzing")
     for number, start in enumerate(fuzzing.seeds(folder)[name]):
