@@ -24,6 +24,8 @@ from tests.deployment import Deployment, prepared
 from tests.governance import Person, person
 
 NAMES = ("ada", "ben", "cat", "dan")
+AUDITOR = "dan"
+"""Who signs reviews of the log off as well."""
 _IDS = {
     "key": "key_id",
     "caller": "caller_id",
@@ -155,13 +157,14 @@ def on_command_line(deployment: Deployment, *arguments: str) -> tuple[int, dict 
 
 def _custodian(name: str) -> str:
     today = datetime.now(UTC).date()
+    roles = '"key-custodian", "auditor"' if name == AUDITOR else '"key-custodian"'
     return f"""
 [[custodians]]
 id = "{name}"
 person = "person-{name}"
 name = "{name.title()}"
 key = "{name}.pub"
-roles = ["key-custodian"]
+roles = [{roles}]
 screening_standard = "BS 7858:2019"
 screened_on = {today.replace(year=today.year - 1, day=1)}
 clearance = "SC"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cryptosvc.cli import console, inquiry, reporting, reviewing
+from cryptosvc.cli import console, incidents, inquiry, reporting, reviewing
 from cryptosvc.cli.browser import command as browser_command
 from cryptosvc.cli.options import (
     DEFAULT_CONFIG,
@@ -182,3 +182,4 @@ inquiry.add_to(app)
 reporting.add_to(app)
 browser_command.add_to(app)
 reviewing.add_to(app)
+incidents.add_to(app)

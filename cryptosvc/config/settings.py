@@ -10,6 +10,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from cryptosvc.config.backing_up import BackupSettings
+from cryptosvc.config.duties import DutySettings
 from cryptosvc.config.reading import Section, from_folder, read_toml
 from cryptosvc.config.smets1 import Smets1Settings
 from cryptosvc.config.watching import WatchSettings
@@ -355,7 +356,7 @@ class RelevantSystemSettings(Section):
         return self
 
 
-class Settings(Section):
+class Settings(DutySettings):
     """The whole file."""
 
     deployment: DeploymentSettings

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cryptosvc.cli.backup import Backups
     from cryptosvc.cli.browser.command import Consoles
+    from cryptosvc.cli.incidents import Incidents
     from cryptosvc.cli.inquiry import Inquiries
     from cryptosvc.cli.processing import Processing
     from cryptosvc.cli.reporting import Reports
@@ -33,6 +34,12 @@ class AuditActions:
         from cryptosvc.wiring import reporting
 
         return reporting.Reports()
+
+    def incidents(self) -> "Incidents":
+        """Declare a Major Security Incident."""
+        from cryptosvc.wiring import incidents
+
+        return incidents.Incidents()
 
     def reviews(self) -> "Reviews":
         """Sign ranges off, and tell what is left."""

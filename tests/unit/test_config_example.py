@@ -105,6 +105,7 @@ def differences(text: str) -> list[str]:
 
 OPTIONAL_TABLES = (
     "duis.",
+    "incident.notify.",
     "policy.information_classification.",
     "relevant_system.",
     "smets1.models.",

@@ -52,6 +52,7 @@ EVENTS = {
     "retired",
     "restored",
     "review",
+    "incident",
 }
 KINDS = {"genesis", "use", "refusal"} | RECORD_KINDS
 
@@ -123,7 +124,12 @@ async def every_leaf() -> list[Leaf]:
             found.append(record.observed_leaf(observed, SCOPE, SALT))
             observed = replace(observed, principal=corridor.principal, facts={"a": "b"})
             found.append(record.observed_leaf(observed, SCOPE, SALT))
-        for kind, name in (("read", "query"), ("policy-set", WITHHELD), ("review", "review")):
+        for kind, name in (
+            ("read", "query"),
+            ("policy-set", WITHHELD),
+            ("review", "review"),
+            ("incident", "incident"),
+        ):
             observed = Observed(
                 kind=kind, operation="it", at=AT, time_quality="synchronised", withheld={name: "{}"}
             )
@@ -185,6 +191,7 @@ async def test_what_is_withheld_is_on_the_page() -> None:
         "device_key",
         "second_device_key",
         "review",
+        "incident",
     }
     leaves = await every_leaf()
     seen = {name for leaf in leaves if leaf.withheld for name in json.loads(leaf.withheld)}
