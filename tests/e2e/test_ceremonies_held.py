@@ -290,3 +290,19 @@ def test_the_key_presses_of_the_guide_are_all_it_takes(tmp_path: Path, name: str
 def confirmation(written: str) -> str:
     """The words that the last screen asks for."""
     return written.rpartition("type exactly:")[2].strip().splitlines()[0].strip()
+
+
+@pytest.mark.xdist_group("ceremonies-command-signing")
+def test_a_key_that_derives_is_certified_by_the_request_it_signed_while_it_was_made(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, system="dcc-acb")
+    file = stand.file("command-signing")
+    text = file.read_text(encoding="utf-8").replace('class = "command-signing"', 'class = "key-agreement"')
+    begins, ends = (
+        text.index('[[acts]]\nact = "certification-request"'),
+        text.index('[[acts]]\nact = "attach-certificate"'),
+    )
+    text = (text[:begins] + text[ends:]).replace('["digitalSignature"]', '["keyAgreement"]')
+    file.write_text(text.replace('issuer_certificate = "smki-issuing-oca.der"\n', ""), encoding="utf-8")
+    assert stand.held("rehearse", file) == "completed"
+    done = [json.loads(line) for line in stand.transcript(file, "rehearsal").read_bytes().splitlines()]
+    assert any("keyAgreement" in json.dumps(line) for line in done if line.get("kind") == "done")

@@ -229,6 +229,19 @@ def test_no_key_and_no_certificate_may_be_left_when_a_system_is_decommissioned(a
         assert error.rule in {"ceremony/left-over", "ceremony/state"}
 
 
+def test_a_key_that_derives_is_asked_for_no_request_and_certified_without():
+    changed = raw("command-signing")
+    changed["acts"][2]["class"] = "key-agreement"
+    error = refused(changed)
+    assert (error.rule, error.clause, error.field) == ("ceremony/purpose", "G2.44(b)", "acts.3")
+    assert "cryptosvc key request" in error.message
+    assert [act["act"] for act in changed["acts"][3:5]] == ["certification-request", "export-public"]
+    del changed["acts"][3:5]
+    for act in changed["acts"]:
+        act.get("expect", {}).pop("key_usage", None)
+    assert read(changed)
+
+
 def test_a_key_in_parts_signs_nothing_until_it_is_put_together():
     changed = raw("recovery-key-recombination")
     request = {"act": "certification-request", "key": "recovery-1", "request": "r", "common_name": "Recovery"}

@@ -13,7 +13,7 @@ from cryptosvc.core.ceremony.acts import Act
 from cryptosvc.core.ceremony.fields import Setting
 from cryptosvc.core.ceremony.rows import ActKind, Thing
 from cryptosvc.core.errors import Forbidden, Malformed, Refusal
-from cryptosvc.core.keyclass import SPLIT_CLASSES, ceiling
+from cryptosvc.core.keyclass import SPLIT_CLASSES, Usage, ceiling
 from cryptosvc.core.life import Event
 from cryptosvc.core.names import ContentKind, Operation, RemotePartyRole
 from cryptosvc.core.registry import KeyState
@@ -120,6 +120,13 @@ def _signing_clause(act: Act, there: Mapping[str, Given], path: str) -> str:
         return ""
     key = there[act.text(act.row.signer)]
     kind = act.row.signs or ContentKind(act.text("profile"))
+    if kind is ContentKind.CERTIFICATION_REQUEST and Usage.DERIVE in ceiling(key.key_class).template.usages:
+        raise Forbidden(
+            f"a {key.key_class} key signs its request while it is generated, and nothing ever after; leave this act out, take the "
+            "request with `cryptosvc key request` when the key is made, and attach its certificate when it came",
+            rule="ceiling/purpose",
+            clause="G2.44(b)",
+        )
     found = ceiling(key.key_class).clause_for(Operation.SIGN, kind)
     if key.split:
         raise _refused(

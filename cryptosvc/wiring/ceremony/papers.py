@@ -74,11 +74,20 @@ def issued_certificate(
         builder = _oca(builder, point, 0, sorted(profile.issuing_policies))
     else:
         builder = (
-            builder.add_extension(_usage("digital_signature"), critical=True)
+            builder.add_extension(_usage(_asked_usage(asked)), critical=True)
             .add_extension(_policies(sorted(profile.organisation_policies)[:1]), critical=True)
             .add_extension(_identifier(point), critical=False)
         )
     return _tbs(builder.add_extension(_authority(above), critical=False))
+
+
+def _asked_usage(asked: x509.CertificateSigningRequest) -> str:
+    """What an Organisation's key is for: to agree keys where the request says so, otherwise to sign."""
+    try:
+        found = asked.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return "digital_signature"
+    return "key_agreement" if found.key_agreement else "digital_signature"
 
 
 def request(point: bytes, name: x509.Name, *, is_oca: bool) -> bytes:

@@ -18,7 +18,7 @@ from cryptosvc.adapters.hsm import softhsm
 from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.config.provisioning import Provisioning
 from cryptosvc.config.settings import LogSettings, ModuleSettings, Settings
-from cryptosvc.core import dsse
+from cryptosvc.core import dsse, first_request
 from cryptosvc.core.ceremony.acts import Act
 from cryptosvc.core.ceremony.entries import Present
 from cryptosvc.core.ceremony.plan import Given
@@ -30,7 +30,8 @@ from cryptosvc.core.custody import Rules
 from cryptosvc.core.keyclass import KEY_CLASSES, ceiling
 from cryptosvc.core.life import DAY, NANOSECONDS, UnixSeconds
 from cryptosvc.core.names import CallerId, ContentKind, Environment, Operation, SystemName
-from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyState, Record
+from cryptosvc.core.proposal import ProposalRecord
+from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyRecord, KeyState, Record
 from cryptosvc.wiring import modules, provision, stores, worker
 from cryptosvc.wiring.ceremony.acts import OfficeActs
 from cryptosvc.wiring.ceremony.office import DEFAULT_CALLER, Office, governance
@@ -207,10 +208,22 @@ class Stage:
             return
         key = await self.office.key(key_id)
         assert key is not None  # the plan has it made by now
-        requests = [act.text("request") for act in self.script.acts if _asks(act, key_id)]
-        request = self.shelf.get(PAPERS, requests[-1] if requests else f"{key_id}.given-request")
+        request = await self._request_of(key)
         days = self._days(key_id)
         self.shelf.put(FILES, file, self.outside.issue(request, days, self._now()))
+
+    async def _request_of(self, key: KeyRecord) -> bytes:
+        """The latest that was signed in the ceremony, or what a key that derives signed while it was made."""
+        if not first_request.is_due(key):
+            requests = [act.text("request") for act in self.script.acts if _asks(act, str(key.key_id))]
+            return self.shelf.get(PAPERS, requests[-1] if requests else f"{key.key_id}.given-request")
+        made = [
+            dict(one.outcome)
+            for one in await self.office.store.registry.of_kind("proposal-record")
+            if isinstance(one, ProposalRecord)
+            and (one.statement.act, one.statement.subject) == ("key.generate", key.key_id)
+        ]
+        return bytes.fromhex(made[-1]["certification_request"])
 
     def _copies(self, key_id: str) -> list[str]:
         """Copies of a given key of which the script says what became of them."""
