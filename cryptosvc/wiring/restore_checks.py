@@ -27,6 +27,7 @@ from cryptosvc.core.errors import AwaitingApproval, Corrupt, CryptosvcError, For
 from cryptosvc.core.evidence import judged, require_prefix
 from cryptosvc.core.life import Event, UnixSeconds
 from cryptosvc.core.merkle import root_of
+from cryptosvc.core.names import Environment
 from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.witness import AddCheckpoint
 from cryptosvc.flow.govern import Governor
@@ -202,6 +203,11 @@ async def destroyed_keys(
     return found
 
 
+def needs_quorum(environment: Environment, known: Sequence[Known], size: int) -> bool:
+    """Whether a restore takes a quorum: the log went on after the backup, nobody can say whether it did, or it is live."""
+    return environment is Environment.LIVE or not known or any(one.size > size for one in known)
+
+
 async def require_quorum(
     store: stores.Opened,
     settings: Settings,
@@ -219,8 +225,8 @@ async def require_quorum(
     envelopes = [read_octets(path, "--approval") for path in asked.approvals]
     if not envelopes:
         raise AwaitingApproval(
-            f"the log went on to {said['known']} entries after this backup of {said['size']}, or nobody can say whether it "
-            "did: restoring it loses them for ever. Have a quorum approve it: propose log.restore "
+            f"the log is known to have had {said['known']} entries (0: nobody can say), this backup has {said['size']}: what "
+            "came after is lost for ever. In live, and where anything may be lost, a quorum approves it: propose log.restore "
             f"{said['backup']} --param size={said['size']} --param known={said['known']}, and give the envelopes with "
             "--approval",
             rule="restore/rolls-back",

@@ -33,6 +33,7 @@ from cryptosvc.wiring.restore_checks import (
     destroyed_keys,
     examine,
     known_states,
+    needs_quorum,
     public_keys,
     require_quorum,
 )
@@ -131,7 +132,7 @@ async def _decided(
             "known_from": "; ".join(f"{one.source}: {one.size}" for one in known),
             "not_asked": ", ".join(silent),
         }
-        needs = not known or any(one.size > size for one in known)
+        needs = needs_quorum(settings.deployment.environment, known, size)
         if asked.look:
             return {**said, "needs_quorum": needs, "destroyed_since": sorted(gone)}
         # 3 the quorum, where the log would go back

@@ -17,10 +17,11 @@ from cryptosvc.core.backup import Manifest
 from cryptosvc.core.checkpoint import Checkpoint, Note, NoteSignature
 from cryptosvc.core.errors import Corrupt, Unavailable
 from cryptosvc.core.merkle import leaf_hash
+from cryptosvc.core.names import Environment
 from cryptosvc.core.witness import AddCheckpoint, Witness
 from cryptosvc.flow.cosign import Answer
 from cryptosvc.wiring import restore_checks
-from cryptosvc.wiring.restore_checks import Known, examine, known_states
+from cryptosvc.wiring.restore_checks import Known, examine, known_states, needs_quorum
 from tests.store_stand import CALLER, KEY, ORIGIN, SoftwareHmac, Stand, new_database, observed, open_stand
 
 LOG = ec.generate_private_key(ec.SECP256R1())
@@ -168,6 +169,20 @@ async def test_a_snapshot_that_its_manifest_is_not_of_is_refused(scene: Scene):
     with pytest.raises(Corrupt) as refused:
         await scene.examined()
     assert refused.value.rule == "backup/head"
+
+
+@pytest.mark.parametrize(
+    ("environment", "known", "needs"),
+    [
+        (Environment.TEST, [], True),
+        (Environment.TEST, [Known("a", 9, b"")], False),
+        (Environment.TEST, [Known("a", 10, b"")], False),
+        (Environment.TEST, [Known("a", 9, b""), Known("b", 11, b"")], True),
+        (Environment.LIVE, [Known("a", 10, b"")], True),
+    ],
+)
+def test_who_may_restore_alone(environment: Environment, known: list[Known], needs: bool):
+    assert needs_quorum(environment, known, 10) is needs
 
 
 async def test_an_edited_entry_is_found_before_anything_is_written(scene: Scene):
