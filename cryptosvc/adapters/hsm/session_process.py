@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -133,6 +134,9 @@ def main(descriptor: int) -> None:
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     prctl(_PR_SET_DUMPABLE, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # a worker on a processor of its own is SCHED_BATCH; what comes back from the module there must not wait for it
+    with suppress(OSError):  # where the system does not let us, it is only slower
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     for ignored in (signal.SIGINT, signal.SIGTERM):  # whoever started it ends it
         signal.signal(ignored, signal.SIG_IGN)
     with socket.socket(fileno=descriptor) as connection:
