@@ -49,10 +49,15 @@ def cells() -> Iterator[Facts]:
     """The facts of the table: class × content × state × environment × User Role, all else favourable to a permit."""
     for key_class in KEY_CLASSES:
         for kind in ContentKind:
-            for state in KeyState:
-                for environment in Environment:
-                    for role in ROLES:
-                        yield favourable(key_class, kind, state, environment, role)
+            yield from cells_of(key_class, kind)
+
+
+def cells_of(key_class: str, kind: ContentKind) -> Iterator[Facts]:
+    """Those of one class and one content."""
+    for state in KeyState:
+        for environment in Environment:
+            for role in ROLES:
+                yield favourable(key_class, kind, state, environment, role)
 
 
 def favourable(
@@ -97,8 +102,10 @@ def require_under_ceiling(decide_all: Callable[[Sequence[Facts]], Sequence[Polic
     """Raise Malformed where a cell of what a class may be asked is permitted in a state it may not be, or fails to evaluate."""
     asked = [
         facts
-        for facts in cells()
-        if KEY_CLASSES[facts.key_class].permits(facts.operation, facts.content_kind)
+        for key_class, row in KEY_CLASSES.items()
+        for kind in ContentKind
+        if row.permits(operation_on(kind), kind)
+        for facts in cells_of(key_class, kind)
     ]
     for facts, answer in zip(asked, decide_all(asked), strict=True):
         _require_cell(Row(facts, allowed_at_most(facts), answer))

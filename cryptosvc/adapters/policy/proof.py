@@ -10,9 +10,11 @@ set from loading.
 """
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import cedarpy
+from cedarpy import pst
 
 from cryptosvc.adapters.policy import query
 from cryptosvc.adapters.policy.source import Source, named_in
@@ -147,14 +149,17 @@ FLOORS = (
 
 def prove_under_ceiling(source: Source) -> None:
     """Raise Malformed unless no facts whatever are permitted outside the ceiling or on a floor; names the cell."""
-    prover = _Prover(source)
+    every = _Prover(source, source.rules.keys())
     for key_class, row in KEY_CLASSES.items():
         for operation in Operation:
-            if prover.refuses_everybody(operation, key_class):
+            if every.refuses_everybody(operation, key_class):
                 continue
+            prover = every.about(operation, key_class)
             # most contents are refused in every state, which one look shows
             refused = {
-                kind for kind in ContentKind if prover.refuses(operation, key_class, {"content": kind.value})
+                kind
+                for kind in ContentKind
+                if prover.offers_nothing(operation, key_class, {"content": kind.value})
             }
             for kind, state in _outside(key_class, operation):
                 if kind in refused:
@@ -167,7 +172,8 @@ def prove_under_ceiling(source: Source) -> None:
                 role
                 for role in VALUES["role"]
                 if not all(
-                    prover.refuses(operation, key_class, {"content": kind, "role": role}) for kind in asked
+                    prover.offers_nothing(operation, key_class, {"content": kind, "role": role})
+                    for kind in asked
                 )
             ]
             for floor in FLOORS:
@@ -192,15 +198,28 @@ def _outside(key_class: str, operation: Operation) -> Iterator[tuple[ContentKind
 
 
 class _Prover:
-    """Asks Cedar with some facts given and the others unknown."""
+    """Asks Cedar with some facts given and the others unknown.
 
-    def __init__(self, source: Source) -> None:
+    Args:
+        source: what the policies are called.
+        asked: Cedar's names of the policies that are asked: all of them, or those that can say something.
+
+    """
+
+    def __init__(self, source: Source, asked: AbstractSet[str]) -> None:
         self._source = source
-        self._entities = query.entities()
+        self._policies = _subset(source, asked)
+        self._permits = _subset(source, {name for name in asked if source.rules[name].effect == "permit"})
+        self._entities: dict[tuple[str, str], cedarpy.Entities] = {}
+
+    def about(self, operation: Operation, key_class: str) -> "_Prover":
+        """Ask only policies that can apply here: what is false whatever else is so stays false however much is given."""
+        found = self._ask(operation, key_class, {}).diagnostics
+        return _Prover(self._source, {*found.nontrivial_residuals, *found.reasons})
 
     def refuses_everybody(self, operation: Operation, key_class: str) -> bool:
         """As `refuses` with nothing given; a permit for some User Role of another class or operation stays open until then."""
-        return self.refuses(operation, key_class, {}) or all(
+        return self.offers_nothing(operation, key_class, {}) or all(
             self.refuses(operation, key_class, {"role": role}) for role in VALUES["role"]
         )
 
@@ -216,6 +235,11 @@ class _Prover:
             f"{key_class} {operation} {where}" + (f", with {example}" if example else ""),
             rule="policy/over-wide",
         )
+
+    def offers_nothing(self, operation: Operation, key_class: str, given: Given) -> bool:
+        """As `refuses`, where no permit may come to hold: that is seen without what the other policies forbid, and quicker."""
+        asked = self._ask(operation, key_class, given, self._permits)
+        return asked.decision is cedarpy.Decision.Deny or self.refuses(operation, key_class, given)
 
     def refuses(self, operation: Operation, key_class: str, given: Given) -> bool:
         """Whether one look shows that this is refused whatever the facts not given are."""
@@ -245,7 +269,13 @@ class _Prover:
         residuals.sort(key=lambda found: (found[0].effect != "permit", found[0].order))
         return next((name for _, residual in residuals for name in _unknowns(residual)), None)
 
-    def _ask(self, operation: Operation, key_class: str, given: Given) -> cedarpy.PartialAuthzResult:
+    def _ask(
+        self, operation: Operation, key_class: str, given: Given, policies: cedarpy.PolicySet | None = None
+    ) -> cedarpy.PartialAuthzResult:
+        role = str(given.get("role", ""))
+        entities = self._entities.get((key_class, role))
+        if entities is None:
+            entities = self._entities[key_class, role] = query.entities_of(key_class, role)
         request: dict[str, object] = {
             "action": f'Action::"{operation}"',
             "resource": f'Key::"{key_class}"',
@@ -253,7 +283,7 @@ class _Prover:
         }
         if "role" in given:
             request["principal"] = f'Caller::"{given["role"]}"'
-        result = cedarpy.is_authorized_partial(request, self._source.policies, self._entities)
+        result = cedarpy.is_authorized_partial(request, policies or self._policies, entities)
         if result.diagnostics.errors:
             failing = named_in(result.diagnostics.errors, self._source)
             raise Malformed(
@@ -263,6 +293,11 @@ class _Prover:
                 field=failing[0].file if failing else "",
             )
         return result
+
+
+def _subset(source: Source, names: AbstractSet[str]) -> cedarpy.PolicySet:
+    trees = {name: tree for name, tree in source.trees.items() if name in names}
+    return cedarpy.PolicySet.from_pst(pst.PolicySet({}, trees, ()))
 
 
 def _value(fact: str, given: Given) -> object:

@@ -5,13 +5,15 @@ groups are parents of theirs. Everything else is context.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import cedarpy
 
 from cryptosvc.adapters.policy.words import NO_ROLE, WORDS
 from cryptosvc.core.case import Facts
+
+_MEMBERS = (("Caller", "UserRole"), ("Key", "KeyClass"))
 
 
 class EntityRef(TypedDict):
@@ -32,13 +34,21 @@ class Query(TypedDict):
 
 def entities() -> cedarpy.Entities:
     """Make the representatives of every User Role and key class, each in its group."""
-    members = (("Caller", "UserRole"), ("Key", "KeyClass"))
+    return _members([(member, group, word) for member, group in _MEMBERS for word in sorted(WORDS[group])])
+
+
+def entities_of(key_class: str, role: str | None) -> cedarpy.Entities:
+    """Make those of one class, and of one User Role where it is given: all that a request about them can rest on."""
+    words = {"KeyClass": key_class, "UserRole": role}
+    return _members([(member, group, word) for member, group in _MEMBERS if (word := words[group])])
+
+
+def _members(found: Sequence[tuple[str, str, str]]) -> cedarpy.Entities:
     return cedarpy.Entities.from_json_str(
         json.dumps(
             [
                 {"uid": _ref(member, word), "attrs": {}, "parents": [_ref(group, word)]}
-                for member, group in members
-                for word in sorted(WORDS[group])
+                for member, group, word in found
             ]
         )
     )
