@@ -20,6 +20,7 @@ from cryptosvc.core.watch.rules import Severity
 Form = Callable[[Alarm, int], bytes]
 _FACILITY = 13
 """Log audit."""
+_NOTICE = 5
 _PRIORITY = {
     Severity.INFORMATIONAL: 6,
     Severity.LOW: 5,
@@ -107,6 +108,11 @@ class Syslog:
         """See `flow/tell.py`."""
         await asyncio.to_thread(self._send, _message(alarm, self._form(alarm, leaf_index)))
 
+    async def say(self, message_id: str, text: bytes) -> None:
+        """Say something that is no alarm, as a notice. Unavailable: it may not have been taken."""
+        # without a time of its own: whoever takes it knows when
+        await asyncio.to_thread(self._send, _header(_FACILITY * 8 + _NOTICE, "-", message_id) + text)
+
     def _send(self, message: bytes) -> None:
         try:
             if self._transport == "udp":
@@ -129,7 +135,11 @@ class Syslog:
 def _message(alarm: Alarm, text: bytes) -> bytes:
     stamp = datetime.fromtimestamp(alarm.at, UTC).isoformat().replace("+00:00", "Z")
     priority = _FACILITY * 8 + _PRIORITY[alarm.severity]
-    return f"<{priority}>1 {stamp} {socket.gethostname()} cryptosvc - alarm - ".encode() + text
+    return _header(priority, stamp, "alarm") + text
+
+
+def _header(priority: int, stamp: str, message_id: str) -> bytes:
+    return f"<{priority}>1 {stamp} {socket.gethostname()} cryptosvc - {message_id} - ".encode()
 
 
 def _context(authority: Path | None) -> ssl.SSLContext:

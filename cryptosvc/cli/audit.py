@@ -18,7 +18,7 @@ from cryptosvc.cli.options import (
     actions_of,
     connection,
 )
-from cryptosvc.cli.witness import QuorumOption, WitnessOption, witnessing_of
+from cryptosvc.cli.witness import OutsideOption, QuorumOption, WitnessOption, witnessing_of
 from cryptosvc.core.canonical import JsonValue
 
 app = typer.Typer(
@@ -69,6 +69,7 @@ def verify(
     ] = None,
     witnesses: WitnessOption = None,
     quorum: QuorumOption = 0,
+    outside: OutsideOption = None,
     processes: Annotated[int, typer.Option(min=0, help="Processes to use; 0 is one per processor.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -84,6 +85,7 @@ def verify(
         if found is None:
             verdict = actions_of(context).verify(export_file, key, origin, since, processes, progress)
     cosigned = witnessing_of(context).require_cosigned(export_file, witnesses, quorum) if witnesses else ()
+    held = witnessing_of(context).require_held(export_file, key, outside) if outside else ()
     if found is not None:
         console.print_document({**found, "cosigned": list(cosigned)}, as_json=as_json)
         return
@@ -100,6 +102,7 @@ def verify(
         "changes_not_derivable": verdict.derived.underived,
         "governed_acts_derived": verdict.derived.proposals,
         "cosigned": list(cosigned),
+        "held_outside": list(held),
     }
     console.print_document(document, as_json=as_json)
 

@@ -35,6 +35,14 @@ WitnessOption: TypeAlias = Annotated[
 QuorumOption: TypeAlias = Annotated[
     int, typer.Option("--witness-quorum", min=0, help="How many of them must have cosigned. Default: all.")
 ]
+OutsideOption: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--outside",
+        exists=True,
+        help="A file in which checkpoints were put outside ([[outside]]), or what a syslog wrote; again for more.",
+    ),
+]
 
 
 class Witnessing(Protocol):
@@ -56,6 +64,9 @@ class Witnessing(Protocol):
 
     def show(self, state: Path) -> Sequence[Document]:
         """The newest checkpoint that was cosigned of each log."""
+
+    def require_held(self, file: Path, key: Path, places: Sequence[Path]) -> Sequence[Document]:
+        """Hold an export to the checkpoints that were put outside."""
 
     def require_cosigned(self, file: Path, witnesses: Sequence[str], quorum: int) -> Sequence[Document]:
         """Who cosigned an export or a bundle, up to which entry, and when."""

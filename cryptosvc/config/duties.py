@@ -1,10 +1,12 @@
-"""What the operator owes outside: who is notified of a Major Security Incident, by when."""
+"""What the operator owes outside: who is notified of a Major Security Incident, and where checkpoints are put."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from cryptosvc.config.reading import Section
+from cryptosvc.config.reading import Section, from_folder
+from cryptosvc.config.watching import Transport
 
 _BY_THE_CODE = ("Panel", "Security Sub-Committee")
 _Clause = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9.()]{0,31}$")]
@@ -46,12 +48,47 @@ class IncidentSettings(Section):
         return [(one.who, one.how or "", one.clause or self.clause, one.within_hours) for one in notices]
 
 
+class OutsideSettings(Section):
+    """A place outside of the service for checkpoints: a file that is appended to, or syslog.
+
+    Args:
+        name: how entries name it.
+        file: on a device or a share that its operators do not have, if it can be.
+        syslog: HOST:PORT.
+        transport: of syslog.
+        authority: PEM file that its certificate must chain to; without it those of the system count.
+        seconds: an attempt may take this long.
+
+    """
+
+    name: Annotated[str, Field(pattern="^[a-z0-9-]{1,64}$")]
+    file: Annotated[Path, AfterValidator(from_folder)] | None = None
+    syslog: Annotated[str, Field(pattern="^.+:[0-9]{1,5}$")] | None = None
+    transport: Transport = Transport.TCP
+    authority: Annotated[Path, AfterValidator(from_folder)] | None = None
+    seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.file is None) == (self.syslog is None):
+            raise ValueError("give exactly one of file and syslog")
+        return self
+
+
 class DutySettings(Section):
     """What `Settings` has of these.
 
     Args:
         incident: who is notified of a Major Security Incident.
+        outside: where checkpoints are put outside of the service.
 
     """
 
     incident: IncidentSettings = IncidentSettings()
+    outside: tuple[OutsideSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _places_differ(self) -> Self:
+        if len({one.name for one in self.outside}) != len(self.outside):
+            raise ValueError("two [[outside]] places have the same name")
+        return self

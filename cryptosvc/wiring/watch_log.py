@@ -17,11 +17,12 @@ from cryptosvc.core.errors import Unavailable
 from cryptosvc.core.watch import finding
 from cryptosvc.core.watch.alarm import Alarm
 from cryptosvc.core.watch.finding import Sender
+from cryptosvc.flow.observe import Observer
 from cryptosvc.flow.review import Reviewer
 from cryptosvc.flow.tell import Receiver, Teller
 from cryptosvc.flow.watch import Watchman
 from cryptosvc.service.metrics import Metrics
-from cryptosvc.wiring import stores
+from cryptosvc.wiring import outside, stores
 from cryptosvc.wiring.chores import every
 
 EVERY_SECONDS = 0.5
@@ -109,6 +110,9 @@ def begun(
         chores.append(asyncio.create_task(every(EVERY_SECONDS, "watch", turn, watch_lead)))
         overdue = partial(reviewer(settings, store, clock).turn, review_days(settings))
         chores.append(asyncio.create_task(every(REVIEW_EVERY_SECONDS, "review", overdue, watch_lead)))
+    places = outside.publisher(settings, store, Observer(store.ledger, clock))
+    if places is not None:
+        chores.append(asyncio.create_task(every(outside.EVERY_SECONDS, "outside", places.turn, watch_lead)))
     if telling is not None:
         chores.append(asyncio.create_task(every(TELL_EVERY_SECONDS, "tell", telling.turn, tell_lead)))
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from cryptosvc.adapters.clock import SystemClock
+from cryptosvc.adapters.evidence_bundle import is_bundle
 from cryptosvc.adapters.witness_http import WitnessServer
 from cryptosvc.adapters.witness_memory import FolderMemory
 from cryptosvc.cli.actions import Document
@@ -23,6 +24,7 @@ from cryptosvc.core import checkpoint as notes
 from cryptosvc.core.errors import Conflict, Corrupt, Malformed
 from cryptosvc.core.witness import Witness, require_cosigned
 from cryptosvc.flow.witness import WitnessDesk
+from cryptosvc.wiring import outside
 from cryptosvc.wiring.exporting import public_key_der
 from cryptosvc.wiring.profiles import read_octets
 
@@ -76,6 +78,14 @@ class Witnessing:
         """Read the folder."""
         found = [notes.parse(note).checkpoint for note in FolderMemory(state).all()]
         return [{"origin": one.origin, "size": one.size, "root": one.root.hex()} for one in found]
+
+    def require_held(self, file: Path, key: Path, places: Sequence[Path]) -> Sequence[Document]:
+        """See `outside.require_held`; Malformed for a bundle, which has not the whole log."""
+        if is_bundle(file):
+            raise Malformed(
+                "--outside needs an export, not a bundle", rule="outside/bundle", field="--outside"
+            )
+        return outside.require_held(file, public_key_der(key), places)
 
     def require_cosigned(self, file: Path, witnesses: Sequence[str], quorum: int) -> Sequence[Document]:
         """Hold the largest checkpoint of the file that enough of them cosigned to the witnesses."""

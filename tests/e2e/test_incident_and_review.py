@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from cryptosvc.core import dsse
 from tests import governed
 from tests.deployment import Deployment
 
+PUT_WITHIN_SECONDS = 60
+
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     made, _ = governed.founded(tmp_path_factory.mktemp("reviewed") / "deployment")
     with made.config.open("a") as config:
         config.write('\n[incident]\n[[incident.notify]]\nwho = "Panel"\nhow = "by mail"\nwithin_hours = 4\n')
+        config.write('\n[[outside]]\nname = "archive"\nfile = "checkpoints"\n')
     return made
 
 
@@ -102,6 +106,15 @@ def test_an_incident_of_a_running_service_has_a_bundle(deployment: Deployment, t
             *("--cert", str(tls / "auditor.pem"), "--private-key", str(tls / "auditor.key")),
             *("--key", "log-signing"),
         )
+        outside = deployment.folder / "checkpoints"
+        end = time.monotonic() + PUT_WITHIN_SECONDS
+        while not outside.exists():
+            assert time.monotonic() < end, "no checkpoint was put outside"
+            time.sleep(0.05)
+    export = tmp_path / "log.export"
+    deployment.json("audit", "export", "--config", str(deployment.config), str(export))
+    held = deployment.json("audit", "verify", str(export), "--key", log_key, "--outside", str(outside))
+    assert held["held_outside"][0]["checkpoints"] >= 1
     verdict = deployment.json("audit", "verify", str(pack / "evidence.bundle"), "--key", log_key)
     assert verdict["verified"] is True
     assert verdict["question"]["conditions"] == {"key": ["log-signing"]}

@@ -106,6 +106,7 @@ def differences(text: str) -> list[str]:
 OPTIONAL_TABLES = (
     "duis.",
     "incident.notify.",
+    "outside.",
     "policy.information_classification.",
     "relevant_system.",
     "smets1.models.",

@@ -53,6 +53,7 @@ EVENTS = {
     "restored",
     "review",
     "incident",
+    "outside",
 }
 KINDS = {"genesis", "use", "refusal"} | RECORD_KINDS
 

@@ -285,6 +285,14 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         {"kind": ("restored",)},
     ),
     _rule(
+        "checkpoints-lost-outside",
+        "G2.27(a)",
+        _CRITICAL,
+        Test.COUNT,
+        "A place outside lost checkpoints, or has one that this log does not extend.",
+        {"kind": ("outside",), "rule": ("outside/shrunk", "outside/rolled-back", "outside/forked")},
+    ),
+    _rule(
         "review-late",
         "G2.26",
         _MEDIUM,
