@@ -1,4 +1,4 @@
-"""What the operator owes outside: who is notified of a Major Security Incident, and where checkpoints are put."""
+"""What the operator owes outside: notices of a Major Security Incident, checkpoints, and a clock that agrees."""
 
 from pathlib import Path
 from typing import Annotated, Self
@@ -7,7 +7,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from cryptosvc.config.reading import Section, from_folder
 from cryptosvc.config.watching import Transport
+from cryptosvc.core.clocks import Kind
 
+_NTP_PORT = 123
 _BY_THE_CODE = ("Panel", "Security Sub-Committee")
 _Clause = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9.()]{0,31}$")]
 _Words = Annotated[str, Field(pattern=r"^[^|\r\n]{0,200}$")]
@@ -75,17 +77,65 @@ class OutsideSettings(Section):
         return self
 
 
+class TimeSourceSettings(Section):
+    """A time source that speaks NTP (RFC 5905).
+
+    Args:
+        name: how entries name it.
+        kind: `network` where Communications Hubs follow it (G2.46(a)), `independent` where it is not maintained by the
+            DCC (G2.46(b)).
+        address: HOST, or HOST:PORT; an IPv6 address in brackets.
+
+    """
+
+    name: Annotated[str, Field(pattern="^[a-z0-9-]{1,64}$")]
+    kind: Kind
+    address: Annotated[str, Field(pattern=r"^([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?$")]
+
+    def where(self) -> tuple[str, int]:
+        """Host and port."""
+        host, colon, port = self.address.rpartition(":")
+        if not colon or self.address.endswith("]"):
+            return self.address.strip("[]"), _NTP_PORT
+        return host.strip("[]"), int(port)
+
+
+class TimeSettings(Section):
+    """Clocks that are compared (G2.47). Without sources none is.
+
+    Args:
+        sources: Network Time and Independent Time Sources.
+        tolerance_ms: a difference of more is material; a source that is less sure than that does not count.
+        every_seconds: how often they are asked.
+        answer_seconds: a source may take so long.
+
+    """
+
+    sources: tuple[TimeSourceSettings, ...] = ()
+    tolerance_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 1000
+    every_seconds: Annotated[float, Field(ge=1, le=86_400)] = 64.0
+    answer_seconds: Annotated[float, Field(gt=0, le=30)] = 2.0
+
+    @model_validator(mode="after")
+    def _sources_differ(self) -> Self:
+        if len({one.name for one in self.sources}) != len(self.sources):
+            raise ValueError("two [[time.sources]] have the same name")
+        return self
+
+
 class DutySettings(Section):
     """What `Settings` has of these.
 
     Args:
         incident: who is notified of a Major Security Incident.
         outside: where checkpoints are put outside of the service.
+        time: clocks that are compared.
 
     """
 
     incident: IncidentSettings = IncidentSettings()
     outside: tuple[OutsideSettings, ...] = ()
+    time: TimeSettings = TimeSettings()
 
     @model_validator(mode="after")
     def _places_differ(self) -> Self:

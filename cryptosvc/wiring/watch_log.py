@@ -22,8 +22,8 @@ from cryptosvc.flow.review import Reviewer
 from cryptosvc.flow.tell import Receiver, Teller
 from cryptosvc.flow.watch import Watchman
 from cryptosvc.service.metrics import Metrics
-from cryptosvc.wiring import outside, stores
-from cryptosvc.wiring.chores import every
+from cryptosvc.wiring import clocks, outside, stores
+from cryptosvc.wiring.chores import HostLead, every
 
 EVERY_SECONDS = 0.5
 """2,048 entries each time: up to 4,000 a second; a burst of more is caught up with after."""
@@ -113,6 +113,9 @@ def begun(
     places = outside.publisher(settings, store, Observer(store.ledger, clock))
     if places is not None:
         chores.append(asyncio.create_task(every(outside.EVERY_SECONDS, "outside", places.turn, watch_lead)))
+    clock_lead = HostLead(stores.lock_folder(settings) / "clock.lock")
+    comparing = clocks.comparing(settings, Observer(store.ledger, clock))
+    chores.append(asyncio.create_task(every(settings.time.every_seconds, "clocks", comparing, clock_lead)))
     if telling is not None:
         chores.append(asyncio.create_task(every(TELL_EVERY_SECONDS, "tell", telling.turn, tell_lead)))
 
@@ -122,8 +125,14 @@ def begun(
                 watch.keep()
         watch_lead.give_back()
         tell_lead.give_back()
+        clock_lead.give_back()
 
     return chores, leave
+
+
+def system_clock(settings: Settings) -> SystemClock:
+    """The clock of a worker, which tells what was found of it."""
+    return SystemClock(clocks.file_of(settings))
 
 
 def reviewer(settings: Settings, store: stores.Opened, clock: SystemClock) -> Reviewer:

@@ -102,7 +102,7 @@ async def _work(settings: Settings, name: str, listen: str, ready: Path | None, 
         loop.add_signal_handler(caught, stop.set)
     orphaned = asyncio.create_task(supervisor_gone())
     orphaned.add_done_callback(lambda _: stop.set())
-    clock = SystemClock()
+    clock = watch_log.system_clock(settings)
     configs = modules.module_configs(settings)
     hsm = Pkcs11Hsm(configs, clock, stores.lock_folder(settings))
     hsm.start()

@@ -107,6 +107,7 @@ OPTIONAL_TABLES = (
     "duis.",
     "incident.notify.",
     "outside.",
+    "time.sources.",
     "policy.information_classification.",
     "relevant_system.",
     "smets1.models.",

@@ -54,6 +54,7 @@ EVENTS = {
     "review",
     "incident",
     "outside",
+    "clock",
 }
 KINDS = {"genesis", "use", "refusal"} | RECORD_KINDS
 
