@@ -18,6 +18,7 @@ from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.cli.actions import Finding, Health
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core import checkpoint
+from cryptosvc.core.clocks import Kind
 from cryptosvc.core.errors import CryptosvcError
 from cryptosvc.core.names import Environment, SystemName
 from cryptosvc.wiring import modules, ownership, profiles, review, stores, worker
@@ -41,6 +42,7 @@ def examine(config: Path) -> list[Finding]:
     found += _tls(settings, clock)
     found += _guarded("policies", lambda: _policies(settings))
     found += _guarded("formats", lambda: _formats(settings))
+    found += _looking_on(settings)
     configs = modules.module_configs(settings)
     hsm = Pkcs11Hsm(configs, clock, stores.lock_folder(settings))
     hsm.start()
@@ -84,6 +86,26 @@ def _clock(clock: SystemClock) -> Iterator[Finding]:
             seen=seen,
             advice="start a time service (systemd-timesyncd, chrony); every record says that its time is unsynchronised",
         )
+
+
+def _looking_on(settings: Settings) -> Iterator[Finding]:
+    """What a live deployment should not be without, and starts without all the same."""
+    live = settings.deployment.environment is Environment.LIVE
+    for subject, there, advice in (
+        (
+            "watch",
+            settings.watch is not None,
+            "add the table [watch]: without it nothing is alarmed, and anomalous events are to be detected (G2.10, G2.29)",
+        ),
+        (
+            "time sources",
+            {one.kind for one in settings.time.sources} == set(Kind),
+            "add [[time.sources]] of both kinds: Network Time is to be compared with an Independent Time Source (G2.47)",
+        ),
+    ):
+        health = Health.OK if there or not live else Health.WARNING
+        seen = "configured" if there else "not configured"
+        yield Finding(subject=subject, health=health, seen=seen, advice="" if health is Health.OK else advice)
 
 
 def _tls(settings: Settings, clock: SystemClock) -> Iterator[Finding]:

@@ -56,8 +56,14 @@ def ask_as_no_auditor(deployment: Deployment) -> None:
         list(client.query(messages.query({})))
 
 
-def test_an_alarm_is_recorded_and_told_once_across_a_restart(tmp_path: Path):
-    deployment = make_deployment(tmp_path / "deployment", workers=2)
+@pytest.mark.parametrize("on_postgresql", [False, True])
+def test_an_alarm_is_recorded_and_told_once_across_a_restart(
+    tmp_path: Path, request: pytest.FixtureRequest, *, on_postgresql: bool
+):
+    store = "sqlite:///cryptosvc.db"
+    if on_postgresql:
+        store = request.getfixturevalue("postgres_server").make_database()
+    deployment = make_deployment(tmp_path / "deployment", store=store, workers=2)
     with receiver() as (url, heard):
         with deployment.config.open("a") as config:
             config.write(f'\n[watch]\n[[watch.receivers]]\nname = "siem"\nurl = "{url}"\n')

@@ -153,3 +153,36 @@ def test_a_configuration_that_cannot_be_read_is_all_there_is_to_say(deployment: 
     assert (finding.subject, finding.health) == ("configuration", Health.WRONG)
     assert "stoer" in finding.seen
     assert "config.example.toml" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("environment", "tables", "warned"),
+    [
+        ("test", "", set()),
+        ("live", "", {"watch", "time sources"}),
+        ("live", "[watch]", {"time sources"}),
+        (
+            "live",
+            '[watch]\n[[time.sources]]\nname = "a"\nkind = "network"\naddress = "h"\n',
+            {"time sources"},
+        ),
+        (
+            "live",
+            "[watch]"
+            + "".join(
+                f'\n[[time.sources]]\nname = "{kind}"\nkind = "{kind}"\naddress = "h"\n'
+                for kind in ("network", "independent")
+            ),
+            set(),
+        ),
+    ],
+)
+def test_a_live_deployment_is_warned_that_nobody_looks_on(
+    deployment: Deployment, environment: str, tables: str, warned: set[str]
+) -> None:
+    text = deployment.config.read_text().replace('environment = "test"', f'environment = "{environment}"')
+    deployment.config.write_text(f"{text}\n{tables}\n")
+    findings = found(deployment)
+    looked = {name: findings[name] for name in ("watch", "time sources")}
+    assert {name for name, one in looked.items() if one.health is Health.WARNING} == warned
+    assert all(bool(one.advice) == (name in warned) for name, one in looked.items())
