@@ -240,7 +240,7 @@ async def _die(config: Path, act: str, step: str) -> None:
     """Have a key at the point where the act is due, and die in it."""
     reaper = Armed(step)
     make = stores.open_store
-    stores.open_store = lambda url: Commits(make(url), reaper)  # type: ignore[assignment,return-value]
+    stores.open_store = lambda *asked: Commits(make(*asked), reaper)  # type: ignore[assignment,return-value]
     _mortal_vault(reaper)
     key_id = key_of(act, step)
     async with opened(config) as bench:

@@ -143,7 +143,7 @@ def work(folder: Path, steps: Sequence[str], config: Path, index: int, listen: s
     make = stores.open_store
     load = review.load
     assembled = worker.assemble
-    stores.open_store = lambda url: MortalStore(make(url), reaper)  # type: ignore[assignment,return-value]
+    stores.open_store = lambda *asked: MortalStore(make(*asked), reaper)  # type: ignore[assignment,return-value]
     review.load = lambda *asked: MortalPolicy(load(*asked), reaper)  # type: ignore[assignment,return-value]
     forms.parse = reaper.before("inspect", forms.parse)
     sign.check_all = reaper.before("check", sign.check_all)
