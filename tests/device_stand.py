@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptosvc.adapters.device_files import DeviceFile
+from cryptosvc.adapters.hsm import sealing_processes
 from cryptosvc.adapters.hsm.sealing_processes import Pkcs11Sealing
 from cryptosvc.adapters.store.devices import StoredDeviceKeys
 from cryptosvc.core.device_records import (
@@ -118,6 +119,13 @@ async def _go_on(folder: Path, what: str, work_id: str, file: str) -> None:
     token: TestToken = pickle.loads((folder / "token").read_bytes())  # noqa: S301 - the test's own
     os.environ["SOFTHSM2_CONF"] = token.conf
     async with device_stand(token, folder) as here:
+        # logged in before it may be killed: SoftHSM writes the token's file at each login, and half a file is no token
+        sealing = here.importer._sealing
+        assert isinstance(sealing, Pkcs11Sealing)
+        login = sealing._executor.submit(
+            sealing_processes._with, token.config.name, lambda _room, _sealer: []
+        )
+        await asyncio.wrap_future(login)
         print("ready", flush=True)
         if what == "import":
             await here.import_file(work_id, DeviceFile(Path(file), 16))
