@@ -137,7 +137,7 @@ def kill_in(stand: Stand, verb: str, file: Path, steps: int, milliseconds: int) 
         before = stand.transcript(file).stat().st_size
         words = terminal.written.rpartition("type exactly:")[2].strip().splitlines()[0].strip()
         terminal.type(words)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 100
         while stand.transcript(file).stat().st_size == before:
             assert time.monotonic() < end
             time.sleep(0.001)

@@ -148,7 +148,7 @@ SIGNED_CHANGES: dict[str, tuple[Change, str]] = {
         "export/use-of-unknown-key",
     ),
     "a use of another key": (
-        _in_line(1, b'"kind":"use"', b'"key":"log-audit"', b'"key":"log-audio"'),
+        _in_line(1, (b'"key":"log-audit"', b'"kind":"use"'), b'"key":"log-audit"', b'"key":"log-audio"'),
         "export/use-of-unknown-key",
     ),
     "a use of a suspended key": (

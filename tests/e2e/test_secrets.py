@@ -86,6 +86,7 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
     deployment = make_smki(tmp_path_factory.mktemp("secrets") / "deployment")
+    _have_checkpoints(deployment, 2)
     adopted = _import_key(deployment)
     (deployment.folder / "with-adopted.toml").write_text(provisioning(deployment) + ADOPTED)
     deployment.json("init", "--config", str(deployment.config), str(deployment.folder / "with-adopted.toml"))
@@ -106,6 +107,13 @@ def run(tmp_path_factory) -> Run:
         made.export = deployment.verified_log().octets
     _wrong_pin(made)
     return made
+
+
+def _have_checkpoints(deployment: Deployment, seconds: int) -> None:
+    """So often that the run has one whichever worker is killed."""
+    text = deployment.config.read_text()
+    assert "checkpoint_seconds = 60" in text
+    deployment.config.write_text(text.replace("checkpoint_seconds = 60", f"checkpoint_seconds = {seconds}"))
 
 
 def _import_key(deployment: Deployment) -> ec.EllipticCurvePrivateKey:
