@@ -26,7 +26,7 @@ def test_the_page_has_every_key_press_of_every_file():
         generated = printed
 
     assert generated == printed
-    assert len(READY) == 11
+    assert len(READY) == 13
 
 
 def test_a_step_is_confirmed_named_and_compared():
