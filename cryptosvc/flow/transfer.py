@@ -31,8 +31,10 @@ from cryptosvc.core.transfer.mechanism import OaepHash
 from cryptosvc.core.transfer.proof import require_proven
 from cryptosvc.core.transfer.record import TransferRecord
 from cryptosvc.flow.govern import Mover
-from cryptosvc.flow.ports import Vault
+from cryptosvc.flow.ports import Clock, Vault
 
+SYNCHRONISED = "synchronised"
+"""Quality of a clock, as the Clock port says it."""
 KEY_OCTETS = 64 * 1024
 """A wrapped key is a few kilobytes at most."""
 CLAIMS_OCTETS = 1024 * 1024 * 1024
@@ -96,9 +98,11 @@ class Movers:
         vault: Vault,
         environment: Environment,
         whole: Callable[[notices.Package], Awaitable[None]] | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        """`whole` looks through the device keys of a package before the module is touched."""
+        """`whole` looks through the device keys of a package before the module is touched; `clock` is asked how good it is."""
         self._whole = whole
+        self._clock = clock
         self._carriage = carriage
         self._crate = crate
         self._promises = promises
@@ -125,6 +129,7 @@ class Movers:
 
     async def export(self, statement: Statement, records: _Records) -> Made:
         """Wrap the keys; the blobs are in the crate before anything says that they were exported."""
+        self._require_clock()
         found = _transfer(statement, records)
         plan = found.plan
         if plan is None:
@@ -147,6 +152,7 @@ class Movers:
 
     async def receive(self, statement: Statement, records: _Records) -> Made:
         """Unwrap the keys, have each prove itself, then destroy the transport key."""
+        self._require_clock()
         found = _transfer(statement, records)
         envelope = bytes.fromhex(text_of(statement, "package"))
         source_key = bytes.fromhex(text_of(statement, "source_key"))
@@ -210,6 +216,17 @@ class Movers:
         label = label_of(found.transfer_id)
         left = await self._carriage.discard(ModuleName(found.offer.module), label, object_id(label))
         return _made({"transport_left": str(left)})
+
+    def _require_clock(self) -> None:
+        """In `live` nothing moves by a clock that nobody vouches for: the approval's window is held by it."""
+        quality = "" if self._clock is None else self._clock.now().quality
+        if self._environment is Environment.LIVE and quality != SYNCHRONISED:
+            raise Unavailable(
+                "the clock of this machine is not synchronised, so whether the approval's window is open cannot be told; have it "
+                "synchronised, and carry the act out again",
+                rule="transfer/clock",
+                clause="G2.22I(b)(i)",
+            )
 
     def _claims(self, packed: notices.PackedKey) -> Claimed:
         return claimed.parse(self._blob(claims_name(packed.record.key_id), packed.claims, CLAIMS_OCTETS))

@@ -25,7 +25,7 @@ from cryptosvc.core.canonical import JsonValue, canonical, digest
 from cryptosvc.core.case import Principal
 from cryptosvc.core.content.checkpoint_note import public_key_der
 from cryptosvc.core.custodian import CustodianRecord, CustodianState
-from cryptosvc.core.errors import Malformed
+from cryptosvc.core.errors import Conflict, Malformed
 from cryptosvc.core.handover import checks, logged, notices
 from cryptosvc.core.names import KeyId, SystemName
 from cryptosvc.core.proposal import ProposalRecord, ProposalState
@@ -34,6 +34,7 @@ from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.bodies import body_of
 from cryptosvc.core.transfer.mechanism import Mechanism, best
 from cryptosvc.core.transfer.papers import Party, Plan, PlannedKey
+from cryptosvc.flow.checkpoint import Checkpointer
 from cryptosvc.flow.freight import Freighter
 from cryptosvc.flow.govern import Governor
 from cryptosvc.flow.setting import Setting
@@ -56,6 +57,7 @@ from cryptosvc.wiring.transfer_papers import (
 )
 
 _BEGUN = (ProposalState.EXECUTING, ProposalState.DONE)
+_ASKED_AGAIN = 5
 _OF_DESTINATION = frozenset({papers.OFFER, papers.RECEIPT, papers.NOT_IMPORTED})
 
 
@@ -83,7 +85,7 @@ class _Machine:
     async def say(self, transfer_id: str, folder: Path, freight: Freighter) -> dict[str, JsonValue]:
         """Have the service sign what it has to say, and write it down; the policies are proven, as in a worker."""
         service = await worker.service_principal(self.store)
-        application, _, _ = worker.assemble(
+        application, checkpointer, _ = worker.assemble(
             self.settings, self.hsm, self.clock, self.store, service, await proof.held(self.store)
         )
         name = KeyId(self.settings.log.service_key)
@@ -100,7 +102,19 @@ class _Machine:
         if kind == papers.PACKAGE:
             document = orjson.loads(dsse.parse(envelope).payload)
             written.append(write(folder / PACKAGE_DIGEST, digest(document)))
+            written += await self._proofs(transfer_id, folder, checkpointer)
         return {"statement": kind, "service_key_sha256": checks.fingerprint(key), "written": written}
+
+    async def _proofs(self, transfer_id: str, folder: Path, checkpointer: Checkpointer) -> list[str]:
+        """The log's part of a package: that the export is in it. Left out where the log is too busy; `evidence` has it."""
+        log = TransferLog(self.store.registry, self.store.ledger, checkpointer, self.settings.log.origin)
+        for _ in range(_ASKED_AGAIN):
+            try:
+                found, octets = await log.bundle(transfer_id)
+            except Conflict:
+                continue
+            return [write(folder / f"{found.side.value}-log.json", octets)]
+        return []
 
 
 @asynccontextmanager
@@ -165,6 +179,7 @@ def carry_out(
                 vault,
                 settings.deployment.environment,
                 freight.require_whole,
+                machine.clock,
             )
             setting = _setting(settings)
             governor = Governor(store.registry, vault, store.ledger, machine.clock, setting, movers.by_act())

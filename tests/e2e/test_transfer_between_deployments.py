@@ -246,6 +246,10 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> Non
     assert source.state() == "in-transfer"
     with pytest.raises(CallError):
         sign(source, 2)
+    # the package has the log's proof that the keys are in transfer
+    source_log = read_public_key(source.deployment.folder / "log.pub.pem")
+    exported = logged.verify((papers / "source-log.json").read_bytes(), source_log)
+    assert exported.transfer.state is TransferState.EXPORTED
     # 5 import
     target.command("scope")
     package = {"package": target.file("package.dsse"), "source_key": target.file("source.key")}

@@ -1,6 +1,7 @@
 """Acts of a transfer that moves storage keys, and with them every device key: what is asked of either side."""
 
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -11,14 +12,17 @@ from cryptosvc.core.device_records import (
     WorkKind,
     WorkState,
 )
-from cryptosvc.core.errors import Corrupt, Forbidden, Malformed
+from cryptosvc.core.errors import Corrupt, Forbidden, Malformed, Unavailable
 from cryptosvc.core.handover import beside, chunks, notices
 from cryptosvc.core.handover.beside import Blob
 from cryptosvc.core.handover.chunks import Travelling
 from cryptosvc.core.handover.notices import Freight
+from cryptosvc.core.names import Environment, UnixNanoseconds
 from cryptosvc.core.registry import KeyState, Record
 from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.proof import Proof, answer_of_work, challenge_of, check_value, require_proven
+from cryptosvc.flow.ports import Instant
+from cryptosvc.flow.transfer import Movers
 from tests.device_rows import row
 from tests.transfers import FREIGHT, KEYS, ROWS, STORAGE, TRANSFER, Pair, filled, two_ends
 
@@ -196,3 +200,32 @@ async def test_what_lies_beside_a_package_is_held_to_it() -> None:
     assert canonical(notices.package_document(package)) == canonical(
         document_of(pair.package(freight=freight))
     )
+
+
+@pytest.mark.parametrize("step", ["export", "receive"])
+@pytest.mark.parametrize("quality", ["unsynchronised", "synchronised", None])
+async def test_in_live_nothing_moves_by_a_clock_that_nobody_vouches_for(
+    step: str, quality: str | None
+) -> None:
+    class Reached(Exception):
+        pass
+
+    class Hand(dict):  # the records: whoever looks at them has passed the clock
+        def get(self, *_: object) -> None:
+            raise Reached
+
+    class Told:
+        def now(self) -> Instant:
+            return Instant(UnixNanoseconds(0), str(quality))
+
+    nothing = cast("Any", None)
+    clock = None if quality is None else Told()
+    pair = await (await two_ends(KEYS)).exported()
+    statement = pair.destination.stand.statement("transfer.import", TRANSFER, **pair.importing())
+    for environment in (Environment.LIVE, Environment.TEST):
+        movers = Movers(nothing, nothing, nothing, nothing, environment, None, clock)
+        passes = environment is Environment.TEST or quality == "synchronised"
+        with pytest.raises(Reached if passes else Unavailable) as refused:
+            await getattr(movers, step)(statement, Hand())
+        if not passes:
+            assert refused.value.rule == "transfer/clock"
