@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import grpc
+import orjson
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -62,7 +63,7 @@ async def test_the_module_dies_under_load_and_comes_back(tmp_path_factory, tmp_p
             workers = deployment.workers()
             await load.run(script, retries=ONCE)
             deployment.wait_swept()
-            assert deployment.workers() == workers
+            require_left_only_stuck(deployment, workers)
             log = deployment.verified_log()
     finally:
         module.kill()
@@ -83,6 +84,16 @@ async def test_the_module_dies_under_load_and_comes_back(tmp_path_factory, tmp_p
         if isinstance(error, OutcomeUnknown):
             assert outcome == "outcome_unknown"
     assert set(ended.values()) <= {"signed", "unavailable", "outcome_unknown"}
+
+
+def require_left_only_stuck(deployment: Deployment, workers: list[int]) -> None:
+    """Every worker recovered in its place, save one whose call p11-kit's client left waiting for ever."""
+    lines = [
+        orjson.loads(line) for line in deployment.service_log.read_bytes().splitlines() if line[:1] == b"{"
+    ]
+    left = [line["rule"] for line in lines if line["event"] == "worker leaves"]
+    assert set(left) <= {"hsm/call-stuck"}
+    assert len(set(workers) - set(deployment.workers())) <= len(left)
 
 
 def test_a_service_that_starts_while_the_module_is_away_says_so_and_recovers(
