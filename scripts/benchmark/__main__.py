@@ -218,6 +218,7 @@ def signing(bench: Bench) -> None:
         conditions = f"under batch load for {soak.seconds:.0f} s, each worker: " + ", ".join(
             f"{peak:.0f}" for peak in soak.resident
         )
+        conditions += f"; besides, {soak.index:.0f} MiB of the index file, which all workers share"
         bench.say(
             Figure("resident memory of a worker, MiB", max(soak.resident), 200, conditions, at_most=True)
         )

@@ -14,6 +14,8 @@ from load import Order
 
 TICKS = os.sysconf("SC_CLK_TCK")
 LOAD = Path(__file__).with_name("load.py")
+INDEX_FILE = ".index"
+"""How the name of the file with the fingerprints of SQLite's claims ends."""
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
@@ -25,12 +27,22 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     return total / TICKS
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory of one process, MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+def resident_mib(pid: int) -> tuple[float, float]:
+    """Resident memory of one process, MiB: its own, and what it has mapped of the index file beside the database.
+
+    That file is one for all workers, and its pages are the kernel's to take back as those of any file; it grows with the log,
+    since uniqueness is for ever.
+    """
+    own = mapped = 0
+    of_index = False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        first, _, rest = line.partition(" ")
+        if not first.endswith(":"):
+            of_index = line.endswith(INDEX_FILE)
+        elif first == "Rss:":
+            octets = int(rest.split()[0])
+            own, mapped = (own, mapped + octets) if of_index else (own + octets, mapped)
+    return own / 1024, mapped / 1024
 
 
 def children(pid: int) -> list[int]:
@@ -50,7 +62,8 @@ class Measured:
         client_cpu: CPU seconds of the generators.
         p99_ms: worst generator's 99th percentile of a call.
         errors: what went wrong, by message; must be empty.
-        resident: largest resident memory of each worker seen while it ran, MiB.
+        resident: largest resident memory of each worker seen while it ran, MiB; without the index file.
+        index: most that a worker had mapped of the index file, MiB.
         growth: the largest of the last sixth of the run over the largest of the second sixth, worst worker; the first
             fills caches.
 
@@ -63,6 +76,7 @@ class Measured:
     p99_ms: float | None
     errors: dict[str, int]
     resident: tuple[float, ...]
+    index: float
     growth: float
 
     @property
@@ -93,11 +107,14 @@ def under_load(orders: Sequence[Order], workers: Sequence[int]) -> Measured:
     whole = [*workers, *(child for worker in workers for child in children(worker))]
     before = cpu_seconds(whole)
     seen: list[list[float]] = []
+    mapped: list[float] = [0.0]
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.5):
-            seen.append([resident_mib(pid) for pid in workers])
+            found = [resident_mib(pid) for pid in workers]
+            seen.append([own for own, _ in found])
+            mapped.append(max(index for _, index in found))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -125,6 +142,7 @@ def under_load(orders: Sequence[Order], workers: Sequence[int]) -> Measured:
         p99_ms=max((result["p99_ms"] for result in results if result["p99_ms"]), default=None),
         errors=errors,
         resident=tuple(map(max, zip(*seen, strict=True))),
+        index=max(mapped),
         growth=_growth(seen),
     )
 
