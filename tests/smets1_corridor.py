@@ -52,6 +52,9 @@ GRANTS = tuple(
         ("wrap", "master"),
         ("accompany", "authentication"),
         ("accompany", "encryption"),
+        ("encrypt", "dedicated"),
+        ("mac", "dedicated"),
+        ("decrypt", "dedicated"),
     )
 )
 PROFILE = Smets1Profile(frozenset({CLIENT, HLS_CLIENT}), (Model("maker", "m1", "1.0", category_1=True),))

@@ -41,6 +41,7 @@ class Dlms:
         authentication_key_version: 0 is the current one.
         kind: of a key change: which key.
         version: likewise.
+        association: sealed, of a dedicated key; empty for every other.
 
     """
 
@@ -49,6 +50,7 @@ class Dlms:
     authentication_key_version: int = 0
     kind: str = ""
     version: int = 0
+    association: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ class Processed:
         artefact: what is finished; empty for a decryption.
         mac: MAC, tag or token authentication; empty where there is none.
         plaintexts: in the order of the message.
+        association: sealed, of an association that was opened; empty otherwise.
         derivation: where the key was derived or the work was done: `module` or `service`.
         clause: under which it may be done.
         request_id: of this request.
@@ -95,6 +98,7 @@ class Processed:
     artefact: bytes
     mac: bytes
     plaintexts: tuple[bytes, ...]
+    association: bytes
     derivation: str
     clause: str
     request_id: str
@@ -133,10 +137,11 @@ def carry_out(
     asked: Asked,
     *,
     out: Path | None = None,
+    association_out: Path | None = None,
     explain: bool,
     as_json: bool,
 ) -> None:
-    """Ask, and print what came of it."""
+    """Ask, and print what came of it; an association goes to a file of its own."""
     service = cast("_Giving", context.obj).processing()
     if explain:
         said = service.explain(connection, asked)
@@ -147,6 +152,8 @@ def carry_out(
     done = service.ask(connection, asked)
     if out is not None:
         out.write_bytes(done.artefact)
+    if association_out is not None:
+        association_out.write_bytes(done.association)
     console.print_document(_document(done, out, as_json=as_json), as_json=as_json)
 
 

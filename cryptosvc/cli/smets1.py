@@ -1,5 +1,6 @@
 """`smets1 …`: what is done with the keys of SMETS1 Devices, DLMS security suite 0."""
 
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -23,7 +24,8 @@ app = typer.Typer(
     name="smets1",
     help=(
         "Protect requests to SMETS1 Devices and read what they answer (DLMS security suite 0; G2.44(c), (e), G2.44A).\n\n"
-        "KEY is DEVICE.encryption or DEVICE.master, as 90-B3-D5-1F-30-01-00-00.encryption; the role you act in is S1SP or DCO. "
+        "KEY is DEVICE.encryption, DEVICE.master, or DEVICE.dedicated with --association, as 90-B3-D5-1F-30-01-00-00.encryption; "
+        "the role you act in is S1SP or DCO. "
         "Requests are read to their last octet, and a counter is good for one request with a key, whatever for."
     ),
     no_args_is_help=True,
@@ -56,6 +58,69 @@ AuthenticationOption: TypeAlias = Annotated[
         help="Version of the Device's authentication key; 0 is the current one.",
     ),
 ]
+AssociationOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--association",
+        exists=True,
+        dir_okay=False,
+        help="For KEY DEVICE.dedicated: the file that `smets1 associate` wrote.",
+    ),
+]
+
+
+@app.command()
+def associate(
+    context: typer.Context,
+    key_id: KeyArgument,
+    payload: Annotated[
+        str,
+        typer.Argument(
+            metavar="INITIATE",
+            help="File with the InitiateRequest without a dedicated key, 14 octets; - is standard input.",
+        ),
+    ],
+    association: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ASSOCIATION",
+            dir_okay=False,
+            help="Written: the association, which every use of its key asks for. It holds no secret.",
+        ),
+    ],
+    *,
+    system_title: TitleOption,
+    counter: CounterOption,
+    user_role: RoleOption,
+    target: TargetOption,
+    ca: CaOption,
+    certificate: CertificateOption,
+    private_key: PrivateKeyOption,
+    authentication_key_version: AuthenticationOption = 0,
+    out: OutOption = None,
+    hexadecimal: HexOption = False,
+    request_id: RequestIdOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Open an Application Association with a dedicated key (G2.44A(c)); --out gets the glo-initiate-request for the AARQ.
+
+    The module makes the key; it is used as DEVICE.dedicated, until the association's time is over.
+
+      cryptosvc smets1 associate 90-B3-D5-1F-30-01-00-00.encryption initiate.bin association.json --system-title 4D4D4D0000BC614E --counter 9 --user-role S1SP -o apdu.bin
+    """
+    asked = Asked(
+        call=Call.ENCRYPT,
+        key_id=key_id,
+        form=ContentForm.DLMS_ASSOCIATION,
+        payload=read_input(payload, hexadecimal=hexadecimal),
+        dlms=_sent(system_title, counter, authentication_key_version),
+        request_id=request_id,
+        statement=Statement(user_role=user_role),
+    )
+    reached = connection(target, ca, certificate, private_key)
+    processing.carry_out(
+        context, reached, asked, out=out, association_out=association, explain=False, as_json=as_json
+    )
 
 
 @app.command()
@@ -75,6 +140,7 @@ def encrypt(
         bool, typer.Option("--unauthenticated", help="Encrypt only (security control 20), without a tag.")
     ] = False,
     authentication_key_version: AuthenticationOption = 0,
+    association: AssociationOption = None,
     out: OutOption = None,
     hexadecimal: HexOption = False,
     request_id: RequestIdOption = "",
@@ -91,7 +157,7 @@ def encrypt(
         key_id=key_id,
         form=form,
         payload=read_input(payload, hexadecimal=hexadecimal),
-        dlms=_sent(system_title, counter, authentication_key_version),
+        dlms=_sent(system_title, counter, authentication_key_version, association),
         request_id=request_id,
         statement=Statement(user_role=user_role),
     )
@@ -120,6 +186,7 @@ def authenticate(
         ),
     ] = False,
     authentication_key_version: AuthenticationOption = 0,
+    association: AssociationOption = None,
     out: OutOption = None,
     hexadecimal: HexOption = False,
     request_id: RequestIdOption = "",
@@ -135,7 +202,7 @@ def authenticate(
         key_id=key_id,
         form=ContentForm.DLMS_CHALLENGE if challenge else ContentForm.DLMS_AUTHENTICATION,
         payload=read_input(payload, hexadecimal=hexadecimal),
-        dlms=_sent(system_title, counter, authentication_key_version),
+        dlms=_sent(system_title, counter, authentication_key_version, association),
         request_id=request_id,
         statement=Statement(user_role=user_role),
     )
@@ -160,6 +227,7 @@ def decrypt(
     certificate: CertificateOption,
     private_key: PrivateKeyOption,
     authentication_key_version: AuthenticationOption = 0,
+    association: AssociationOption = None,
     hexadecimal: HexOption = False,
     request_id: RequestIdOption = "",
     explain: ExplainOption = False,
@@ -176,7 +244,7 @@ def decrypt(
         key_id=key_id,
         form=ContentForm.DLMS_PROTECTED,
         payload=read_input(payload, hexadecimal=hexadecimal),
-        dlms=_sent(system_title, 0, authentication_key_version),
+        dlms=_sent(system_title, 0, authentication_key_version, association),
         request_id=request_id,
         statement=Statement(user_role=user_role),
     )
@@ -227,9 +295,16 @@ def wrap(
     processing.carry_out(context, reached, asked, out=out, explain=explain, as_json=as_json)
 
 
-def _sent(system_title: str, counter: int, authentication_key_version: int) -> Dlms:
+def _sent(
+    system_title: str, counter: int, authentication_key_version: int, association: Path | None = None
+) -> Dlms:
     try:
         title = bytes.fromhex(system_title.replace("-", ""))
     except ValueError:
         raise typer.BadParameter("--system-title is 16 hexadecimal digits") from None
-    return Dlms(system_title=title, counter=counter, authentication_key_version=authentication_key_version)
+    return Dlms(
+        system_title=title,
+        counter=counter,
+        authentication_key_version=authentication_key_version,
+        association=b"" if association is None else association.read_bytes(),
+    )

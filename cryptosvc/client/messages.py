@@ -135,6 +135,7 @@ def request(
     dlms_challenge: crypto_pb2.DlmsPlaintext | None = None,
     dlms_protected: crypto_pb2.DlmsProtected | None = None,
     dlms_key_change: crypto_pb2.DlmsKeyChange | None = None,
+    dlms_association: crypto_pb2.DlmsInitiate | None = None,
     device_certificate: bytes = b"",
     request_id: str = "",
     service_reference_variant: str = "",
@@ -167,6 +168,7 @@ def request(
         dlms_challenge=dlms_challenge,
         dlms_protected=dlms_protected,
         dlms_key_change=dlms_key_change,
+        dlms_association=dlms_association,
         device_certificate=device_certificate,
         service_reference_variant=service_reference_variant,
         user_id=user_id,
@@ -177,7 +179,12 @@ def request(
 
 
 def plaintext(
-    system_title: bytes, invocation_counter: int, text: bytes, *, authentication_key_version: int = 0
+    system_title: bytes,
+    invocation_counter: int,
+    text: bytes,
+    *,
+    authentication_key_version: int = 0,
+    association: bytes = b"",
 ) -> crypto_pb2.DlmsPlaintext:
     """Make what is to be protected for a SMETS1 Device: our system title, a counter never used before, and the request.
 
@@ -186,6 +193,7 @@ def plaintext(
         invocation_counter: below 2**32 - 1.
         text: the whole request, or a challenge.
         authentication_key_version: 0 is the Device's current one.
+        association: for the key DEVICE.dedicated, what opening the association answered.
 
     """
     return crypto_pb2.DlmsPlaintext(
@@ -193,15 +201,35 @@ def plaintext(
         invocation_counter=invocation_counter,
         text=text,
         authentication_key_version=authentication_key_version,
+        association=association,
+    )
+
+
+def initiate(
+    system_title: bytes,
+    invocation_counter: int,
+    initiate_request: bytes,
+    *,
+    authentication_key_version: int = 0,
+) -> crypto_pb2.DlmsInitiate:
+    """Make what opens an Application Association: our system title, a counter never used before, the InitiateRequest without a key."""
+    return crypto_pb2.DlmsInitiate(
+        system_title=system_title,
+        invocation_counter=invocation_counter,
+        initiate_request=initiate_request,
+        authentication_key_version=authentication_key_version,
     )
 
 
 def protected(
-    system_title: bytes, apdu: bytes, *, authentication_key_version: int = 0
+    system_title: bytes, apdu: bytes, *, authentication_key_version: int = 0, association: bytes = b""
 ) -> crypto_pb2.DlmsProtected:
-    """Make what a SMETS1 Device sent, to be read: its system title and the whole APDU."""
+    """Make what a SMETS1 Device sent, to be read: its system title and the whole APDU; `association` as in `plaintext`."""
     return crypto_pb2.DlmsProtected(
-        system_title=system_title, apdu=apdu, authentication_key_version=authentication_key_version
+        system_title=system_title,
+        apdu=apdu,
+        authentication_key_version=authentication_key_version,
+        association=association,
     )
 
 

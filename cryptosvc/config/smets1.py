@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from cryptosvc.config.reading import Section
+from cryptosvc.core.content.dlms.profile import ASSOCIATION_SECONDS
 
 
 def _title(text: str) -> str:
@@ -42,6 +43,7 @@ class Smets1ModelSettings(Section):
     Args:
         manufacturer, model, firmware: all three have to agree.
         category_1: a Category 1 Device (G2.44A(b)).
+        category_2: a Category 2 Device (G2.44A(c)).
         titled_by_eui64: its system title is its EUI-64.
 
     """
@@ -50,6 +52,7 @@ class Smets1ModelSettings(Section):
     model: Annotated[str, Field(min_length=1, max_length=64)]
     firmware: Annotated[str, Field(min_length=1, max_length=64)]
     category_1: bool = False
+    category_2: bool = False
     titled_by_eui64: bool = False
 
 
@@ -60,12 +63,14 @@ class Smets1Settings(Section):
         system_titles: this service's own towards Devices, 16 hex digits each.
         models: what the SMETS1 Supporting Requirements say of Devices; the lists were not found in public sources.
         add_credit: methods that add credit (G2.44A(a)); without a row `enter` of the token gateway.
+        association_seconds: how long an Application Association lasts at most, and its dedicated key with it (G2.44A(c)).
 
     """
 
     system_titles: tuple[Annotated[str, AfterValidator(_title)], ...] = ()
     models: tuple[Smets1ModelSettings, ...] = ()
     add_credit: tuple[CosemMethodSettings, ...] = ()
+    association_seconds: Annotated[int, Field(ge=10, le=86_400)] = ASSOCIATION_SECONDS
 
     @model_validator(mode="after")
     def _models_differ(self) -> Self:

@@ -47,6 +47,7 @@ class Request:
         origin_statement: DSSE envelope (JSON) of the other relevant system; empty where none is attached.
         device_certificate: DER of the Device's key agreement certificate, for a MAC; empty otherwise.
         second_key: the other key of a SMETS1 Device that takes part; empty otherwise.
+        association: the sealed dedicated key of an Application Association; empty otherwise.
 
     """
 
@@ -59,6 +60,7 @@ class Request:
     origin_statement: bytes = b""
     device_certificate: bytes = b""
     second_key: KeyId = NO_KEY
+    association: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,8 @@ class Facts:
         add_credit: the plaintext of a DLMS request adds credit and does nothing else (G2.44A(a)).
         instruction: what is made is an Instruction: a whole DLMS request, read (G2.44A(b)).
         category_1: the Device is a Category 1 Device, as its manufacturer, model and firmware are configured.
+        category_2: it is a Category 2 Device, likewise.
+        one_association: the key is valid for one Application Association alone (G2.44A(c)).
 
     """
 
@@ -136,6 +140,8 @@ class Facts:
     add_credit: bool = False
     instruction: bool = False
     category_1: bool = False
+    category_2: bool = False
+    one_association: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

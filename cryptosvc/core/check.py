@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cryptosvc.core.content import forms
-from cryptosvc.core.content.dlms import protection
+from cryptosvc.core.content.dlms import association, protection
+from cryptosvc.core.content.dlms.association import AssociationContent
 from cryptosvc.core.content.dlms.key_change import KeyChangeContent
 from cryptosvc.core.content.dlms.protection import DlmsContent
 from cryptosvc.core.content.gbcs import agreed, received
@@ -42,6 +43,7 @@ class Checked:
         digest: SHA-256 of the artefact, 32 octets; for what was decrypted, of what was encrypted.
         derivation: where the key of a MAC was derived, `module` or `service`; empty for a signature.
         plaintexts: of what was decrypted, one for each attribute; for the caller alone.
+        association: the sealed dedicated key of an association that was opened; empty otherwise.
 
     """
 
@@ -51,6 +53,7 @@ class Checked:
     digest: bytes
     derivation: str = ""
     plaintexts: tuple[bytes, ...] = field(default=(), repr=False)
+    association: bytes = b""
 
 
 _checked = quickly(Checked)
@@ -137,6 +140,8 @@ def _of_device_key(produced: Produced) -> Checked:
     content, made = case.content, produced.signature
     if not produced.derivation:
         raise Corrupt("what the module made is not what was asked of it", rule="check/dlms")
+    if isinstance(content, AssociationContent):
+        return _of_association(produced, content)
     if isinstance(content, DlmsContent):
         if len(made) != protection.result_octets(content):
             raise Corrupt("what the module made is not what was asked of it", rule="check/dlms")
@@ -149,6 +154,15 @@ def _of_device_key(produced: Produced) -> Checked:
         plain = (protection.plaintext(content, made),)
         return _checked(produced.claim, b"", b"", digest, produced.derivation, plain)
     return _checked(produced.claim, protection.tag_of(content, made), artefact, digest, produced.derivation)
+
+
+def _of_association(produced: Produced, content: AssociationContent) -> Checked:
+    case = produced.claim.authorised.case
+    made = produced.signature
+    seal = association.sealed_key(content, made)
+    artefact = forms.assemble(case.request.form, content, made, case.key)
+    digest = _sha256(artefact).digest()
+    return _checked(produced.claim, association.tag_of(made), artefact, digest, produced.derivation, (), seal)
 
 
 def _require_agreed(produced: Produced) -> None:

@@ -38,7 +38,9 @@ STORAGE_WRAPPING = "storage-wrapping"
 STORAGE_BINDING = "storage-binding"
 TRANSPORT = "device-transport"
 _SUITE_0 = frozenset({"encryption", "authentication", "master", "hls-secret"})
-"""Global unicast encryption, authentication, key encryption, high-level security. A dedicated key lives one association."""
+"""Global unicast encryption, authentication, key encryption, high-level security. A dedicated key (`associations.py`) lives
+one association, and is in no row."""
+_ONE_ASSOCIATION = "dedicated"
 CHECK_VALUE_OCTETS = 3
 KEY_OCTETS = 16
 """DLMS security suite 0 knows AES-128 alone."""
@@ -161,6 +163,11 @@ class DeviceKey:
         return DeviceKeyName(self.device, self.kind, self.version)
 
     @property
+    def lasting_name(self) -> KeyId:
+        """The name its counters are kept under: with its version, by whichever name it was asked for."""
+        return KeyId(str(self.name))
+
+    @property
     def bound(self) -> bytes:
         """What the tag is over: who the key is and its octets; not what may change with it in place."""
         return _BOUND + canonical(
@@ -248,8 +255,8 @@ class SealedKeyRecord(KeyRecord):
 
     @property
     def lasting_name(self) -> KeyId:
-        """Its name with its version, by whichever name it was asked for."""
-        return KeyId(str(self.row.name))
+        """The name its counters are kept under."""
+        return self.row.lasting_name
 
 
 def sealed_record(
@@ -310,4 +317,4 @@ def require_opens(key: SealedKeyRecord) -> None:
 def kinds() -> frozenset[str]:
     """Kinds of device key there are: those of DLMS security suite 0 that a Device keeps, and whatever else has a class."""
     classed = (name.removeprefix(CLASS_PREFIX) for name in KEY_CLASSES if name.startswith(CLASS_PREFIX))
-    return _SUITE_0.union(classed)
+    return _SUITE_0.union(classed) - {_ONE_ASSOCIATION}

@@ -326,41 +326,56 @@ _DEVICE = (Operation.ACCOMPANY, ContentKind.DLMS_KEY_CHANGE)
 _DEVICE_ROWS = tuple(
     KeyClass(
         name=f"smets1-{kind}",
-        ceiling=MappingProxyType(dict.fromkeys((*cells, _DEVICE), "G2.44(c), (e)")),
+        ceiling=MappingProxyType(dict.fromkeys((*cells, _DEVICE) if years else cells, "G2.44(c), (e)")),
         roles=frozenset(),
         template=Template(Algorithm.AES_128, frozenset(usages), transferable=False),
         clause="G2.44(c), (e)",
         verified_before_release=False,
         assurance_level=3,
-        crypto_period_days=20 * _YEAR,
+        crypto_period_days=years * _YEAR or 1,
         quorum=2,
     )
-    for kind, usages, cells in (
+    for kind, years, usages, cells in (
         # DLMS security suite 0. These keys live wrapped in the device store, never as records of the registry.
         (
             "encryption",
+            20,
             (Usage.ENCRYPT, Usage.DECRYPT),
             (
                 (Operation.ENCRYPT, ContentKind.DLMS_CIPHERED),
                 (Operation.MAC, ContentKind.DLMS_AUTHENTICATED),
                 (Operation.MAC, ContentKind.DLMS_CHALLENGE),
                 (Operation.DECRYPT, ContentKind.DLMS_ANSWER),
+                (Operation.ENCRYPT, ContentKind.DLMS_ASSOCIATION),
+            ),
+        ),
+        # Of one Application Association; in no row of the store (core/associations.py), and never sent under a master key.
+        (
+            "dedicated",
+            0,
+            (Usage.ENCRYPT, Usage.DECRYPT),
+            (
+                (Operation.ENCRYPT, ContentKind.DLMS_CIPHERED),
+                (Operation.MAC, ContentKind.DLMS_AUTHENTICATED),
+                (Operation.DECRYPT, ContentKind.DLMS_ANSWER),
             ),
         ),
         # Additional data of the encryption key's GCM, and nothing by itself.
         (
             "authentication",
+            20,
             (),
             (
                 (Operation.ACCOMPANY, ContentKind.DLMS_CIPHERED),
                 (Operation.ACCOMPANY, ContentKind.DLMS_AUTHENTICATED),
                 (Operation.ACCOMPANY, ContentKind.DLMS_CHALLENGE),
                 (Operation.ACCOMPANY, ContentKind.DLMS_ANSWER),
+                (Operation.ACCOMPANY, ContentKind.DLMS_ASSOCIATION),
             ),
         ),
-        ("master", (Usage.WRAP,), ((Operation.WRAP, ContentKind.DLMS_KEY_CHANGE),)),
+        ("master", 20, (Usage.WRAP,), ((Operation.WRAP, ContentKind.DLMS_KEY_CHANGE),)),
         # What HLS 5 answers is made with the encryption key; of this one a new one can be sent.
-        ("hls-secret", (), ()),
+        ("hls-secret", 20, (), ()),
     )
 )
 

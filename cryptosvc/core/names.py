@@ -147,6 +147,7 @@ class ContentForm(StrEnum):
     DLMS_CHALLENGE = "dlms_challenge"
     DLMS_PROTECTED = "dlms_protected"
     DLMS_KEY_CHANGE = "dlms_key_change"
+    DLMS_ASSOCIATION = "dlms_association"
     LOG_CHECKPOINT = "log_checkpoint"
     SERVICE_STATEMENT = "service_statement"
 
@@ -175,6 +176,7 @@ class ContentKind(StrEnum):
     DLMS_CHALLENGE = "dlms-challenge"
     DLMS_ANSWER = "dlms-protected-answer"
     DLMS_KEY_CHANGE = "dlms-key-change"
+    DLMS_ASSOCIATION = "dlms-association"
     LOG_CHECKPOINT = "log-checkpoint"
     SERVICE_STATEMENT = "service-statement"
 
@@ -205,5 +207,7 @@ _OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         ContentKind.DLMS_ANSWER: Operation.DECRYPT,
         ContentForm.DLMS_KEY_CHANGE: Operation.WRAP,
         ContentKind.DLMS_KEY_CHANGE: Operation.WRAP,
+        ContentForm.DLMS_ASSOCIATION: Operation.ENCRYPT,
+        ContentKind.DLMS_ASSOCIATION: Operation.ENCRYPT,
     }
 )

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cryptosvc.core.associations import DedicatedKey
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.case import Principal, Request
 from cryptosvc.core.commitments import ENTRY_VERSION, commitment
@@ -200,6 +201,8 @@ def opening(authorised: Authorised, scope: Scope) -> dict[str, JsonValue]:
         # the name has the Device in it; what stands open is the record that vouches for the key
         entry["key"], entry["key_version"] = USED_KEY, case.key.store_version
         withheld["device_key"] = str(case.key.row.name)
+        if isinstance(case.key.row, DedicatedKey):
+            entry["association"] = case.key.row.association
         if case.second is not None:
             withheld["second_device_key"] = case.second.key.label
     return entry

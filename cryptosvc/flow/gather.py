@@ -1,10 +1,12 @@
 """Gather: requests and what they turned out to be become cases. Reads only."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from cryptosvc.core import lifecycle, separation, supply
+from cryptosvc.core import associations, lifecycle, separation, supply
+from cryptosvc.core.associations import DedicatedKey
 from cryptosvc.core.assurance import AssuranceProfile
 from cryptosvc.core.case import Case, Facts, ModuleFacts, Principal, Request, Second
 from cryptosvc.core.content.base import Content
@@ -13,7 +15,7 @@ from cryptosvc.core.content.dlms.protection import DlmsContent, Way
 from cryptosvc.core.content.x509.identity import registered_oca
 from cryptosvc.core.content.x509.profile import KnownOca
 from cryptosvc.core.device_keys import SealedKeyRecord
-from cryptosvc.core.errors import Forbidden, Refusal
+from cryptosvc.core.errors import Forbidden, Malformed, Refusal
 from cryptosvc.core.keyclass import AUTHORITY_CLASSES
 from cryptosvc.core.lifecycle import Standing
 from cryptosvc.core.names import (
@@ -65,9 +67,10 @@ class Gatherer:
         self, principal: Principal, operation: Operation, items: Sequence[tuple[Request, Content]]
     ) -> list[Case | Refusal]:
         """Make a case of each item. Per item: Forbidden (unknown or not granted key, role not held), Unavailable."""
-        wanted = {request.key_id for request, _ in items}
-        if operation is not Operation.SIGN:
-            wanted |= {request.second_key for request, _ in items if request.second_key}
+        if operation is Operation.SIGN:
+            wanted = {request.key_id for request, _ in items}
+        else:
+            wanted = _wanted([request for request, _ in items])
         view = await self._keys.keys(wanted)
         batch = _Batch(principal, operation, view, self._clock.now())
         if any(content.kind is ContentKind.ORGANISATION_ARL for _, content in items):
@@ -78,9 +81,14 @@ class Gatherer:
 
     def _case(self, batch: "_Batch", request: Request, content: Content) -> Case | Refusal:
         try:
-            ground = batch.grounds.get(request.key_id)
+            name = request.association or request.key_id
+            ground = batch.grounds.get(name)
             if ground is None:
-                ground = batch.grounds[request.key_id] = self._ground(batch, request.key_id)
+                ground = batch.grounds[name] = (
+                    self._dedicated(batch, request)
+                    if request.association
+                    else self._ground(batch, request.key_id, batch.view)
+                )
             facts = self._facts_of(batch, ground, request, content)
             second: Second | None = None
             if batch.operation is not Operation.SIGN:
@@ -114,8 +122,14 @@ class Gatherer:
             add_credit=content.add_credit,
             instruction=content.way is Way.PROTECT and bool(content.request_tag),
             category_1=model.category_1,
+            category_2=model.category_2,
+            one_association=isinstance(row, DedicatedKey),
         )
-        if facts.add_credit or (facts.instruction and facts.category_1):
+        if (
+            facts.add_credit
+            or (facts.instruction and facts.category_1)
+            or (facts.one_association and facts.category_2)
+        ):
             facts = replace(
                 facts,
                 module_established=self._assurance.establishes(
@@ -131,7 +145,7 @@ class Gatherer:
         ground = batch.seconds.get(request.second_key)
         if ground is None:
             ground = batch.seconds[request.second_key] = self._ground(
-                batch, request.second_key, Operation.ACCOMPANY
+                batch, request.second_key, batch.view, Operation.ACCOMPANY
             )
         key = ground.key
         return Second(
@@ -143,11 +157,24 @@ class Gatherer:
                 state=ground.state,
                 origin=key.origin,
                 same_system=key.system == batch.principal.caller.system,
+                one_association=False,
             ),
         )
 
-    def _ground(self, batch: "_Batch", key_id: KeyId, operation: Operation | None = None) -> "_Ground":
-        key = granted_key(batch.principal.caller, operation or batch.operation, key_id, batch.view)
+    def _dedicated(self, batch: "_Batch", request: Request) -> "_Ground":
+        """The key of an association, which the request brings along; whether it is ours its tag says, in the module."""
+        row = associations.read(request.association)
+        storage = batch.view.keys
+        wrapping, binding = storage.get(row.wrapping), storage.get(row.binding)
+        if f"{row.device}.{row.kind}" != request.key_id or wrapping is None or binding is None:
+            raise not_granted()
+        key = associations.dedicated_record(row, request.key_id, wrapping, binding, batch.instant.at)
+        return self._ground(batch, request.key_id, KeyView(batch.generation, {request.key_id: key}))
+
+    def _ground(
+        self, batch: "_Batch", key_id: KeyId, view: KeyView, operation: Operation | None = None
+    ) -> "_Ground":
+        key = granted_key(batch.principal.caller, operation or batch.operation, key_id, view)
         return _Ground(
             key,
             self._state(key, batch.instant.at),
@@ -245,7 +272,7 @@ class _Batch:
     operation: Operation
     view: KeyView
     instant: Instant
-    grounds: dict[KeyId, _Ground] = field(default_factory=dict)
+    grounds: dict[KeyId | bytes, _Ground] = field(default_factory=dict)
     seconds: dict[KeyId, _Ground] = field(default_factory=dict)
     facts: dict[tuple[KeyId, ContentKind, UserRole | None, bool, bool, bool, bool], Facts] = field(
         default_factory=dict
@@ -257,12 +284,30 @@ class _Batch:
         self.generation = self.view.generation
 
 
+def _wanted(requests: Sequence[Request]) -> set[KeyId]:
+    """Every key that these rest on: of an association its storage keys, since its own key is in no store."""
+    found = {request.second_key for request in requests if request.second_key}
+    for request in requests:
+        if not request.association:
+            found.add(request.key_id)
+            continue
+        with suppress(Malformed):  # said where its case is made
+            row = associations.read(request.association)
+            found |= {row.wrapping, row.binding}
+    return found
+
+
 def granted_key(caller: CallerRecord, operation: Operation, key_id: KeyId, view: KeyView) -> KeyRecord:
     """Find a key this caller may ask `operation` of; an unknown key and a key not granted raise the same Forbidden."""
     key = view.keys.get(key_id)
     if key is not None and _is_granted(caller, operation, key):
         return key
-    raise Forbidden(
+    raise not_granted()
+
+
+def not_granted() -> Forbidden:
+    """All that is said of a key that is not there, or not for this caller."""
+    return Forbidden(
         "there is no such key for this caller; list_keys shows the keys it has",
         rule="key/not-granted",
         clause="G2.20",

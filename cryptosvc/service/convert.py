@@ -61,8 +61,8 @@ _PURPOSE_CLAUSES: dict[ContentForm, str] = {
 
 _WHICH_METHOD = (
     "a gbcs_command, prepayment_token, dlms_authentication or dlms_challenge goes to ApplyMac, a gbcs_message to VerifyMac, "
-    "an encrypted_response or dlms_protected to Decrypt, a dlms_authenticated_encryption or dlms_encryption to Encrypt, a "
-    "dlms_key_change to WrapKey, everything else to Sign; the same for their batches and streams"
+    "an encrypted_response or dlms_protected to Decrypt, a dlms_authenticated_encryption, dlms_encryption or dlms_association to "
+    "Encrypt, a dlms_key_change to WrapKey, everything else to Sign; the same for their batches and streams"
 )
 
 _REQUESTS_TAG = 0x0A
@@ -150,9 +150,9 @@ def request(
     form = _FORMS[name]
     if operation not in (Operation.EXPLAIN, operation_on(form)):
         raise Malformed(_WHICH_METHOD, rule="request/method", field=name)
-    payload, second = getattr(message, name), NO_KEY
+    payload, second, association = getattr(message, name), NO_KEY, b""
     if type(payload) is not bytes:
-        payload, second = smets1.taken(payload, message.key_id)
+        payload, second, association = smets1.taken(payload, message.key_id)
     if not 0 < len(payload) <= payload_octets:
         raise Malformed(
             f"the content is empty or longer than {payload_octets} octets",
@@ -199,6 +199,7 @@ def request(
         origin_statement=origin,
         device_certificate=device_certificate,
         second_key=second,
+        association=association,
     )
 
 
@@ -272,6 +273,8 @@ def signed_into(message: crypto_pb2.SignResponse, checked: Checked, made: Receip
     message.derivation = checked.derivation
     if checked.plaintexts:
         message.plaintexts.extend(checked.plaintexts)
+    if checked.association:
+        message.association = checked.association
     receipt_into(message.receipt, made)
 
 

@@ -40,6 +40,7 @@ class Processing:
             artefact=answer.artefact,
             mac=answer.signature,
             plaintexts=tuple(answer.plaintexts),
+            association=answer.association,
             derivation=answer.derivation,
             clause=answer.clause,
             request_id=question.request_id,
@@ -70,16 +71,29 @@ def _question(asked: Asked) -> crypto_pb2.SignRequest:
 
 def _of_device(
     asked: Asked,
-) -> crypto_pb2.DlmsPlaintext | crypto_pb2.DlmsProtected | crypto_pb2.DlmsKeyChange:
+) -> crypto_pb2.DlmsPlaintext | crypto_pb2.DlmsProtected | crypto_pb2.DlmsKeyChange | crypto_pb2.DlmsInitiate:
     beside = asked.dlms
     try:
         if asked.form is ContentForm.DLMS_KEY_CHANGE:
             return messages.key_change(beside.kind, beside.version)
         version = beside.authentication_key_version
         if asked.form is ContentForm.DLMS_PROTECTED:
-            return messages.protected(beside.system_title, asked.payload, authentication_key_version=version)
+            return messages.protected(
+                beside.system_title,
+                asked.payload,
+                authentication_key_version=version,
+                association=beside.association,
+            )
+        if asked.form is ContentForm.DLMS_ASSOCIATION:
+            return messages.initiate(
+                beside.system_title, beside.counter, asked.payload, authentication_key_version=version
+            )
         return messages.plaintext(
-            beside.system_title, beside.counter, asked.payload, authentication_key_version=version
+            beside.system_title,
+            beside.counter,
+            asked.payload,
+            authentication_key_version=version,
+            association=beside.association,
         )
     except ValueError:
         raise Malformed(

@@ -117,6 +117,7 @@ def _smets1(settings: Smets1Settings) -> Smets1Profile:
         models=tuple(Model(**one.model_dump()) for one in settings.models),
         add_credit=tuple(Item("action", one.class_id, one.obis, one.method) for one in settings.add_credit)
         or ADD_CREDIT,
+        association_seconds=settings.association_seconds,
     )
 
 

@@ -52,6 +52,8 @@ grants = [
   { operation = "accompany", key_class = "smets1-authentication" },
   { operation = "accompany", key_class = "smets1-encryption" },
   { operation = "wrap", key_class = "smets1-master" },
+  { operation = "encrypt", key_class = "smets1-dedicated" },
+  { operation = "decrypt", key_class = "smets1-dedicated" },
 ]
 """
 
@@ -157,11 +159,28 @@ def test_a_shift_of_a_smets1_service_provider(
         assert (code, done["plaintexts"]) == (0, [ANSWER.hex()])
         code, done = cryptosvc("smets1", "wrap", f"{DEVICE}.master", "encryption", "2", "--user-role", role)
         assert aes_key_unwrap(master, base64.b64decode(done["artefact_base64"])) == new
+        # 7 an association with a key of its own
+        seal = tmp_path / "association.json"
+        initiate = bytes.fromhex("01000000065f1f0400007e1f04b0")
+        code, done = cryptosvc("smets1", "associate", KEY, initiate, str(seal), *ours, "--counter", "30")
+        apdu = base64.b64decode(done["artefact_base64"])
+        stream = AESGCM(ek).encrypt(CLIENT + (30).to_bytes(4), bytes(31), None)
+        plain = bytes(a ^ b for a, b in zip(apdu[7:-12], stream, strict=False))
+        dedicated = plain[3:19]
+        assert apdu == protected(0x30, CLIENT, 30, plain, ek=ek, ak=ak, tag=0x21)
+        within = (f"{DEVICE}.dedicated", "--association", str(seal))
+        code, done = cryptosvc("smets1", "encrypt", within[0], GET, *within[1:], *ours, "--counter", "1")
+        expected = protected(0x30, CLIENT, 1, GET, ek=dedicated, ak=ak, tag=0xD0)
+        assert base64.b64decode(done["artefact_base64"]) == expected
+        answer_ = protected(0x30, METER, 1, ANSWER, ek=dedicated, ak=ak, tag=0xD4)
+        code, done = cryptosvc("smets1", "decrypt", within[0], answer_, *within[1:], *theirs)
+        assert (code, done["plaintexts"]) == (0, [ANSWER.hex()])
+        assert cryptosvc("smets1", "encrypt", within[0], GET, *ours, "--counter", "2")[0] == 3
         assert cryptosvc("smets1", "encrypt", KEY, GET, *ours, "--counter", str(1 << 32))[0] == 3
         assert cryptosvc("smets1", "encrypt", KEY, GET, *ours, "--counter", str((1 << 32) - 1))[0] == 3
     log = deployment.verified_log()
     uses = log.uses("device-store/devices")
-    assert [one.fields["outcome"] for one in uses] == ["signed"] * 11
+    assert [one.fields["outcome"] for one in uses] == ["signed"] * 14
     assert DEVICE.encode() not in b"".join(one.octets for one in log.entries)
-    for secret in (ek, ak, master, new):
+    for secret in (ek, ak, master, new, dedicated):
         assert secret.hex().encode() not in log.octets

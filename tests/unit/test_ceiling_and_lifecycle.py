@@ -31,6 +31,7 @@ MAY_SIGN = {
     "smets1-authentication": set(),
     "smets1-master": set(),
     "smets1-hls-secret": set(),
+    "smets1-dedicated": set(),
 }
 CLAUSE = {
     "root-oca": "G2.60",
@@ -65,9 +66,18 @@ OF_DEVICES = {
         (Operation.MAC, ContentKind.DLMS_AUTHENTICATED),
         (Operation.MAC, ContentKind.DLMS_CHALLENGE),
         (Operation.DECRYPT, ContentKind.DLMS_ANSWER),
+        (Operation.ENCRYPT, ContentKind.DLMS_ASSOCIATION),
         CHANGED,
     },
-    "smets1-authentication": {(Operation.ACCOMPANY, kind) for kind in (*PROTECTED, ContentKind.DLMS_ANSWER)}
+    "smets1-dedicated": {
+        (Operation.ENCRYPT, ContentKind.DLMS_CIPHERED),
+        (Operation.MAC, ContentKind.DLMS_AUTHENTICATED),
+        (Operation.DECRYPT, ContentKind.DLMS_ANSWER),
+    },
+    "smets1-authentication": {
+        (Operation.ACCOMPANY, kind)
+        for kind in (*PROTECTED, ContentKind.DLMS_ANSWER, ContentKind.DLMS_ASSOCIATION)
+    }
     | {CHANGED},
     "smets1-master": {(Operation.WRAP, ContentKind.DLMS_KEY_CHANGE), CHANGED},
     "smets1-hls-secret": {CHANGED},
@@ -125,6 +135,7 @@ def test_no_row_lets_an_object_do_two_things(name):
 
 DEVICE_USAGES = {
     "smets1-encryption": {Usage.ENCRYPT, Usage.DECRYPT},
+    "smets1-dedicated": {Usage.ENCRYPT, Usage.DECRYPT},
     "smets1-master": {Usage.WRAP},
 }
 """An authentication key and an HLS secret do nothing as objects of a module."""

@@ -2,10 +2,11 @@
 
 import pytest
 
-from cryptosvc.core.content.dlms import apdu, framing
+from cryptosvc.core.content.dlms import apdu, association, framing
 from cryptosvc.core.content.dlms.apdu import Item
 from cryptosvc.core.content.dlms.profile import Smets1Profile
 from cryptosvc.core.errors import Malformed
+from tests.dlms_device import sealed
 
 OBIS = bytes.fromhex("0000010000ff")
 DESCRIPTOR = b"\x00\x08" + OBIS + b"\x02"
@@ -112,3 +113,17 @@ def test_each_request_has_its_protected_form(name: str, tag: str, octets: int, l
     protected = b"\x30" * octets
     made = framing.wrap(READ[name][0][0], b"TITLE..8", protected)
     assert made == bytes.fromhex(tag + length) + protected
+
+
+def test_the_published_request_with_a_dedicated_key() -> None:
+    """The AARQ example of the Green Book, whose key, title and counter are those of its other suite 0 examples."""
+    dedicated = bytes.fromhex("00112233445566778899aabbccddeeff")
+    plain = association.with_key(bytes.fromhex("01000000065f1f0400007e1f04b0"), dedicated)
+    assert plain.hex() == "01011000112233445566778899aabbccddeeff0000065f1f0400007e1f04b0"
+    first, last = association.key_at()
+    assert plain[first:last] == dedicated
+    made = sealed(0x30, bytes.fromhex("4d4d4d0000bc614e"), 0x01234567, plain)
+    assert made.hex() == (
+        "801302ff8a7874133d414ced25b42534d28db0047720606b175bd52211be6841db204d39ee6fdb8e356855"
+    )
+    assert framing.wrap_initiate(b"\x30\x01\x23\x45\x67" + made)[:2].hex() == "2130"

@@ -70,6 +70,11 @@ DLMS = dict.fromkeys(
         b"hls-secret.2",
         "90-B3-D5-1F-30-01-00-00.hls-secret.2",
     ),
+    ContentForm.DLMS_ASSOCIATION: (
+        crypto_pb2.DlmsInitiate(system_title=b"TITLE..8", invocation_counter=258, initiate_request=b"plain"),
+        b"TITLE..8\x00\x00\x01\x02plain",
+        AUTHENTICATION,
+    ),
 }
 """What is asked of SMETS1 Devices' keys: the message, the octets core reads, the second key."""
 
@@ -88,6 +93,27 @@ def test_what_names_no_device_is_malformed(message, key_id: str, rule: str):
     with pytest.raises(Malformed) as caught:
         convert.request(request, PAYLOAD_OCTETS, Operation.ENCRYPT)
     assert caught.value.rule == rule
+
+
+DEDICATED = "90-B3-D5-1F-30-01-00-00.dedicated"
+
+
+@pytest.mark.parametrize(
+    ("key_id", "association", "rule"),
+    [
+        (DEDICATED, b"", "association/missing"),
+        (DEVICE_KEY, b"seal", "association/unasked"),
+        (DEDICATED, bytes(2049), "association/seal"),
+    ],
+)
+def test_an_association_stands_beside_a_dedicated_key_alone(key_id: str, association: bytes, rule: str):
+    plain = crypto_pb2.DlmsPlaintext(system_title=b"TITLE..8", text=b"text", association=association)
+    sent = crypto_pb2.DlmsProtected(system_title=b"TITLE..8", apdu=b"apdu", association=association)
+    for name, message in (("dlms_encryption", plain), ("dlms_protected", sent)):
+        request = crypto_pb2.SignRequest(request_id="r", key_id=key_id, **{name: message})
+        with pytest.raises(Malformed) as caught:
+            convert.request(request, PAYLOAD_OCTETS, Operation.EXPLAIN)
+        assert (caught.value.rule, caught.value.field) == (rule, "association")
 
 
 @pytest.mark.parametrize(("kind", "version"), [("", 1), ("Encryption", 1), ("a.b", 1), ("encryption", 10**9)])

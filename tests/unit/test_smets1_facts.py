@@ -5,15 +5,24 @@ from dataclasses import replace
 
 import pytest
 
+from cryptosvc.core import associations
 from cryptosvc.core.assurance import AssuranceProfile, Classified
 from cryptosvc.core.case import Case, Facts, ModuleFacts, Principal
 from cryptosvc.core.content.dlms import protection
 from cryptosvc.core.content.dlms.profile import Model, Smets1Profile
 from cryptosvc.core.device_keys import sealed_record
-from cryptosvc.core.errors import Forbidden
+from cryptosvc.core.errors import Forbidden, WrongState
 from cryptosvc.core.keyclass import DEVICE_CLASSES
-from cryptosvc.core.life import Asset
-from cryptosvc.core.names import ContentForm, Environment, KeyId, ModuleName, UserRole, operation_on
+from cryptosvc.core.life import Asset, Event, UnixSeconds
+from cryptosvc.core.names import (
+    ContentForm,
+    Environment,
+    KeyId,
+    ModuleName,
+    UnixNanoseconds,
+    UserRole,
+    operation_on,
+)
 from cryptosvc.core.registry import Origin
 from cryptosvc.core.supply import SupplyProfile
 from cryptosvc.flow.gather import Gatherer
@@ -37,12 +46,15 @@ LEVEL_2 = ModuleFacts(
 )
 
 
+CLASSIFIED = replace(EPOCH, asset=Asset(classification="official"))
+
+
 class Keys:
-    """Two keys of one Device."""
+    """Two keys of one Device, and the storage keys."""
 
     async def keys(self, key_ids: Collection[KeyId]) -> KeyView:
-        epoch = replace(EPOCH, asset=Asset(classification="official"))
-        found = {
+        epoch = CLASSIFIED
+        found = {epoch.key_id: epoch, BINDING.key_id: BINDING} | {
             name(kind): sealed_record(row(1, kind=kind), name(kind), 1, epoch, BINDING)
             for kind in ("encryption", "authentication")
         }
@@ -61,6 +73,7 @@ async def facts_of(
     text: bytes = GET,
     profile: Smets1Profile = CATEGORY_1,
     assurance: AssuranceProfile | None = None,
+    association: bytes = b"",
 ) -> tuple[Facts, Facts | None]:
     """Of the first key, and of the second where one takes part."""
     gatherer = Gatherer(
@@ -75,6 +88,8 @@ async def facts_of(
     )
     title = METER if form is ContentForm.DLMS_PROTECTED else CLIENT
     request = asked(form, text, title=title)
+    if association:
+        request = replace(request, key_id=name("dedicated"), association=association)
     if form is ContentForm.DLMS_PROTECTED:
         content = protection.parse_protected(request.payload)
     else:
@@ -155,3 +170,44 @@ def test_a_key_of_the_registry_is_used_on_nothing_of_a_device() -> None:
 def test_a_device_key_may_be_used_in_live() -> None:
     # it came wrapped under a quorum's approval, or was made in the module: adopted it is not
     assert sealed_record(row(1), name("encryption"), 1, EPOCH, BINDING).origin is Origin.TRANSFERRED
+
+
+def association(at: int = 1_800_000_000) -> bytes:
+    """A seal, whose tag nobody looks at here."""
+    base = sealed_record(row(1, kind="encryption"), name("encryption"), 1, CLASSIFIED, BINDING)
+    made = associations.to_be_made(base, "caller", "request", UnixNanoseconds(at * 10**9), 900)
+    return associations.emit(replace(made, blob=bytes(24), tag=bytes(32), check_value=bytes(3)))
+
+
+CATEGORY_2 = Smets1Profile(frozenset({CLIENT}), (Model("maker", "m1", "1.0", category_2=True),))
+
+
+@pytest.mark.parametrize("profile", [CATEGORY_1, CATEGORY_2])
+@pytest.mark.parametrize("within", [True, False])
+async def test_a_key_of_one_association_is_known_by_its_seal(profile: Smets1Profile, within: bool) -> None:
+    read = protected(0x10, METER, 1, GET)
+    facts, second = await facts_of(
+        ContentForm.DLMS_PROTECTED, read, profile, association=association() if within else b""
+    )
+    assert facts.one_association is within
+    assert facts.category_2 is (profile is CATEGORY_2)
+    assert facts.key_class == ("smets1-dedicated" if within else "smets1-encryption")
+    assert facts.module_established is (within and profile is CATEGORY_2)
+    assert second is not None
+    assert not second.one_association  # the authentication key outlives it
+
+
+def test_what_a_restore_may_have_rewound_is_over() -> None:
+    opened_at = 1_800_000_000
+    made = associations.read(association(opened_at))
+    at = UnixNanoseconds((opened_at + 1) * 10**9)
+    for advanced, over in ((opened_at - 1, False), (opened_at, True), (opened_at + 1, True)):
+        life = replace(CLASSIFIED.life, above=(("dlms-invocation-counter", 7),))
+        storage = replace(CLASSIFIED, life=life.passed(Event.ADVANCE, UnixSeconds(advanced)))
+        if not over:
+            found = associations.dedicated_record(made, name("dedicated"), storage, BINDING, at)
+            assert not found.life.above
+            continue
+        with pytest.raises(WrongState) as caught:
+            associations.dedicated_record(made, name("dedicated"), storage, BINDING, at)
+        assert (caught.value.rule, caught.value.clause) == ("association/rewound", "G2.16")

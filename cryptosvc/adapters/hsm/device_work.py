@@ -3,9 +3,11 @@
     protect   C_Encrypt, AES-GCM with system title and counter as its vector
     read      C_Decrypt, AES-GCM; AES-CTR from the second block on where there is no tag
     wrap      C_WrapKey, RFC 3394, under the Device's master key
+    associate C_GenerateKey, sealed as a row is, then protect: the InitiateRequest with the new key in it
 
 The authentication key is additional data of GCM, which PKCS #11 takes as octets. So its value comes out of the module for
 as long as one call takes, in a buffer that is overwritten; in environment `test` alone, and each record says so (docs/adr/0015).
+So does a dedicated key, once, when it is put into its InitiateRequest, which goes along with the authentication key.
 
 Source: DLMS UA 1000-2 (Green Book) Ed. 8, 9.2.3.3.7; NIST SP 800-38D; RFC 3394.
 """
@@ -30,6 +32,10 @@ from cryptosvc.adapters.hsm.constants import Ckm, Ckr
 from cryptosvc.adapters.hsm.cryptoki import CryptokiError, Functions, require
 from cryptosvc.adapters.hsm.opened_keys import OpenedKeys
 from cryptosvc.adapters.hsm.work import Inbox, SessionWork
+from cryptosvc.core import associations
+from cryptosvc.core.associations import DedicatedKey
+from cryptosvc.core.content.dlms import association
+from cryptosvc.core.content.dlms.association import AssociationContent
 from cryptosvc.core.content.dlms.framing import AUTHENTICATED, ENCRYPTED, TAG_OCTETS
 from cryptosvc.core.content.dlms.key_change import KeyChangeContent
 from cryptosvc.core.content.dlms.protection import DlmsContent, Way, not_verified
@@ -94,6 +100,8 @@ class DeviceWork(SessionWork[Produced | Failed]):
         _require_may_leave(config)
         with _additional(opened, _sealed(case.second.key), content) as additional:
             handle = opened.handle(key)
+            if isinstance(content, AssociationContent):
+                return self._associated(index, content, functions, session, opened, additional)
             if content.security == AUTHENTICATED:
                 return _gcm(functions, session, handle, content.vector, additional, b"")[-FULL_TAG_OCTETS:][
                     :TAG_OCTETS
@@ -103,6 +111,34 @@ class DeviceWork(SessionWork[Produced | Failed]):
                 return made[: len(content.text) + TAG_OCTETS]
             plain = _decrypted(functions, session, handle, additional, content)
         return not_verified() if plain is None else plain
+
+    def _associated(
+        self,
+        index: int,
+        content: AssociationContent,
+        functions: Functions,
+        session: int,
+        opened: OpenedKeys,
+        additional: _AdditionalBuffer,
+    ) -> bytes:
+        """The protected InitiateRequest with a new dedicated key in it, and that key, sealed."""
+        case = self._claims[index].authorised.case
+        key = _sealed(case.key)
+        bare = associations.to_be_made(
+            key, case.principal.caller.caller_id, case.request.request_id, case.at, content.seconds
+        )
+        made = opened.made(bare, key.wrapping, key.binding)
+        if not isinstance(made, DedicatedKey):
+            raise _nothing_asked()
+        record = associations.dedicated_record(made, key.key_id, key.wrapping, key.binding, case.at)
+        octets = bytearray(association.with_key(content.text, bytes(KEY_OCTETS)))
+        room = (ctypes.c_char * len(octets)).from_buffer(octets)
+        try:
+            opened.read_into(record, ctypes.addressof(room) + association.key_at()[0])
+            whole = _gcm(functions, session, opened.handle(key), content.vector, additional, room)
+        finally:
+            wipe(room)
+        return whole[: association.MESSAGE_OCTETS] + associations.emit(made)
 
     def item(self, index: int) -> tuple[KeyRecord, bytes]:
         """Not asked: nothing here goes through C_Sign."""
@@ -172,7 +208,7 @@ def _gcm(
     key: int,
     vector: bytes,
     additional: _AdditionalBuffer | None,
-    text: bytes,
+    text: bytes | _AdditionalBuffer,
 ) -> bytes:
     """AES-GCM encryption: ciphertext and the whole tag of 16 octets, which suite 0 cuts."""
     mechanism = with_parameters(Ckm.AES_GCM, _gcm_parameters(vector, additional, FULL_TAG_OCTETS))
@@ -215,7 +251,9 @@ def _gcm_parameters(vector: bytes, additional: _AdditionalBuffer | None, tag_oct
     return GcmParameters(vector, len(vector), len(vector) * _BITS, at, length, tag_octets * _BITS)
 
 
-def _result(call: Callable[..., int], name: str, session: int, octets: bytes, expected: int) -> bytes:
+def _result(
+    call: Callable[..., int], name: str, session: int, octets: bytes | _AdditionalBuffer, expected: int
+) -> bytes:
     room, length = ctypes.create_string_buffer(len(octets) + FULL_TAG_OCTETS), c_ulong(0)
     length.value = sizeof(room)
     require(name, call(session, octets, len(octets), cast(room, c_void_p), byref(length)))

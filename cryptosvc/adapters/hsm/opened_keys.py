@@ -10,6 +10,7 @@ from collections.abc import Collection
 from cryptosvc.adapters.hsm.cryptoki import Functions
 from cryptosvc.adapters.hsm.sealing import Sealer
 from cryptosvc.core.device_keys import DeviceKey, SealedKeyRecord, require_opens
+from cryptosvc.core.registry import KeyRecord
 
 
 class OpenedKeys:
@@ -66,6 +67,10 @@ class OpenedKeys:
         """A Device's key under its master key, RFC 3394, 24 octets; raises as `handle`."""
         require_opens(key)
         return self._sealing().wrap_for_device(self.handle(master), key)
+
+    def made(self, row: DeviceKey, epoch: KeyRecord, binding: KeyRecord) -> DeviceKey:
+        """Have the module make a key, and seal it for this row."""
+        return self._sealing().generate(row, epoch, binding)
 
     def read_into(self, key: SealedKeyRecord, address: int) -> None:
         """Write the value of a device key, 16 octets, where the caller overwrites it; raises as `handle`."""

@@ -31,6 +31,8 @@ _BOOLEANS = (
     "add_credit",
     "instruction",
     "category_1",
+    "category_2",
+    "one_association",
 )
 CHANGES_AT_MOST = 2
 """A remedy is one change or two together; more is another request."""

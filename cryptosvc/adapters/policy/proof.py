@@ -45,6 +45,8 @@ _YES_OR_NO = (
     "add_credit",
     "instruction",
     "category_1",
+    "category_2",
+    "one_association",
 )
 VALUES: Mapping[str, tuple[bool | int | str, ...]] = {
     "role": tuple(sorted(WORDS["UserRole"])),
@@ -79,17 +81,29 @@ def _shown(value: bool | int | str) -> str:  # noqa: FBT001 - a value of a fact,
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
+_NOT_BOTH = ((False, False), (False, True), (True, False))
+
 _WHERE_LEVEL_3: tuple[tuple[frozenset[str], str, Given], ...] = (
     (frozenset(KEY_CLASSES) - DEVICE_CLASSES, "", {}),
     (DEVICE_CLASSES, " as DCO", {"role": "DCO"}),
     *(
         (
             DEVICE_CLASSES,
-            f" without add credit, Instruction {_shown(instruction)}, Category 1 {_shown(category_1)}",
-            {"add_credit": False, "instruction": instruction, "category_1": category_1},
+            (
+                f" without add credit, Instruction {_shown(instruction)}, Category 1 {_shown(category_1)}, "
+                f"one association {_shown(one_association)}, Category 2 {_shown(category_2)}"
+            ),
+            {
+                "add_credit": False,
+                "instruction": instruction,
+                "category_1": category_1,
+                "one_association": one_association,
+                "category_2": category_2,
+            },
         )
         # all of them given: what stays unknown would be tried in every combination with everything else
-        for instruction, category_1 in ((False, False), (False, True), (True, False))
+        for instruction, category_1 in _NOT_BOTH
+        for one_association, category_2 in _NOT_BOTH
     ),
 )
 """Whose keys, in which words, and under which facts level 3 is asked for: G2.44A exempts some uses of Devices' keys."""

@@ -84,6 +84,8 @@ def context(facts: Facts) -> dict[str, bool | int | Mapping[str, EntityRef]]:
         "add_credit": facts.add_credit,
         "instruction": facts.instruction,
         "category_1": facts.category_1,
+        "category_2": facts.category_2,
+        "one_association": facts.one_association,
         "supply_sensitive": facts.supply_sensitive,
         "supply_sensitive_check": facts.supply_sensitive_check,
     }

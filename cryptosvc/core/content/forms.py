@@ -6,7 +6,7 @@ from typing import assert_never
 
 from cryptosvc.core.content import checkpoint_note, service_statement
 from cryptosvc.core.content.base import Content, Statement
-from cryptosvc.core.content.dlms import key_change, protection
+from cryptosvc.core.content.dlms import association, key_change, protection
 from cryptosvc.core.content.dlms.profile import Smets1Profile
 from cryptosvc.core.content.duis import document
 from cryptosvc.core.content.duis.profile import DuisProfile
@@ -82,6 +82,8 @@ def parse(form: ContentForm, payload: bytes, profiles: Profiles, device_certific
             return protection.parse_protected(payload)
         case ContentForm.DLMS_KEY_CHANGE:
             return key_change.parse(payload)
+        case ContentForm.DLMS_ASSOCIATION:
+            return association.parse(payload, profiles.smets1)
         case ContentForm.LOG_CHECKPOINT:
             return checkpoint_note.parse(payload)
         case ContentForm.SERVICE_STATEMENT:
@@ -134,6 +136,8 @@ def bind(
             protection.bind(content, key, second, statement, profiles.smets1)
         case ContentForm.DLMS_KEY_CHANGE:
             key_change.bind(content, key, second, statement)
+        case ContentForm.DLMS_ASSOCIATION:
+            association.bind(content, key, second, statement, profiles.smets1)
         case ContentForm.LOG_CHECKPOINT:
             checkpoint_note.bind(content, profiles.log_origin)
         case ContentForm.SERVICE_STATEMENT:
@@ -142,8 +146,12 @@ def bind(
             assert_never(form)
 
 
-def _protected(content: Content, made: bytes, _key: KeyRecord) -> bytes:
-    return protection.assemble(content, made)
+def _protected(content: Content, made: bytes, key: KeyRecord) -> bytes:
+    return protection.assemble(content, made, protection.require_device_key(key).row.kind)
+
+
+def _association(content: Content, made: bytes, _key: KeyRecord) -> bytes:
+    return association.assemble(content, made)
 
 
 def _key_change(content: Content, made: bytes, _key: KeyRecord) -> bytes:
@@ -168,6 +176,7 @@ _ASSEMBLE: dict[ContentForm, Callable[[Content, bytes, KeyRecord], bytes]] = {
     ContentForm.DLMS_CHALLENGE: _protected,
     ContentForm.DLMS_PROTECTED: _protected,
     ContentForm.DLMS_KEY_CHANGE: _key_change,
+    ContentForm.DLMS_ASSOCIATION: _association,
     ContentForm.LOG_CHECKPOINT: checkpoint_note.assemble,
     ContentForm.SERVICE_STATEMENT: service_statement.assemble,
 }

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SignRequest(_message.Message):
-    __slots__ = ("request_id", "key_id", "tbs_certificate", "certification_request_info", "tbs_cert_list", "gbcs_pre_command", "duis_document", "gbcs_command", "gbcs_message", "encrypted_response", "prepayment_token", "tls_server_key_exchange", "tls_transcript", "dlms_authenticated_encryption", "dlms_encryption", "dlms_authentication", "dlms_challenge", "dlms_protected", "dlms_key_change", "service_reference_variant", "user_id", "user_role", "supply_sensitive_check", "origin_statement", "device_certificate")
+    __slots__ = ("request_id", "key_id", "tbs_certificate", "certification_request_info", "tbs_cert_list", "gbcs_pre_command", "duis_document", "gbcs_command", "gbcs_message", "encrypted_response", "prepayment_token", "tls_server_key_exchange", "tls_transcript", "dlms_authenticated_encryption", "dlms_encryption", "dlms_authentication", "dlms_challenge", "dlms_protected", "dlms_key_change", "dlms_association", "service_reference_variant", "user_id", "user_role", "supply_sensitive_check", "origin_statement", "device_certificate")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     TBS_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class SignRequest(_message.Message):
     DLMS_CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     DLMS_PROTECTED_FIELD_NUMBER: _ClassVar[int]
     DLMS_KEY_CHANGE_FIELD_NUMBER: _ClassVar[int]
+    DLMS_ASSOCIATION_FIELD_NUMBER: _ClassVar[int]
     SERVICE_REFERENCE_VARIANT_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -54,35 +55,52 @@ class SignRequest(_message.Message):
     dlms_challenge: DlmsPlaintext
     dlms_protected: DlmsProtected
     dlms_key_change: DlmsKeyChange
+    dlms_association: DlmsInitiate
     service_reference_variant: str
     user_id: str
     user_role: str
     supply_sensitive_check: bytes
     origin_statement: bytes
     device_certificate: bytes
-    def __init__(self, request_id: _Optional[str] = ..., key_id: _Optional[str] = ..., tbs_certificate: _Optional[bytes] = ..., certification_request_info: _Optional[bytes] = ..., tbs_cert_list: _Optional[bytes] = ..., gbcs_pre_command: _Optional[bytes] = ..., duis_document: _Optional[bytes] = ..., gbcs_command: _Optional[bytes] = ..., gbcs_message: _Optional[bytes] = ..., encrypted_response: _Optional[bytes] = ..., prepayment_token: _Optional[bytes] = ..., tls_server_key_exchange: _Optional[bytes] = ..., tls_transcript: _Optional[bytes] = ..., dlms_authenticated_encryption: _Optional[_Union[DlmsPlaintext, _Mapping]] = ..., dlms_encryption: _Optional[_Union[DlmsPlaintext, _Mapping]] = ..., dlms_authentication: _Optional[_Union[DlmsPlaintext, _Mapping]] = ..., dlms_challenge: _Optional[_Union[DlmsPlaintext, _Mapping]] = ..., dlms_protected: _Optional[_Union[DlmsProtected, _Mapping]] = ..., dlms_key_change: _Optional[_Union[DlmsKeyChange, _Mapping]] = ..., service_reference_variant: _Optional[str] = ..., user_id: _Optional[str] = ..., user_role: _Optional[str] = ..., supply_sensitive_check: _Optional[bytes] = ..., origin_statement: _Optional[bytes] = ..., device_certificate: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., key_id: _Optional[str] = ..., tbs_certificate: _Optional[bytes] = ..., certification_request_info: _Optional[bytes] = ..., tbs_cert_list: _Optional[bytes] = ..., gbcs_pre_command: _Optional[bytes] = ..., duis_document: _Optional[bytes] = ..., gbcs_command: _Optional[bytes] = ..., gbcs_message: _Optional[bytes] = ..., encrypted_response: _Optional[bytes] = ..., prepayment_token: _Optional[bytes] = ..., tls_server_key_exchange: _Optional[bytes] = ..., tls_transcript: _Optional[bytes] = ..., dlms_authenticated_encryption: _Optional[_Union[DlmsPlaintext, _Mapping]] = ..., dlms_encryption: _Optional[_Union[DlmsPlaintext, _Mapping]] = ..., dlms_authentication: _Optional[_Union[DlmsPlaintext, _Mapping]] = ..., dlms_challenge: _Optional[_Union[DlmsPlaintext, _Mapping]] = ..., dlms_protected: _Optional[_Union[DlmsProtected, _Mapping]] = ..., dlms_key_change: _Optional[_Union[DlmsKeyChange, _Mapping]] = ..., dlms_association: _Optional[_Union[DlmsInitiate, _Mapping]] = ..., service_reference_variant: _Optional[str] = ..., user_id: _Optional[str] = ..., user_role: _Optional[str] = ..., supply_sensitive_check: _Optional[bytes] = ..., origin_statement: _Optional[bytes] = ..., device_certificate: _Optional[bytes] = ...) -> None: ...
 
 class DlmsPlaintext(_message.Message):
-    __slots__ = ("system_title", "invocation_counter", "text", "authentication_key_version")
+    __slots__ = ("system_title", "invocation_counter", "text", "authentication_key_version", "association")
     SYSTEM_TITLE_FIELD_NUMBER: _ClassVar[int]
     INVOCATION_COUNTER_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     AUTHENTICATION_KEY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ASSOCIATION_FIELD_NUMBER: _ClassVar[int]
     system_title: bytes
     invocation_counter: int
     text: bytes
     authentication_key_version: int
-    def __init__(self, system_title: _Optional[bytes] = ..., invocation_counter: _Optional[int] = ..., text: _Optional[bytes] = ..., authentication_key_version: _Optional[int] = ...) -> None: ...
+    association: bytes
+    def __init__(self, system_title: _Optional[bytes] = ..., invocation_counter: _Optional[int] = ..., text: _Optional[bytes] = ..., authentication_key_version: _Optional[int] = ..., association: _Optional[bytes] = ...) -> None: ...
 
 class DlmsProtected(_message.Message):
-    __slots__ = ("system_title", "apdu", "authentication_key_version")
+    __slots__ = ("system_title", "apdu", "authentication_key_version", "association")
     SYSTEM_TITLE_FIELD_NUMBER: _ClassVar[int]
     APDU_FIELD_NUMBER: _ClassVar[int]
     AUTHENTICATION_KEY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ASSOCIATION_FIELD_NUMBER: _ClassVar[int]
     system_title: bytes
     apdu: bytes
     authentication_key_version: int
-    def __init__(self, system_title: _Optional[bytes] = ..., apdu: _Optional[bytes] = ..., authentication_key_version: _Optional[int] = ...) -> None: ...
+    association: bytes
+    def __init__(self, system_title: _Optional[bytes] = ..., apdu: _Optional[bytes] = ..., authentication_key_version: _Optional[int] = ..., association: _Optional[bytes] = ...) -> None: ...
+
+class DlmsInitiate(_message.Message):
+    __slots__ = ("system_title", "invocation_counter", "initiate_request", "authentication_key_version")
+    SYSTEM_TITLE_FIELD_NUMBER: _ClassVar[int]
+    INVOCATION_COUNTER_FIELD_NUMBER: _ClassVar[int]
+    INITIATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    AUTHENTICATION_KEY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    system_title: bytes
+    invocation_counter: int
+    initiate_request: bytes
+    authentication_key_version: int
+    def __init__(self, system_title: _Optional[bytes] = ..., invocation_counter: _Optional[int] = ..., initiate_request: _Optional[bytes] = ..., authentication_key_version: _Optional[int] = ...) -> None: ...
 
 class DlmsKeyChange(_message.Message):
     __slots__ = ("kind", "version")
@@ -93,7 +111,7 @@ class DlmsKeyChange(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class SignResponse(_message.Message):
-    __slots__ = ("request_id", "signature", "artefact", "receipt", "clause", "key_version", "derivation", "plaintexts")
+    __slots__ = ("request_id", "signature", "artefact", "receipt", "clause", "key_version", "derivation", "plaintexts", "association")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     ARTEFACT_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +120,7 @@ class SignResponse(_message.Message):
     KEY_VERSION_FIELD_NUMBER: _ClassVar[int]
     DERIVATION_FIELD_NUMBER: _ClassVar[int]
     PLAINTEXTS_FIELD_NUMBER: _ClassVar[int]
+    ASSOCIATION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     signature: bytes
     artefact: bytes
@@ -110,7 +129,8 @@ class SignResponse(_message.Message):
     key_version: int
     derivation: str
     plaintexts: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, request_id: _Optional[str] = ..., signature: _Optional[bytes] = ..., artefact: _Optional[bytes] = ..., receipt: _Optional[_Union[_types_pb2.Receipt, _Mapping]] = ..., clause: _Optional[str] = ..., key_version: _Optional[int] = ..., derivation: _Optional[str] = ..., plaintexts: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    association: bytes
+    def __init__(self, request_id: _Optional[str] = ..., signature: _Optional[bytes] = ..., artefact: _Optional[bytes] = ..., receipt: _Optional[_Union[_types_pb2.Receipt, _Mapping]] = ..., clause: _Optional[str] = ..., key_version: _Optional[int] = ..., derivation: _Optional[str] = ..., plaintexts: _Optional[_Iterable[bytes]] = ..., association: _Optional[bytes] = ...) -> None: ...
 
 class SignBatchRequest(_message.Message):
     __slots__ = ("requests",)

@@ -3,6 +3,7 @@
     apdu        plaintext xDLMS requests, read to the last octet
     framing     the service-specific and general ciphered APDUs around what is protected
     protection  contents of the corridor: requests, challenges, protected answers
+    association the InitiateRequest in which a Device gets the dedicated key of an Application Association
     key_change  a Device's new key, to be wrapped under its master key
     profile     what stays configuration: our system titles, categories of Devices, what adds credit
 

@@ -17,6 +17,8 @@ from cryptosvc.core.content.dlms.apdu import Item, Read
 ADD_CREDIT = (Item("action", 115, "0-0:19.40.0.255", 1),)
 """`enter` of the token gateway (DLMS UA 1000-1, Blue Book, class 115), which GBCS adds credit with too (CS01a)."""
 
+ASSOCIATION_SECONDS = 900
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -25,6 +27,7 @@ class Model:
     Args:
         manufacturer, model, firmware: as the keys of such Devices were imported with.
         category_1: a Category 1 Device for the purposes of G2.44A(b).
+        category_2: a Category 2 Device for the purposes of G2.44A(c).
         titled_by_eui64: its system title is its EUI-64, and no other is taken for its.
 
     """
@@ -33,6 +36,7 @@ class Model:
     model: str
     firmware: str
     category_1: bool = False
+    category_2: bool = False
     titled_by_eui64: bool = False
 
 
@@ -44,12 +48,14 @@ class Smets1Profile:
         system_titles: our own, 8 octets each: what we protect is under one of them, what we read is under none.
         models: one for each manufacturer, model and firmware; a Device of none is of no Category.
         add_credit: what a Command touches that adds credit (G2.44A(a)).
+        association_seconds: how long an Application Association lasts at most, and its dedicated key with it.
 
     """
 
     system_titles: frozenset[bytes] = frozenset()
     models: tuple[Model, ...] = ()
     add_credit: tuple[Item, ...] = ADD_CREDIT
+    association_seconds: int = ASSOCIATION_SECONDS
 
     def model_of(self, manufacturer: str, model: str, firmware: str) -> Model:
         """The row of a Device; one of no Category where there is none."""

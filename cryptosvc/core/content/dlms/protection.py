@@ -33,6 +33,7 @@ from cryptosvc.core.names import ContentForm, ContentKind
 from cryptosvc.core.registry import KeyRecord
 
 CLAUSE = "G2.44(c), (e)"
+DEDICATED = "dedicated"
 COUNTER_SCOPE = "dlms-invocation-counter"
 HIGHEST_COUNTER = 2**32 - 1
 SHORTEST_CHALLENGE, LONGEST_CHALLENGE = 8, 64
@@ -72,6 +73,7 @@ class DlmsContent(Content):
         tag: claimed, 12 octets; empty where one is made or there is none.
         request_tag: first octet of the request; 0 where it is none.
         add_credit: whether the request adds credit and nothing else.
+        dedicated: of what was read: it is said to be under a dedicated key.
 
     """
 
@@ -83,6 +85,7 @@ class DlmsContent(Content):
     tag: bytes = b""
     request_tag: int = 0
     add_credit: bool = False
+    dedicated: bool = False
 
     @property
     def vector(self) -> bytes:
@@ -104,7 +107,7 @@ def parse(form: ContentForm, payload: bytes, profile: Smets1Profile) -> DlmsCont
 
     """
     security = _SECURITY[form]
-    title, counter, text = _taken_apart(form, payload)
+    title, counter, text = taken_apart(form, payload)
     if form is ContentForm.DLMS_CHALLENGE:
         if not SHORTEST_CHALLENGE <= len(text) <= LONGEST_CHALLENGE:
             raise wrong("a challenge has 8 to 64 octets", "challenge", form.value)
@@ -172,6 +175,7 @@ def parse_protected(payload: bytes) -> DlmsContent:
         counter=found.counter,
         text=found.text,
         tag=found.tag,
+        dedicated=found.dedicated,
     )
 
 
@@ -201,6 +205,13 @@ def bind(
         )
     if content.way is Way.READ:
         row = sealed.row
+        if content.dedicated is not (row.kind == DEDICATED):
+            raise Forbidden(
+                "a ded-… message is read with the dedicated key of its association, a glo-… message with the Device's encryption key",
+                rule="dlms/other-key",
+                clause=CLAUSE,
+                field="key_id",
+            )
         model = profile.model_of(row.manufacturer, row.model, row.firmware)
         if ours or (model.titled_by_eui64 and content.system_title != row.device.octets):
             raise Forbidden(
@@ -299,8 +310,11 @@ def not_verified() -> Forbidden:
     return Forbidden("not verified", rule="dlms/not-verified", clause=CLAUSE)
 
 
-def assemble(content: Content, made: bytes) -> bytes:
-    """The APDU for the Device, or the answer to its challenge; of what was read, what it was read from."""
+def assemble(content: Content, made: bytes, kind: str = "encryption") -> bytes:
+    """The APDU for the Device, or the answer to its challenge; of what was read, what it was read from.
+
+    `kind` is that of the key: what is protected under a dedicated key has APDUs of its own.
+    """
     if not isinstance(content, DlmsContent):
         raise Internal("not the content of a SMETS1 Device's key", rule="dlms/content")
     if content.way is Way.READ:
@@ -311,7 +325,7 @@ def assemble(content: Content, made: bytes) -> bytes:
     if content.kind is ContentKind.DLMS_CHALLENGE:
         return header + made
     body = content.text + made if content.security == AUTHENTICATED else made
-    return framing.wrap(content.request_tag, content.system_title, header + body)
+    return framing.wrap(content.request_tag, content.system_title, header + body, dedicated=kind == DEDICATED)
 
 
 def tag_of(content: DlmsContent, made: bytes) -> bytes:
@@ -324,7 +338,8 @@ def plaintext(content: DlmsContent, made: bytes) -> bytes:
     return content.text if content.security == AUTHENTICATED else made
 
 
-def _taken_apart(form: ContentForm, payload: bytes) -> tuple[bytes, bytes, bytes]:
+def taken_apart(form: ContentForm, payload: bytes) -> tuple[bytes, bytes, bytes]:
+    """System title, counter and text of what is to be protected; Malformed, and WrongState for the last counter."""
     if not _PREFIX_OCTETS < len(payload) <= LARGEST_OCTETS:
         raise wrong(
             f"a system title of 8 octets, a counter of 4 and what is protected, at most {LARGEST_OCTETS} octets",
