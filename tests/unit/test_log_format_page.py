@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cryptosvc.adapters.store.recording import Preparer, expired_leaf
-from cryptosvc.core import commitments, founding, record
+from cryptosvc.core import associations, commitments, founding, record
 from cryptosvc.core.canonical import canonical
 from cryptosvc.core.case import Case, Request, Second
 from cryptosvc.core.content import forms
@@ -146,6 +146,10 @@ async def every_leaf() -> list[Leaf]:
         both = replace(case, key=device_key, content=content, second=Second(key=device_key, facts=case.facts))
         of_device = replace(verdict, case=both)
         found.append(opened(of_device, SCOPE, SALT)[0].signed(bytes(32)))
+        dedicated = associations.to_be_made(device_key, "caller", "request", AT, 900)
+        within = sealed_record(dedicated, KeyId(f"{DEVICE_ROW.device}.dedicated"), 4, key, key)
+        of_association = replace(verdict, case=replace(both, key=within))
+        found.append(opened(of_association, SCOPE, SALT)[0].signed(bytes(32)))
         asked_for = replace(request, key_id=device_key.key_id, second_key=device_key.key_id)
         refused = Refused(
             error=refusal, operation="sign", at=AT, time_quality="synchronised", request=asked_for
