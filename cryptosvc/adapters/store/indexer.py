@@ -20,7 +20,7 @@ from cryptosvc.adapters.store.session import Session, Store
 from cryptosvc.core.errors import Unavailable
 from cryptosvc.core.merkle import leaf_hash
 
-BLOCKS_AT_ONCE = 4
+BLOCKS_AT_ONCE = 1
 _SQLITE = "sqlite:///"
 SUFFIX = ".query"
 """Of the index's own file beside a SQLite store."""
