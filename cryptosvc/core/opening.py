@@ -24,6 +24,7 @@ from cryptosvc.core.values import quickly
 
 _sha256 = hashlib.sha256
 _leaf = quickly(Leaf)
+_PERMITTED = b'"decision":"permit",'
 _OUTCOME = b'"outcome":null,'
 _RESULT = b'"result_digest":null,'
 _SLOTS: dict[str, JsonValue] = {"outcome": None, "result_digest": None}
@@ -49,14 +50,13 @@ class Opening:
 
     def signed(self, result_digest: bytes, derivation: str = "") -> Leaf:
         """The leaf, with a checked result; of a MAC it says where the key was derived."""
-        if derivation:  # which has no place cut out for it, since nearly every use is a signature
-            entry = orjson.loads(self.before + self.between + self.after)
-            ended = {"outcome": "signed", "result_digest": result_digest.hex(), "derivation": derivation}
-            return _leaf(canonical(entry | ended), self.withheld)
         result = result_digest.hex().encode()
+        before = self.before
+        if derivation:  # names before it are of hex, clauses and kinds: its place is behind the first decision
+            head, decision, tail = before.partition(_PERMITTED)
+            before = b'%b%b"derivation":%b,%b' % (head, decision, orjson.dumps(derivation), tail)
         return _leaf(
-            b'%b"outcome":"signed",%b"result_digest":"%b",%b'
-            % (self.before, self.between, result, self.after),
+            b'%b"outcome":"signed",%b"result_digest":"%b",%b' % (before, self.between, result, self.after),
             self.withheld,
         )
 

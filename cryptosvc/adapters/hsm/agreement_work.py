@@ -58,6 +58,7 @@ class Done:
 
 
 # Made for every message of a batch: see `quickly`.
+_MODULE = Derivation.MODULE.value
 _job, _done, _produced = quickly(Job), quickly(Done), quickly(Produced)
 
 
@@ -84,17 +85,17 @@ def jobs_of(claim: Claim) -> list[Job]:
 def produced(claim: Claim, done: Sequence[Done | CryptosvcError]) -> Produced | Failed:
     """The answer to a claim, from what came of its jobs: all of it, or the first failure and nothing."""
     octets: list[bytes] = []
-    where = Derivation.MODULE
+    where = _MODULE
     for one in done:
         if not isinstance(one, Done):
             return Failed(claim, one)
         octets.append(one.octets)
         if one.derivation is not Derivation.MODULE:
-            where = one.derivation
+            where = one.derivation.value
     content = claim.authorised.case.content
     if not octets or not isinstance(content, AgreedContent):
         raise Internal("a claim without a job under an agreed key", rule="hsm/agreement")
-    return _produced(claim, taken(content, octets), where.value)
+    return _produced(claim, taken(content, octets), where)
 
 
 class AgreementWork(SessionWork["Done | CryptosvcError"]):
