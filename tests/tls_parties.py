@@ -126,9 +126,20 @@ def signer(form: str, payload: bytes) -> bytes:
     return handshake.assemble(content, r.to_bytes(32) + s.to_bytes(32), key)
 
 
-def performed(name: str, sign: tls_stack.Signer = signer) -> tls_stack.Stack:
+def of_point(point: bytes) -> bytes:
+    """DER of a certificate for a key that is elsewhere: its public point, uncompressed."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "head.end")])
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tls authority")])
+    public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    return _signed(public, subject, issuer, "tls authority", -1, 30, signs=True).public_bytes(Encoding.DER)
+
+
+def performed(
+    name: str, sign: tls_stack.Signer = signer, certificate: bytes | None = None
+) -> tls_stack.Stack:
     """One whole handshake with OpenSSL."""
     walk, server, version = SCENARIOS[name]
-    stack = tls_stack.Stack(openssl(server=not server, version=version), der(OURS), sign, server)
+    ours = der(OURS) if certificate is None else certificate
+    stack = tls_stack.Stack(openssl(server=not server, version=version), ours, sign, server)
     walk(stack)
     return stack
