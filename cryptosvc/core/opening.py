@@ -52,7 +52,9 @@ class Opening:
         """The leaf, with a checked result; of a MAC it says where the key was derived."""
         result = result_digest.hex().encode()
         before = self.before
-        if derivation:  # names before it are of hex, clauses and kinds: its place is behind the first decision
+        if (
+            derivation
+        ):  # names before it are of hex, clauses and kinds: its place is behind the first decision
             head, decision, tail = before.partition(_PERMITTED)
             before = b'%b%b"derivation":%b,%b' % (head, decision, orjson.dumps(derivation), tail)
         return _leaf(
