@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 import orjson
 import pytest
@@ -57,8 +58,12 @@ PMA = ("pat", "pia")
 class End:
     """One deployment, its custodians, and the folder of papers it works on."""
 
-    def __init__(self, folder: Path, system: str, papers: Path, make_token: Callable[..., TestToken]) -> None:
-        self.deployment, self.people = governed.founded(folder, system=system, make_token=make_token)
+    def __init__(
+        self, folder: Path, system: str, papers: Path, make_token: Callable[..., TestToken], more: str = ""
+    ) -> None:
+        self.deployment, self.people = governed.founded(
+            folder, system=system, make_token=make_token, more=more
+        )
         self.papers = papers
         self.office: Office
 
@@ -190,7 +195,25 @@ def moved_devices(source: End, target: End, keys: Mapping[str, bytes]) -> None:
         assert record["keys"] == rows
 
 
-def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> None:
+class Works(Protocol):
+    """What else is tried with keys that move, at the moments at which it should work, or should not."""
+
+    keys: Sequence[str]
+
+    def at_source(self) -> None:
+        """Before anything begins."""
+
+    def gone(self) -> None:
+        """Exported: the source may not, and the destination may not yet."""
+
+    def at_destination(self) -> None:
+        """Imported."""
+
+
+def moves(source: End, target: End, folder: Path, moments: Sequence[str], works: Works | None = None) -> None:
+    more = works.keys if works is not None else ()
+    if works is not None:
+        works.at_source()
     worst = [one for one in moments if one == "module"]
     papers = source.papers
     # 1 offer
@@ -202,7 +225,8 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> Non
     # 2 proposal
     (folder / "view.txt").write_text("no objection")
     (folder / "terms.toml").write_text(
-        f'keys = ["{KEY}", "epoch-1", "binding-1"]\nreason = "another provider"\ncommittee_view = "view.txt"\n'
+        f'keys = {json.dumps([KEY, "epoch-1", "binding-1", *more])}\nreason = "another provider"\n'
+        'committee_view = "view.txt"\n'
         'disposition = "destroy"\ndisposition_days = 7\n'
     )
     planned = source.command("plan", str(folder / "terms.toml"))
@@ -246,6 +270,8 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> Non
     assert source.state() == "in-transfer"
     with pytest.raises(CallError):
         sign(source, 2)
+    if works is not None:
+        works.gone()
     # the package has the log's proof that the keys are in transfer
     source_log = read_public_key(source.deployment.folder / "log.pub.pem")
     exported = logged.verify((papers / "source-log.json").read_bytes(), source_log)
@@ -266,6 +292,8 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> Non
         client.sign(other)
     assert refusal.value.rule.startswith("once/")
     sign(target, 2)
+    if works is not None:
+        works.at_destination()
     # the running service says the same of it: over gRPC, into another folder
     code, fetched = governed.on_command_line(
         target.deployment, "transfer", "fetch", TRANSFER, "--folder", str(folder / "fetched")
@@ -317,7 +345,7 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str]) -> Non
         "source's log",
         "destination's log",
         "70 device keys",
-        "7 of 7 blobs are at hand",
+        f"{7 + 2 * len(more)} of {7 + 2 * len(more)} blobs are at hand",
     ):
         assert said in page
     (papers / "receipt.dsse").write_bytes((papers / "offer.dsse").read_bytes())
