@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from cryptosvc.adapters.store.heads import Head
-from cryptosvc.adapters.store.tree import TILE, StoredTree, fill_tiles, proven_hashes
+from cryptosvc.adapters.store.proven import ProvenTiles
+from cryptosvc.adapters.store.tree import TILE, StoredTree, fill_tiles
 from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.merkle import EMPTY, leaf_hash, root_of
 
@@ -19,6 +20,7 @@ class Tiles:
     log: list[bytes]
     kept: dict[tuple[int, int], bytes] = field(default_factory=dict)
     roots: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    reads: int = 0
 
     def entries(self, start: int, stop: int) -> list[bytes]:
         return self.log[start:stop]
@@ -26,10 +28,18 @@ class Tiles:
     def newest_leaf(self) -> int:
         return len(self.log) - 1
 
+    def rows(self, sql: str, *tile_ids: int) -> list[tuple[int, bytes]]:
+        assert sql.startswith("SELECT tile_id, hashes FROM tile")
+        self.reads += 1
+        names = [(tile_id >> 48, tile_id & (1 << 48) - 1) for tile_id in tile_ids]
+        return [(level << 48 | index, self.kept[level, index]) for level, index in names]
+
     def tile(self, level: int, index: int) -> bytes | None:
+        self.reads += 1
         return self.kept.get((level, index))
 
     def tile_roots(self, level: int, start: int, stop: int) -> dict[int, bytes]:
+        self.reads += 1
         return {
             number: self.roots[level, number]
             for number in range(start, stop)
@@ -52,10 +62,10 @@ def tiles(size: int) -> tuple[Tiles, Head]:
 def test_every_tile_of_a_log_is_proven(size: int) -> None:
     session, head = tiles(size)
     for index in range((size - 1) // TILE + 1):
-        found = proven_hashes(head, index, StoredTree(session))  # type: ignore[arg-type]  # stands for one
+        found = ProvenTiles().hashes(head, index, StoredTree(session))  # type: ignore[arg-type]  # stands for one
         assert found == [leaf_hash(entry) for entry in LOG[index * TILE : min((index + 1) * TILE, size)]]
     with pytest.raises(Corrupt) as caught:
-        proven_hashes(head, (size - 1) // TILE + 1, StoredTree(session))  # type: ignore[arg-type]  # stands for one
+        ProvenTiles().hashes(head, (size - 1) // TILE + 1, StoredTree(session))  # type: ignore[arg-type]  # stands for one
     assert caught.value.rule == "log/leaf-missing"
 
 
@@ -70,7 +80,7 @@ def test_an_edited_entry_or_hash_is_found_in_its_tile(at: int) -> None:
     else:
         session.log[at] = b"edited"
     with pytest.raises(Corrupt) as caught:
-        proven_hashes(head, index, StoredTree(session))  # type: ignore[arg-type]  # stands for one
+        ProvenTiles().hashes(head, index, StoredTree(session))  # type: ignore[arg-type]  # stands for one
     assert caught.value.rule == "log/leaf-changed"
 
 
@@ -78,10 +88,10 @@ def test_an_edited_root_beside_it_is_found_too() -> None:
     session, head = tiles(len(LOG))
     session.roots[1, 1] = bytes(32)
     session.kept[1, 1] = bytes(32) * TILE
-    for index in (0, 1):
-        with pytest.raises(Corrupt):
-            proven_hashes(head, index, StoredTree(session))  # type: ignore[arg-type]  # stands for one
-    assert proven_hashes(head, 2, StoredTree(session))  # type: ignore[arg-type]  # stands for one
+    for index in (0, 1, 2):  # all of them are held to one tile of roots
+        with pytest.raises(Corrupt) as caught:
+            ProvenTiles().hashes(head, index, StoredTree(session))  # type: ignore[arg-type]  # stands for one
+        assert caught.value.rule == "log/leaf-changed"
 
 
 def test_the_nodes_of_a_whole_tile_are_those_of_the_tree() -> None:
@@ -91,3 +101,49 @@ def test_the_nodes_of_a_whole_tile_are_those_of_the_tree() -> None:
     for height in range(9):
         for index in range(2 * TILE >> height):
             assert stored.subtree(height, index) == root_of(digests[index << height : (index + 1) << height])
+
+
+FAR = (3, 100, 255, 256, 400, 511, 512)
+"""Tiles of three level 2 tiles, the last of which is not whole."""
+
+
+@pytest.fixture(scope="module")
+def three_levels() -> tuple[Tiles, Head]:
+    log = [b"%d" % number for number in range(2 * TILE * TILE + TILE + 5)]
+    found = Tiles(log)
+    digests = [leaf_hash(entry) for entry in log]
+    for index in range(len(log) // TILE):
+        fill_tiles(found, index, digests[index * TILE : (index + 1) * TILE])  # type: ignore[arg-type]  # stands for one
+    return found, Head("test/log", EMPTY.extended(digests), 0, bytes(32))
+
+
+def test_tiles_far_apart_are_read_in_one_statement_and_what_is_above_them_once(
+    three_levels: tuple[Tiles, Head],
+) -> None:
+    session, head = three_levels
+    proven = ProvenTiles()
+    for tiles_of_a_page, most in ((FAR, 6), ((7, 8, 9, 300, 301, 302), 1), ((0, 512), 1), ((0,), 0)):
+        session.reads = 0
+        stored = StoredTree(session)  # type: ignore[arg-type]  # stands for one
+        proven.read_ahead(head, tiles_of_a_page, stored)
+        for index in tiles_of_a_page:
+            start = index * TILE
+            expected = [leaf_hash(entry) for entry in session.log[start : start + TILE]]
+            assert proven.hashes(head, index, stored) == expected
+        assert session.reads <= most
+
+
+@pytest.mark.parametrize("name", [(1, 300), (2, 1)])
+def test_an_edit_below_what_is_kept_is_found_and_above_it_where_it_is_read(
+    three_levels: tuple[Tiles, Head], name: tuple[int, int]
+) -> None:
+    session, head = three_levels
+    octets = bytearray(session.kept[name])
+    octets[40] ^= 1
+    edited = Tiles(session.log, session.kept | {name: bytes(octets)}, session.roots)
+    proven = ProvenTiles()
+    assert proven.hashes(head, 3, StoredTree(edited))  # type: ignore[arg-type]  # stands for one
+    with pytest.raises(Corrupt) as caught:
+        proven.hashes(head, 300, StoredTree(edited))  # type: ignore[arg-type]  # stands for one
+    assert caught.value.rule == "log/leaf-changed"
+    assert proven.hashes(head, 300, StoredTree(session))  # type: ignore[arg-type]  # stands for one

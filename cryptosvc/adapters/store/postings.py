@@ -250,6 +250,14 @@ def rows_from(
     return [(number, unpacked(octets)) for number, octets in found]
 
 
+def rows_of(session: Session, term: int, blocks: Sequence[int], *, descending: bool) -> list[tuple[int, int]]:
+    """(block, bitmap) of a term at those of these blocks that have it, in order."""
+    marks = ", ".join("?" * len(blocks))
+    sql = f"SELECT block, leaves FROM query_posting WHERE term = ? AND block IN ({marks})"  # noqa: S608  # marks only
+    found = cast("list[tuple[int, bytes]]", session.rows(sql, term, *blocks))
+    return [(number, unpacked(octets)) for number, octets in sorted(found, reverse=descending)]
+
+
 def blocks_from(
     session: Session,
     block: int,

@@ -7,7 +7,7 @@ shares neither.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from cryptosvc.adapters.store.heads import Head, HeadKeeper
 from cryptosvc.adapters.store.indexer import belongs, log_identity
 from cryptosvc.adapters.store.joins import IndexGone, Join, Reading, Spent, reading_index
 from cryptosvc.adapters.store.postings import BLOCK, BLOCK_BITS, IndexState, Terms
+from cryptosvc.adapters.store.proven import ProvenTiles
 from cryptosvc.adapters.store.session import Session, Store
 from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Corrupt, Malformed
@@ -32,11 +33,7 @@ LOOKED_AT = 4096
 FETCHES = 400
 """Reads of the index one page makes."""
 _TAIL = 256
-_READ_TOGETHER = 32
-_TILES_REMEMBERED = 8
-"""The ends of the log, where first pages begin."""
-_UPPER_REMEMBERED = 512
-"""Nodes of this many tiles above them, enough for a log of 33 million entries: 17 MB."""
+_READ_TOGETHER = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class Searcher:
         self._log = log
         self._index = index
         self._keeper = keeper
-        self._proven = _Proven()
+        self._proven = ProvenTiles()
         self._thread = ThreadPoolExecutor(1, "query")
 
     async def page(self, query: Query, cursor: Cursor | None, at_most: int) -> Page:
@@ -113,25 +110,6 @@ class Searcher:
             return _Walk(query, head, log, index, state, self._proven).page(cursor, at_most)
 
 
-class _Proven:
-    """What was proven of whole tiles once, and is so for ever: leaf hashes, and nodes above them."""
-
-    def __init__(self) -> None:
-        self.tiles: dict[int, list[bytes]] = {}
-        self.upper: dict[tuple[int, int], list[list[bytes]]] = {}
-
-    def keep(
-        self, tile: int, hashes: list[bytes], upper: Mapping[tuple[int, int], list[list[bytes]]]
-    ) -> None:
-        """Remember a tile, and the nodes its proof went through."""
-        if len(self.tiles) >= _TILES_REMEMBERED:
-            self.tiles.pop(next(iter(self.tiles)))
-        self.tiles[tile] = hashes
-        self.upper.update(upper)
-        while len(self.upper) > _UPPER_REMEMBERED:
-            self.upper.pop(next(iter(self.upper)))
-
-
 class _Walk:
     """One page."""
 
@@ -142,7 +120,7 @@ class _Walk:
         log: Session,
         index: Session | None,
         state: IndexState | None,
-        proven: _Proven,
+        proven: ProvenTiles,
     ) -> None:
         self._query = query
         self._head = head
@@ -150,10 +128,9 @@ class _Walk:
         self._index = index
         self._state = state
         self._tree = tree.StoredTree(log)
-        self._tree.know(proven.upper)
         self._proven = proven
-        self._last: tuple[int, list[bytes]] = (-1, [])
         self._looked_at = 0
+        self._spent = False
 
     def page(self, cursor: Cursor | None, at_most: int) -> Page:
         head = self._head
@@ -164,17 +141,39 @@ class _Walk:
             )
         found: list[StoredEntry] = []
         at = cursor.at
-        for some in self._candidates(cursor):
-            for leaf_index, stored in self._stored(some.leaves):
+        for some in self._together(self._candidates(cursor), at_most):
+            for stored in self._stored(some.leaves):
                 if self._matches(stored):
                     found.append(stored)
-                at = leaf_index + 1 if self._query.oldest_first else leaf_index
                 if len(found) == at_most:
-                    return self._answer(found, cursor, at)
+                    return self._answer(found, cursor, self._after(stored.leaf_index))
             at = some.at
             if self._looked_at >= LOOKED_AT:
                 break
         return self._answer(found, cursor, at)
+
+    def _after(self, leaf_index: int) -> int:
+        """Where the answer stands once this entry was looked at."""
+        return leaf_index + 1 if self._query.oldest_first else leaf_index
+
+    def _together(self, candidates: Iterator[_Found], at_most: int) -> Iterator[_Found]:
+        """Candidates of however many blocks in handfuls: as many as could fill the page, then more each time.
+
+        What far apart entries need is then read in two statements, not in two for each; and no more of them is read
+        than the page has room for, where each of them answers.
+        """
+        handful = min(at_most, _READ_TOGETHER)
+        left: list[int] = []
+        at: int | None = None
+        for some in candidates:
+            left += some.leaves
+            at = some.at
+            while len(left) >= (count := min(handful, LOOKED_AT - self._looked_at)) > 0:
+                yield _Found(left[:count], self._after(left[count - 1]))
+                left = left[count:]
+                handful = min(2 * handful, _READ_TOGETHER)
+        if at is not None:
+            yield _Found(left, at)
 
     def _answer(self, found: list[StoredEntry], cursor: Cursor, at: int) -> Page:
         after = Cursor(cursor.digest, cursor.size, at)
@@ -187,6 +186,8 @@ class _Walk:
         if self._query.oldest_first:
             if cursor.at < edge:
                 yield from self._by_index(cursor.at, edge)
+            if self._spent:
+                return
             yield from self._one_by_one(max(cursor.at, edge), cursor.size)
         else:
             if cursor.at > edge:
@@ -227,7 +228,7 @@ class _Walk:
                 yield _Found(leaves, min(base + BLOCK, stop) if forwards else max(base, start))
                 block = reading.next(block)
         except Spent as spent:
-            self._looked_at = LOOKED_AT
+            self._spent = True
             yield self._none_until(spent.block, start, stop)
         else:
             yield _Found((), end)
@@ -248,29 +249,20 @@ class _Walk:
             return Join([[reading.of_time(within, self._query.start, self._query.stop)]], reading)
         return Join(groups, reading)
 
-    def _stored(self, leaves: Sequence[int]) -> Iterator[tuple[int, StoredEntry]]:
+    def _stored(self, leaves: Sequence[int]) -> Iterator[StoredEntry]:
         """Entries in this order, each proven."""
-        for at in range(0, len(leaves), _READ_TOGETHER):
-            wanted = leaves[at : at + _READ_TOGETHER]
-            rows = self._log.leaves_of(wanted)
-            for leaf_index in wanted:
-                self._looked_at += 1
-                found = rows.get(leaf_index)
-                hashes = self._hashes(leaf_index >> tree.TILE_BITS)
-                if found is None or leaf_hash(found[0]) != hashes[leaf_index & (tree.TILE - 1)]:
-                    raise _changed(leaf_index)
-                yield leaf_index, StoredEntry(leaf_index, *found)
-
-    def _hashes(self, tile: int) -> list[bytes]:
-        """Leaf hashes of a tile, proven once: the path of its first leaf is made from all the others."""
-        found = self._last[1] if self._last[0] == tile else self._proven.tiles.get(tile)
-        if found is None:
-            found = tree.proven_hashes(self._head, tile, self._tree)
-            if len(found) == tree.TILE:
-                self._proven.keep(tile, found, self._tree.upper())
-            else:  # the last one grows
-                self._last = tile, found
-        return found
+        if not leaves:
+            return
+        rows = self._log.leaves_of(leaves)
+        tiles = {leaf_index >> tree.TILE_BITS for leaf_index in leaves}
+        self._proven.read_ahead(self._head, tiles, self._tree)
+        for leaf_index in leaves:
+            self._looked_at += 1
+            found = rows.get(leaf_index)
+            hashes = self._proven.hashes(self._head, leaf_index >> tree.TILE_BITS, self._tree)
+            if found is None or leaf_hash(found[0]) != hashes[leaf_index & (tree.TILE - 1)]:
+                raise _changed(leaf_index)
+            yield StoredEntry(leaf_index, *found)
 
     def _matches(self, stored: StoredEntry) -> bool:
         try:

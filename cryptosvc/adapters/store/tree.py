@@ -6,6 +6,7 @@ against an authenticated head.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import orjson
 
@@ -27,6 +28,8 @@ from cryptosvc.core.merkle import (
 
 TILE_BITS = 8
 TILE = 1 << TILE_BITS
+_INDEX_BITS = 48
+"""Of a tile's id; its level stands above them."""
 
 
 class StoredTree:
@@ -48,17 +51,18 @@ class StoredTree:
             return self._pyramid(name, tile)[rest][start >> rest]
         hashes = tile[start : start + (1 << rest)]
         if len(hashes) != 1 << rest:
-            raise _missing(index << height)
+            raise missing(index << height)
         return root_of(hashes)
 
-    def know(self, upper: Mapping[tuple[int, int], list[list[bytes]]]) -> None:
-        """Use these nodes of whole tiles, which an earlier tree of this log gave and a proof went through."""
-        self._pyramids.update(upper)
-        self._tiles.update({name: levels[0] for name, levels in upper.items()})
-
-    def upper(self) -> dict[tuple[int, int], list[list[bytes]]]:
-        """Nodes of whole tiles above the leaf hashes, as far as they were looked at; they stay what they are."""
-        return {name: levels for name, levels in self._pyramids.items() if name[0] > 1}
+    def read_ahead(self, names: Sequence[tuple[int, int]]) -> None:
+        """Read these tiles (level, index) in one statement; those that are not stored are computed when asked for."""
+        wanted = [level << _INDEX_BITS | index for level, index in names if (level, index) not in self._tiles]
+        if not wanted:
+            return
+        marks = ", ".join("?" * len(wanted))
+        sql = f"SELECT tile_id, hashes FROM tile WHERE tile_id IN ({marks})"  # noqa: S608  # marks only
+        for tile_id, hashes in cast("list[tuple[int, bytes]]", self._session.rows(sql, *wanted)):
+            self._tiles[tile_id >> _INDEX_BITS, tile_id & ((1 << _INDEX_BITS) - 1)] = split(hashes)
 
     def put(self, level: int, index: int, hashes: list[bytes]) -> None:
         """Use these hashes instead of the stored ones, to check the entries they were computed from."""
@@ -141,7 +145,7 @@ def verified_leaf(
     """
     found = session.leaf(leaf_index)
     if found is None:
-        raise _missing(leaf_index)
+        raise missing(leaf_index)
     tree = tree or StoredTree(session)
     _require(leaf_hash(found[0]), leaf_index, head, tree)
     return found
@@ -155,55 +159,12 @@ def verify_tile(session: Session, head: Head, index: int) -> list[bytes]:
     start, stop = index << TILE_BITS, min((index + 1) << TILE_BITS, head.size)
     entries = session.entries(start, stop)
     if len(entries) != stop - start:
-        raise _missing(start + len(entries))
+        raise missing(start + len(entries))
     hashes = [leaf_hash(entry) for entry in entries]
     tree = StoredTree(session)
     tree.put(1, index, hashes)
     _require(hashes[0], start, head, tree)
     return hashes
-
-
-def proven_hashes(head: Head, index: int, tree: StoredTree) -> list[bytes]:
-    """Leaf hashes of level 1 tile `index` as stored, each proven to be in the log of this head.
-
-    The head's frontier has the roots of the log's complete subtrees, so it is enough to climb to the one that holds the
-    tile. Corrupt as `verified_leaf`.
-    """
-    start = index << TILE_BITS
-    hashes = tree.tile(1, index)[: max(head.size - start, 0)]
-    if not hashes:
-        raise _missing(start)
-    at = 0
-    for height, peak in zip(_heights(head.size), head.frontier.peaks, strict=True):
-        end = at + (1 << height)
-        if end > start:
-            found = _climbed(hashes, index, height, tree) if at <= start and height >= TILE_BITS else None
-            if found is None:  # the last tile, whose complete subtrees are smaller than itself
-                found = root_of(hashes[at - start : end - start])
-            if found != peak:
-                raise Corrupt(
-                    f"entry {start} or one near it is not what the log's head vouches for: the database was edited",
-                    rule="log/leaf-changed",
-                )
-            if end >= start + TILE:
-                break
-        at = end
-    return hashes
-
-
-def _heights(size: int) -> list[int]:
-    """Heights of the complete subtrees of a log, largest first."""
-    return [height for height in range(size.bit_length() - 1, -1, -1) if size >> height & 1]
-
-
-def _climbed(hashes: list[bytes], index: int, height: int, tree: StoredTree) -> bytes:
-    """Root of the subtree of this height that holds the whole tile, as the stored tiles give it."""
-    found = root_of(hashes)
-    for level in range(TILE_BITS, height):
-        sibling = tree.subtree(level, index ^ 1)
-        found = node_hash(sibling, found) if index & 1 else node_hash(found, sibling)
-        index >>= 1
-    return found
 
 
 def verify_extension(session: Session, before: Head, after: Head) -> None:
@@ -247,7 +208,7 @@ def _require(found: bytes, leaf_index: int, head: Head, tree: StoredTree) -> Non
         path = inclusion_proof(leaf_index, head.size, tree.subtree)
         verify_inclusion(found, leaf_index, head.size, path, head.frontier.root())
     except Malformed:
-        raise _missing(leaf_index) from None
+        raise missing(leaf_index) from None
     except Corrupt as error:
         if error.rule == "log/leaf-missing":
             raise
@@ -275,7 +236,8 @@ def _root(tree: StoredTree, size: int) -> bytes:
     return range_hash(0, size, tree.subtree)
 
 
-def _missing(leaf_index: int) -> Corrupt:
+def missing(leaf_index: int) -> Corrupt:
+    """Say that an entry is not there."""
     return Corrupt(
         f"entry {leaf_index} is missing from the store: the database was edited", rule="log/leaf-missing"
     )
