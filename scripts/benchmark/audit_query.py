@@ -1,8 +1,9 @@
 """Queries: the first page of an answer from a short log and from a long one, and what filling the index costs.
 
-One store on SQLite, or on the PostgreSQL database of `--store`. Both logs end 500 entries after the last indexed block,
-so that both read a tail of the same length. Devices are named ten times each, spread over the whole log; keys all the
-time, now and then, or never.
+Two stores on SQLite, or the PostgreSQL database of `--store` and one of the same name and `_short` beside it. Both logs
+end 500 entries after the last indexed block, so that both read a tail of the same length. They are asked in turns, by
+searchers opened after both were filled, for the same places of a block: whatever else the machine does is done to
+both. Devices are named ten times each, spread over the whole log; keys all the time, now and then, or never.
 """
 
 import asyncio
@@ -12,14 +13,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
+import psycopg
+import psycopg.sql
 from long_log import CALLER, ORIGIN, HeadKey
 
 from cryptosvc.adapters.clock import SystemClock
 from cryptosvc.adapters.store.engine import migrate, open_store
+from cryptosvc.adapters.store.heads import HeadKeeper
 from cryptosvc.adapters.store.indexer import Indexer, index_store
 from cryptosvc.adapters.store.ledger import Ledger
 from cryptosvc.adapters.store.postings import BLOCK
@@ -31,12 +36,15 @@ from cryptosvc.core.record import Observed, Scope
 
 SHORT_BLOCKS = 9
 TAIL = 500
-GROUP = 256
+GROUP = 1024
 PAGE = 5
 RUNS = 40
+OPENED = 12
+"""First pages of a searcher just opened, for each question."""
 RECORDED = 49_152
 """Entries recorded in each turn, alone and beside the indexer."""
-BEGAN = 1_700_000_000_000_000_000
+BEGAN = 2_000_000_000_000_000_000
+"""Later than the genesis entry, whose time is the clock's: one entry of a block in another year spreads its time."""
 STEP = 100_000_000
 """Nanoseconds between entries."""
 PER_DEVICE = 10
@@ -47,7 +55,7 @@ SCOPE = Scope(system="bench", environment="test", worker="bench/0", software="be
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Milliseconds of a first page, lower quartile (others use the machine too), by question; short log and long."""
+    """Milliseconds of a first page, lower quartile (others use the machine too): from the short log, from the long."""
 
     asked: str
     short: float
@@ -83,48 +91,78 @@ def run(folder: Path, entries: int, store: str = "") -> Outcome:
     Args:
         folder: scratch.
         entries: length of the long log.
-        store: URL of an empty PostgreSQL database; empty for SQLite.
+        store: URL of an empty PostgreSQL database, whose role may make another beside it; empty for SQLite.
 
     """
     return asyncio.run(_run(store or f"sqlite:///{folder}/query.db", entries))
 
 
 async def _run(url: str, entries: int) -> Outcome:
+    blocks = max(entries // BLOCK, 3 * SHORT_BLOCKS)
+    urls = short_url(url), url
+    sizes = [count * BLOCK + TAIL for count in (SHORT_BLOCKS, blocks)]
+    with ExitStack() as stack:
+        if not url.startswith("sqlite:"):
+            stack.enter_context(_database(url, urls[0]))
+        ledgers = [_ledger(one) for one in urls]
+        spent = 0.0
+        try:
+            for ledger, one, size in zip(ledgers, urls, sizes, strict=True):
+                spent = await _filled(ledger, one, size)
+            stands = [Stand(*both) for both in zip(urls, sizes, [one.keeper for one in ledgers], strict=True)]
+            pages = await first_pages(stands)
+            ratio = await _beside(ledgers[1], url, sizes[1])
+        finally:
+            for ledger in ledgers:
+                await ledger.close()
+    return Outcome(pages, sizes[1], spent, ratio)
+
+
+def short_url(url: str) -> str:
+    """Where the short log is when the long one is here."""
+    database, mark, options = url.partition("?")
+    return f"{database}_short{mark}{options}"
+
+
+@contextmanager
+def _database(url: str, short: str) -> Iterator[None]:
+    """The database of the short log, for as long as it is needed."""
+    name = psycopg.sql.Identifier(short.partition("?")[0].rpartition("/")[2])
+    with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://", 1), autocommit=True) as server:
+        server.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(name))
+        try:
+            yield
+        finally:
+            server.execute(psycopg.sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def _ledger(url: str) -> Ledger:
     migrate(url)
-    ledger = Ledger(
+    return Ledger(
         open_store(url), origin=ORIGIN, scope=SCOPE, clock=SystemClock(), authenticator=HeadKey(), anchor=None
     )
+
+
+async def _filled(ledger: Ledger, url: str, size: int) -> float:
+    """Record a log of a size while another process fills the index; microseconds of processor that took for an entry."""
     await ledger.initialise()
-    searcher = Searcher(open_store(url), index_store(url), ledger.keeper)
-    indexer = Indexer(open_store(url), index_store(url))
-    blocks = max(entries // BLOCK, 3 * SHORT_BLOCKS)
-    spent = 0.0
-    timed: list[dict[str, float]] = []
-    try:
-        at = 1
-        for size in (SHORT_BLOCKS * BLOCK + TAIL, blocks * BLOCK + TAIL):
-            made = _entries(at, size, size)
+    blocks = str(size // BLOCK)
+    with subprocess.Popen([sys.executable, __file__, url, blocks], stdout=subprocess.PIPE) as filler:
+        try:
+            made = _entries(1, size, size)
             while some := list(islice(made, GROUP)):
                 await ledger.record(some)
-            at = size
-            before = time.process_time()
-            while await asyncio.to_thread(indexer.step):
-                pass
-            spent = (time.process_time() - before) / size
-            timed.append(await _questions(searcher, size))
-        ratio = await _beside(ledger, url, at)
-    finally:
-        searcher.close()
-        indexer.close()
-        await ledger.close()
-    short, long = timed
-    pages = [Pages(asked, short[asked], long[asked]) for asked in short]
-    return Outcome(pages, blocks * BLOCK + TAIL, spent * 1e6, ratio)
+            await ledger.maintain()
+            told, _ = await asyncio.to_thread(filler.communicate)
+        except BaseException:
+            filler.kill()
+            raise
+    return float(told)
 
 
 def _entries(start: int, stop: int, size: int) -> Iterator[Observed]:
     """Entries `start` up to `stop` of a log of `size`."""
-    devices = size // PER_DEVICE
+    devices = _devices(size)
     for number in range(start, stop):
         caller = replace(CALLER, caller_id=CallerId(f"caller-{number % 3}"))
         yield Observed(
@@ -145,44 +183,92 @@ def _rare(number: int) -> str:
     return "rare/one" if number % 501 == 0 else "common/one"
 
 
+def _devices(size: int) -> int:
+    """How many a log has: an even number, so each is always used with the same key."""
+    return size // PER_DEVICE // 2 * 2
+
+
 def device(size: int, number: int) -> str:
     """A device of the log of a size."""
     return f"{size}-{number}"
 
 
-async def _questions(searcher: Searcher, size: int) -> dict[str, float]:
-    """Milliseconds of a first page by question, lower quartile."""
-    chance = random.Random(size)  # noqa: S311 - nothing secret
-    devices = size // PER_DEVICE
-    found: dict[str, float] = {}
-    for oldest_first in (False, True):
-        end = "oldest" if oldest_first else "newest"
-        questions = {
-            "key": lambda: {"key": [f"key-{chance.randrange(2)}"]},
-            "caller": lambda: {"caller": [f"caller-{chance.randrange(3)}"]},
-            "device": lambda: {"target": [device(size, chance.randrange(devices))]},
-            "rule, one in 501": lambda: {"rule": ["rare/one"]},
-            "key and device": lambda: {"key": ["key-0"], "target": [device(size, chance.randrange(devices))]},
-            "key never used": lambda: {"key": [f"absent-{chance.random()}"]},
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """A log to ask: where it is, how many entries it has, and who verifies its head."""
+
+    url: str
+    size: int
+    keeper: HeadKeeper
+
+    def opened(self) -> Searcher:
+        """A searcher that knows nothing yet."""
+        return Searcher(open_store(self.url), index_store(self.url), self.keeper)
+
+    def query(self, asked: str, chance: random.Random, *, oldest_first: bool) -> Query:
+        """One of these questions."""
+        # an even entry, so one of key-0, and so are all entries of its device
+        named = device(self.size, 2 * chance.randrange(1, self.size // 2) * SPREAD % _devices(self.size))
+        conditions = {
+            "key": {"key": [f"key-{chance.randrange(2)}"]},
+            "caller": {"caller": [f"caller-{chance.randrange(3)}"]},
+            "device": {"target": [named]},
+            "rule, one in 501": {"rule": ["rare/one"]},
+            "key and device": {"key": ["key-0"], "target": [named]},
+            "key never used": {"key": [f"absent-{chance.random()}"]},
         }
-        for asked, conditions in questions.items():
-            query = [Query.of(conditions(), oldest_first=oldest_first) for _ in range(RUNS)]
-            found[f"{asked}, {end} first"] = await _first_page(searcher, query)
-        ranges = []
-        for _ in range(RUNS):
-            start = BEGAN + chance.randrange(size - 2000) * STEP
-            ranges.append(Query.of({}, start=start, stop=start + 1000 * STEP, oldest_first=oldest_first))
-        found[f"time range, {end} first"] = await _first_page(searcher, ranges)
+        if asked in conditions:
+            return Query.of(conditions[asked], oldest_first=oldest_first)
+        # 1,000 entries from the middle of a block on: what of the block is before them is looked at too
+        start = BEGAN + (BLOCK // 2 + BLOCK * chance.randrange(self.size // BLOCK - 2)) * STEP
+        return Query.of({}, start=start, stop=start + 1000 * STEP, oldest_first=oldest_first)
+
+
+ASKED = (
+    "key",
+    "caller",
+    "device",
+    "rule, one in 501",
+    "key and device",
+    "key never used",
+    "time range",
+)
+
+
+async def first_pages(stands: Sequence[Stand]) -> list[Pages]:
+    """Time every question: of a searcher that has answered before, then of one just opened."""
+    chance = random.Random(1)  # noqa: S311 - nothing secret
+    found: list[Pages] = []
+    searchers = [stand.opened() for stand in stands]
+    try:
+        for oldest_first, asked in product((False, True), ASKED):
+            times: list[list[float]] = [[], []]
+            opened: list[list[float]] = [[], []]
+            for run in range(RUNS + OPENED):
+                for stand, searcher, warm, cold in zip(stands, searchers, times, opened, strict=True):
+                    query = stand.query(asked, chance, oldest_first=oldest_first)
+                    if run < RUNS:
+                        warm.append(await _milliseconds(searcher, query))
+                    else:
+                        fresh = stand.opened()
+                        cold.append(await _milliseconds(fresh, query))
+                        fresh.close()
+            name = f"{asked}, {'oldest' if oldest_first else 'newest'} first"
+            found += [Pages(name, *map(_low, times)), Pages(f"{name}, just opened", *map(_low, opened))]
+    finally:
+        for searcher in searchers:
+            searcher.close()
     return found
 
 
-async def _first_page(searcher: Searcher, queries: Sequence[Query]) -> float:
-    times: list[float] = []
-    for query in queries:
-        started = time.perf_counter()
-        await searcher.page(query, None, PAGE)
-        times.append((time.perf_counter() - started) * 1000)
+def _low(times: Sequence[float]) -> float:
     return statistics.quantiles(times, n=4)[0]
+
+
+async def _milliseconds(searcher: Searcher, query: Query) -> float:
+    started = time.perf_counter()
+    await searcher.page(query, None, PAGE)
+    return (time.perf_counter() - started) * 1000
 
 
 async def _beside(ledger: Ledger, url: str, at: int) -> float:
@@ -219,5 +305,23 @@ def _fill_for_ever(url: str) -> None:
         time.sleep(0.5)
 
 
+def _fill(url: str, blocks: int) -> None:
+    """Fill the index up to so many blocks, while they are recorded; print microseconds of processor for an entry."""
+    indexer = Indexer(open_store(url), index_store(url))
+    spent, done = 0.0, 0
+    while done < blocks:
+        before = time.process_time()
+        added = indexer.step(16)
+        if added:
+            spent, done = spent + time.process_time() - before, done + added
+        else:
+            time.sleep(0.2)
+    indexer.close()
+    print(spent * 1e6 / (blocks * BLOCK))
+
+
 if __name__ == "__main__":
-    _fill_for_ever(sys.argv[1])
+    if len(sys.argv) > 2:  # with how many blocks to fill
+        _fill(sys.argv[1], int(sys.argv[2]))
+    else:
+        _fill_for_ever(sys.argv[1])
