@@ -101,6 +101,7 @@ def verify(
         "changes_derived": verdict.derived.changes,
         "changes_not_derivable": verdict.derived.underived,
         "governed_acts_derived": verdict.derived.proposals,
+        "reviews_verified": verdict.derived.reviews,
         "cosigned": list(cosigned),
         "held_outside": list(held),
     }

@@ -6,14 +6,19 @@ what rests on it, out. How many those are is counted, and said.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from cryptosvc.core import dsse
+from cryptosvc.core import review as sign_off
 from cryptosvc.core.acts.table import act as act_named
 from cryptosvc.core.canonical import JsonValue
+from cryptosvc.core.custodian import CustodianRecord, CustodianRole, CustodianState
 from cryptosvc.core.errors import Corrupt, CryptosvcError
 from cryptosvc.core.history import Name, RecordChange, object_of
 from cryptosvc.core.proposal import ProposalRecord
 from cryptosvc.core.registry import Record, record_from_document
 from cryptosvc.core.replay import Change, Replay
+from cryptosvc.core.review import Recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +38,14 @@ class Derived:
         changes: how many came out exactly as recorded.
         underived: how many could not be derived, because a document was redacted.
         proposals: governed acts that were carried out, approvals and quorum verified.
+        reviews: sign-offs of the log whose signature is that of a registered auditor at the time.
 
     """
 
     changes: int = 0
     underived: int = 0
     proposals: int = 0
+    reviews: int = 0
 
 
 @dataclass(slots=True)
@@ -49,6 +56,7 @@ class _Deriving:
     owner: Owner
     changes: int = 0
     underived: int = 0
+    reviews: int = 0
     unknown: set[Name] = field(default_factory=set)
     taken_on_trust: set[str] = field(default_factory=set)
     """Proposals whose last change was not derived."""
@@ -87,6 +95,37 @@ class _Deriving:
             self.changes += 1
             self.taken_on_trust.discard(change.record_id)
         self.unknown.discard(change.name)
+
+    def review(self, recorded: Recorded, roots: Mapping[int, bytes]) -> None:
+        """Verify a sign-off again: what it says, of this log, by somebody who was an auditor then."""
+        name = ("custodian-record", recorded.custodian_id)
+        if not (recorded.envelope and recorded.custodian_id) or name in self.unknown:
+            self.underived += 1
+            return
+        signer = self.replay.records.get(name)
+        try:
+            signed = dsse.parse(recorded.envelope.encode())
+            found = sign_off.parse(signed.payload)
+            if not (
+                isinstance(signer, CustodianRecord)
+                and signer.state is CustodianState.REGISTERED
+                and CustodianRole.AUDITOR in signer.roles
+            ):
+                raise _no_review(recorded, f"{recorded.custodian_id!r} was no auditor then")
+            dsse.verify(signed, {dsse.key_id(signer.key): signer.key})
+        except Corrupt:
+            raise
+        except CryptosvcError as error:
+            raise _no_review(recorded, error.message) from None
+        if (signed.payload_type, dict(recorded.facts)) != (
+            sign_off.REVIEW_TYPE,
+            sign_off.facts_of(found),
+        ):
+            raise _no_review(recorded, "the entry says other than what was signed")
+        of_this_log = found.origin == self.owner.origin and found.size <= recorded.leaf_index
+        if not of_this_log or roots.get(found.size, found.root) != found.root:
+            raise _no_review(recorded, "what was signed off is not a beginning of this log")
+        self.reviews += 1
 
     def _require_for_this_log(self, change: RecordChange, proposal: ProposalRecord) -> None:
         statement = proposal.statement
@@ -130,6 +169,8 @@ def derived(
     genesis: Mapping[Name, Mapping[str, JsonValue]],
     *,
     shortcut: bool = True,
+    reviews: Sequence[Recorded] = (),
+    roots: Mapping[int, bytes] = MappingProxyType({}),
 ) -> Derived:
     """Derive every change again, from the first on.
 
@@ -138,13 +179,26 @@ def derived(
         owner: whose log it is, as the genesis entry says.
         genesis: document of every record the signed genesis names.
         shortcut: whether the genesis entry lets `init` register without approval.
+        reviews: sign-offs, in the order of the log.
+        roots: of the log at sizes that checkpoints sign.
 
     Raises:
-        Corrupt: `replay/…`, naming the first change that does not come out as recorded.
+        Corrupt: `replay/…`, naming the first change that does not come out as recorded; `replay/review` of a sign-off.
 
     """
     deriving = _Deriving(Replay(owner.environment, genesis, shortcut=shortcut), owner)
+    waiting = list(reversed(reviews))
     for change in changes:
+        while waiting and waiting[-1].leaf_index < change.leaf_index:
+            deriving.review(waiting.pop(), roots)
         deriving.take(change)
+    while waiting:
+        deriving.review(waiting.pop(), roots)
     deriving.replay.require_nothing_awaited()
-    return Derived(deriving.changes, deriving.underived, deriving.replay.governed)
+    return Derived(deriving.changes, deriving.underived, deriving.replay.governed, deriving.reviews)
+
+
+def _no_review(recorded: Recorded, why: str) -> Corrupt:
+    return Corrupt(
+        f"entry {recorded.leaf_index} is no sign-off of this log: {why}", rule="replay/review", clause="G2.26"
+    )

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import orjson
 
-from cryptosvc.core import history
+from cryptosvc.core import history, review
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.commitments import ENTRY_VERSION
 from cryptosvc.core.errors import Corrupt, Internal
 from cryptosvc.core.history import RecordChange, Use
 from cryptosvc.core.merkle import leaf_hash, root_of
 from cryptosvc.core.registry import RECORD_KINDS
+from cryptosvc.core.review import Recorded
 
 CHUNK_ENTRIES = 4096
 SEPARATOR = b"\t"
@@ -38,6 +39,7 @@ class ChunkFindings:
         kinds: entries by kind and outcome.
         changes: record changes in order.
         uses: uses by key, version, operation and content kind.
+        reviews: sign-offs of the log, in order.
         first: the first entry.
         first_beside: what is kept beside it.
 
@@ -50,6 +52,7 @@ class ChunkFindings:
     kinds: Mapping[str, int]
     changes: tuple[RecordChange, ...]
     uses: tuple[Use, ...]
+    reviews: tuple[Recorded, ...]
     first: Mapping[str, JsonValue]
     first_beside: Mapping[str, str]
 
@@ -70,6 +73,7 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
     kinds: Counter[str] = Counter()
     changes: list[RecordChange] = []
     uses: dict[tuple[str, int, str, str], Use] = {}
+    reviews: list[Recorded] = []
     first: tuple[Mapping[str, JsonValue], Mapping[str, str]] = ({}, {})
     for index, line in enumerate(lines, start):
         octets, _, withheld = line.partition(SEPARATOR)
@@ -84,6 +88,8 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
             changes.append(history.change_of(index, kind, entry, beside))
         elif kind == "use":
             count_use(index, entry, uses)
+        elif kind == review.KIND and entry.get("operation") == review.SIGN_OFF:
+            reviews.append(_review_of(index, entry, beside))
     return ChunkFindings(
         start=start,
         count=len(hashes),
@@ -92,8 +98,19 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
         kinds=kinds,
         changes=tuple(changes),
         uses=tuple(uses.values()),
+        reviews=tuple(reviews),
         first=first[0],
         first_beside=first[1],
+    )
+
+
+def _review_of(index: int, entry: Mapping[str, JsonValue], beside: Mapping[str, str]) -> Recorded:
+    facts = entry.get("facts")
+    return Recorded(
+        leaf_index=index,
+        facts=facts if isinstance(facts, dict) else {},
+        custodian_id=beside.get("custodian", ""),
+        envelope=beside.get("review", ""),
     )
 
 

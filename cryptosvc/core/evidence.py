@@ -8,7 +8,8 @@ The export is read in chunks (`core/entries.py`), in any process; `conclude` put
 4. every use of a key names a version of its record that the log holds before it, in a state that allows the use at
    that time, and no key is used more often than its limit allows;
 5. the registry records beside the log are, each, what its last leaf commits to, and none is missing;
-6. every change of a record comes out again from what was approved, from the genesis on (`core/derivation.py`).
+6. every change of a record comes out again from what was approved, from the genesis on, and every sign-off of the log is
+   by somebody who was an auditor then (`core/derivation.py`).
 
 Removed, inserted, changed or reordered entries change the root; a forked log fails against an older checkpoint.
 """
@@ -16,6 +17,7 @@ Removed, inserted, changed or reordered entries change the root; a forked log fa
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from cryptosvc.core import checkpoint, derivation, history
 from cryptosvc.core.canonical import JsonValue, digest
@@ -25,6 +27,7 @@ from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.genesis import begun_by, documents
 from cryptosvc.core.history import RecordChange
 from cryptosvc.core.merkle import root_of
+from cryptosvc.core.review import Recorded
 
 FORMAT = "cryptosvc-log-export"
 FORMAT_VERSION = 1
@@ -102,7 +105,8 @@ def conclude(
             f"the export has {size} entries but its newest checkpoint signs {checkpoints[-1].size}",
             rule="export/unsigned-entries",
         )
-    kinds, environment, derived = judged(chunks, records, origin)
+    roots = {found.size: found.root for found in checkpoints}
+    kinds, environment, derived = judged(chunks, records, origin, roots)
     return Verdict(
         origin,
         size,
@@ -137,9 +141,15 @@ def require_prefix(chunks: Sequence[ChunkFindings], found: checkpoint.Checkpoint
 
 
 def judged(
-    chunks: Sequence[ChunkFindings], records: Sequence[RecordBeside], origin: str
+    chunks: Sequence[ChunkFindings],
+    records: Sequence[RecordBeside],
+    origin: str,
+    roots: Mapping[int, bytes] = MappingProxyType({}),
 ) -> tuple[Mapping[str, int], str, Derived]:
-    """Everything but the roots: entries by kind, the environment, and what came of deriving each change; as `conclude`."""
+    """Everything but the roots: entries by kind, the environment, and what came of deriving each change; as `conclude`.
+
+    `roots` are those that checkpoints sign, by size; a sign-off of the log names one.
+    """
     # 2 genesis
     genesis = chunks[0].first if chunks else {}
     if chunks and genesis.get("kind") != "genesis":
@@ -156,20 +166,29 @@ def judged(
     _compare(records, versions)
     # 6 every change, from the genesis on
     environment = str(genesis.get("environment", ""))
-    derived = _derived(chunks[0], changes, origin) if chunks else Derived()
+    reviews = [one for chunk in chunks for one in chunk.reviews]
+    derived = _derived(chunks[0], changes, origin, reviews, roots) if chunks else Derived()
     kinds: Counter[str] = Counter()
     for chunk in chunks:
         kinds.update(chunk.kinds)
     return dict(sorted(kinds.items())), environment, derived
 
 
-def _derived(first: ChunkFindings, changes: Sequence[RecordChange], origin: str) -> Derived:
+def _derived(
+    first: ChunkFindings,
+    changes: Sequence[RecordChange],
+    origin: str,
+    reviews: Sequence[Recorded],
+    roots: Mapping[int, bytes],
+) -> Derived:
     """Derive every change again, from what entry 0 says on."""
     entry = first.first
     owner = Owner(origin, str(entry.get("system", "")), str(entry.get("environment", "")))
     founded = begun_by(entry, first.first_beside.get("genesis", ""))
     named = {} if founded is None else documents(founded)
-    return derivation.derived(changes, owner, named, shortcut=entry.get("shortcut") is True)
+    return derivation.derived(
+        changes, owner, named, shortcut=entry.get("shortcut") is True, reviews=reviews, roots=roots
+    )
 
 
 def _root_at(chunks: Sequence[ChunkFindings], size: int) -> bytes:

@@ -10,6 +10,7 @@ Example:
     [(0, 2), (7, 10)]
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -34,6 +35,24 @@ Range = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A sign-off as an entry of the log has it.
+
+    Args:
+        leaf_index: which entry.
+        facts: of the entry.
+        custodian_id: who signed it off; empty where it was redacted.
+        envelope: what was signed, DSSE; empty where it was redacted.
+
+    """
+
+    leaf_index: int
+    facts: Mapping[str, JsonValue]
+    custodian_id: str
+    envelope: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
     """What is signed.
 
@@ -53,6 +72,18 @@ class Review:
     root: bytes
     reviewed_at: UnixSeconds
     remarks: str = ""
+
+
+def facts_of(review: Review) -> dict[str, str]:
+    """What the entry of a sign-off says of it."""
+    return {
+        "clause": CLAUSE,
+        "root": review.root.hex(),
+        "size": str(review.size),
+        "start": str(review.start),
+        "statement": hashlib.sha256(emit(review)).hexdigest(),
+        "stop": str(review.stop),
+    }
 
 
 def review_document(review: Review) -> dict[str, JsonValue]:

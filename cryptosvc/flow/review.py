@@ -4,7 +4,6 @@ The log is the register: a sign-off is an entry of kind `review`, and what is un
 The watch makes an alarm of an entry of operation `overdue` (rule `review-late`).
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,19 +82,11 @@ class Reviewer:
         auditor = await self._auditor(signed)
         # 3 of this log, and of what it holds now
         await self._require_of_this_log(found)
-        digest = hashlib.sha256(signed.payload).hexdigest()
+        facts = review.facts_of(found)
         for one in await self._each(_SIGNED_OFF):
-            if orjson.loads(one.entry)["facts"].get("statement") == digest:
+            if orjson.loads(one.entry)["facts"].get("statement") == facts["statement"]:
                 raise Conflict(f"this review is entry {one.leaf_index} already", rule="review/twice")
         # 4 record
-        facts = {
-            "clause": CLAUSE,
-            "root": found.root.hex(),
-            "size": str(found.size),
-            "start": str(found.start),
-            "statement": digest,
-            "stop": str(found.stop),
-        }
         withheld = {"custodian": auditor.custodian_id, "review": envelope.decode()}
         (receipt,) = await self._ledger.record([self._entry(SIGN_OFF, facts, withheld)])
         return found, auditor, receipt

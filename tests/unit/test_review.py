@@ -1,6 +1,7 @@
 """Sign-off of the log: by a registered auditor, of this log, once; and what nobody signed off is aged and alarmed."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cryptosvc.cli.reviewing import Reviewed
-from cryptosvc.core import checkpoint, dsse, review
-from cryptosvc.core.custodian import CustodianRole, CustodianState
+from cryptosvc.core import checkpoint, derivation, dsse, review
+from cryptosvc.core.custodian import CustodianRecord, CustodianRole, CustodianState
+from cryptosvc.core.derivation import Derived, Owner
 from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed
 from cryptosvc.core.life import DAY, NANOSECONDS, UnixSeconds
 from cryptosvc.core.names import UnixNanoseconds
 from cryptosvc.core.record import Observed
+from cryptosvc.core.replay import Replay
 from cryptosvc.core.review import REVIEW_TYPE, Review
 from cryptosvc.core.watch.defaults import DEFAULT_RULES
 from cryptosvc.core.watch.watcher import Watcher
@@ -162,6 +165,70 @@ async def test_only_a_registered_auditor_signs_off():
     with pytest.raises(Malformed, match="the one who reviewed"):
         await scene.reviewer.sign_off(dsse.emit(replace(dsse.parse(made), signatures=two)))
     assert await scene.reviewer.signed_off() == []
+
+
+async def test_a_verifier_judges_every_sign_off_again():
+    scene = Scene()
+    await scene.grow(9)
+    statement = await scene.statement(2, 7)
+    leaf = await scene.sign_off(2, 7)
+    stored = scene.ledger.leaves[leaf]
+    entry, beside = orjson.loads(stored.entry), orjson.loads(stored.withheld)
+    good = review.Recorded(
+        leaf_index=leaf,
+        facts=entry["facts"],
+        custodian_id=beside["custodian"][1],
+        envelope=beside["review"][1],
+    )
+    roots = {statement.size: statement.root}
+    auditor = scene.auditor.record
+
+    def judged(
+        one: review.Recorded, auditor: CustodianRecord | None = auditor, roots: Mapping[int, bytes] = roots
+    ) -> Derived:
+        deriving = derivation._Deriving(Replay("test"), Owner(ORIGIN, "fault", "test"))
+        if auditor is not None:
+            deriving.replay.records["custodian-record", "ann"] = auditor
+        deriving.review(one, roots)
+        return Derived(deriving.changes, deriving.underived, 0, deriving.reviews)
+
+    assert judged(good) == Derived(reviews=1)
+    assert judged(good, roots={}) == Derived(reviews=1)
+    for redacted in (replace(good, envelope=""), replace(good, custodian_id="")):
+        assert judged(redacted) == Derived(underived=1)
+    other = scene.auditor.sign(REVIEW_TYPE, review.emit(replace(statement, stop=8))).decode()
+    as_text = scene.auditor.sign("text/plain", review.emit(statement)).decode()
+    elsewhere = replace(statement, origin="another/log")
+    moved = replace(
+        good,
+        facts=review.facts_of(elsewhere),
+        envelope=scene.auditor.sign(REVIEW_TYPE, review.emit(elsewhere)).decode(),
+    )
+    for wrong in (
+        replace(good, facts=good.facts | {"stop": "9"}),
+        replace(good, facts={}),
+        replace(good, envelope=other),
+        replace(good, envelope=as_text),
+        replace(good, envelope="{}"),
+        replace(good, envelope=person("ann", CustodianRole.AUDITOR).sign(REVIEW_TYPE, b"x").decode()),
+        replace(good, leaf_index=statement.size - 1),
+        moved,
+    ):
+        with pytest.raises(Corrupt) as refused:
+            judged(wrong)
+        assert refused.value.rule == "replay/review"
+    for nobody in (
+        None,
+        replace(auditor, state=CustodianState.REMOVED),
+        replace(auditor, roles=frozenset({CustodianRole.KEY_CUSTODIAN})),
+        person("ann", CustodianRole.AUDITOR).record,
+    ):
+        with pytest.raises(Corrupt) as refused:
+            judged(good, nobody)
+        assert refused.value.rule == "replay/review"
+    with pytest.raises(Corrupt) as refused:
+        judged(good, roots={statement.size: bytes(32)})
+    assert refused.value.rule == "replay/review"
 
 
 async def test_what_was_reviewed_must_be_of_this_log_and_counts_once():
