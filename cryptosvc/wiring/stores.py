@@ -82,6 +82,7 @@ async def opened(
             raise
         url = settings.store.url
         searcher = Searcher(open_store(url, opener), index_store(url), ledger.keeper)
+        searcher.prepare()
         try:
             yield Opened(ledger, StoredRegistry(ledger), searcher)
         finally:

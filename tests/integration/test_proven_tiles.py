@@ -1,14 +1,18 @@
 """Tiles are believed only under the head: for logs of every shape, and with any hash of any tile or entry edited."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
-from cryptosvc.adapters.store.heads import Head
-from cryptosvc.adapters.store.proven import ProvenTiles
+from cryptosvc.adapters.store.heads import Head, HeadKeeper
+from cryptosvc.adapters.store.proven import KEPT, ProvenTiles, newest_above
+from cryptosvc.adapters.store.search import Searcher
+from cryptosvc.adapters.store.session import HeadRow
 from cryptosvc.adapters.store.tree import TILE, StoredTree, fill_tiles
 from cryptosvc.core.errors import Corrupt
-from cryptosvc.core.merkle import EMPTY, leaf_hash, root_of
+from cryptosvc.core.merkle import EMPTY, Frontier, leaf_hash, root_of
 
 LOG = [b"entry %d" % number for number in range(3 * TILE + 77)]
 
@@ -147,3 +151,75 @@ def test_an_edit_below_what_is_kept_is_found_and_above_it_where_it_is_read(
         proven.hashes(head, 300, StoredTree(edited))  # type: ignore[arg-type]  # stands for one
     assert caught.value.rule == "log/leaf-changed"
     assert proven.hashes(head, 300, StoredTree(session))  # type: ignore[arg-type]  # stands for one
+
+
+def test_what_is_above_is_proven_ahead_of_any_page(three_levels: tuple[Tiles, Head]) -> None:
+    session, head = three_levels
+    proven = ProvenTiles()
+    assert newest_above(head) == range(2)
+    proven.prove_above(head, newest_above(head), StoredTree(session))  # type: ignore[arg-type]  # stands for one
+    session.reads = 0
+    stored = StoredTree(session)  # type: ignore[arg-type]  # stands for one
+    proven.read_ahead(head, (3, 300), stored)
+    assert proven.hashes(head, 3, stored)
+    assert proven.hashes(head, 300, stored)
+    assert session.reads == 1
+    edited = Tiles(session.log, session.kept | {(2, 1): bytes(TILE * 32)}, session.roots)
+    with pytest.raises(Corrupt):
+        ProvenTiles().prove_above(head, range(2), StoredTree(edited))  # type: ignore[arg-type]  # stands for one
+
+
+def test_a_long_log_is_proven_ahead_as_far_as_is_kept() -> None:
+    size = (KEPT + 3) << 16
+    heads = [
+        Head("test/log", Frontier(one, (bytes(32),) * one.bit_count()), 0, bytes(32))
+        for one in (65_535, size)
+    ]
+    assert [newest_above(head) for head in heads] == [range(0), range(3, KEPT + 3)]
+
+
+class Kept:
+    """A store of tiles."""
+
+    def __init__(self, session: Tiles) -> None:
+        self.session = session
+
+    @contextmanager
+    def reading(self) -> Iterator[Tiles]:
+        yield self.session
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_searcher_proves_ahead_and_trusts_nothing_where_that_fails(
+    three_levels: tuple[Tiles, Head], *, edited: bool
+) -> None:
+    session, head = three_levels
+    kept = session.kept | ({(2, 1): bytes(TILE * 32)} if edited else {})
+    store = Kept(Tiles(session.log, kept, session.roots))
+    keeper = HeadKeeper("test/log", NoKey())
+    for known in (None, head):
+        if known is not None:
+            keeper.wrote(HeadRow(b"", b""), known)
+        searcher = Searcher(store, store, keeper)  # type: ignore[arg-type]  # stands for two
+        searcher.prepare()
+        searcher.close()  # waits for it
+        assert (store.session.reads > 0) == (known is not None)
+    if not edited:
+        keeper.require_trust()
+        return
+    with pytest.raises(Corrupt) as caught:
+        keeper.require_trust()
+    assert caught.value.rule == "log/leaf-changed"
+
+
+class NoKey:
+    """Authenticates nothing: the head is known already."""
+
+    def mac(self, data: bytes) -> bytes:
+        raise AssertionError(data)
+
+    def verify(self, data: bytes, tag: bytes) -> None:
+        raise AssertionError(data, tag)

@@ -26,6 +26,12 @@ _Name = tuple[int, int]
 """Level and index of a tile; level 1 are the leaf hashes."""
 
 
+def newest_above(head: Head) -> range:
+    """Whole tiles of level 2, as many of the newest as are kept."""
+    whole = head.size >> (2 * TILE_BITS)
+    return range(max(0, whole - KEPT), whole)
+
+
 class ProvenTiles:
     """What was proven once, and is so for ever: a tile under a root, an unfinished one under its peaks."""
 
@@ -51,6 +57,12 @@ class ProvenTiles:
                 names.add((level, index))
                 level, index = level + 1, index >> TILE_BITS
         tree.read_ahead(sorted(names))
+
+    def prove_above(self, head: Head, tiles: range, tree: StoredTree) -> None:
+        """Prove these whole tiles of level 2, so that no page has to. Corrupt as `hashes`."""
+        tree.read_ahead([(2, index) for index in tiles])
+        for index in tiles:
+            self._proven(head, 2, index, tree)
 
     def hashes(self, head: Head, index: int, tree: StoredTree) -> list[bytes]:
         """Leaf hashes of level 1 tile `index` as stored, as many as the log of the head has of them.
