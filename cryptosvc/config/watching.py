@@ -42,6 +42,7 @@ class WatchRuleSettings(Section):
     fact: str | None = None
     watched: str | None = None
     ended_by: _Words | None = None
+    by: str | None = None
     first_hour: int | None = None
     last_hour: int | None = None
     days: tuple[str, ...] | None = None

@@ -33,7 +33,7 @@ from cryptosvc.core.registry import KeyRecord
 from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.bodies import body_of
 from cryptosvc.core.transfer.mechanism import Mechanism, best
-from cryptosvc.core.transfer.papers import Party, Plan, PlannedKey
+from cryptosvc.core.transfer.papers import Party, Plan
 from cryptosvc.flow.checkpoint import Checkpointer
 from cryptosvc.flow.freight import Freighter
 from cryptosvc.flow.govern import Governor
@@ -267,16 +267,7 @@ def plan(config: Path, terms_file: Path, folder: Path, caller: str) -> Document:
                 SystemName(deployment.system), deployment.environment, settings.log.origin, service_key
             ),
             destination=offer.party,
-            keys=tuple(
-                PlannedKey(
-                    key_id=str(one.key_id),
-                    key_class=one.key_class,
-                    role=None if one.role is None else int(one.role),
-                    public_point=one.public_point,
-                    certificate=one.certificate,
-                )
-                for one in keys
-            ),
+            keys=tuple(checks.planned_of(one) for one in keys),
             reason=terms.reason,
             mechanism=Mechanism(best(hashes, offer.oaep_hashes), trust),
             disposition=terms.disposition,

@@ -185,6 +185,7 @@ async def test_a_damaged_package_leaves_nothing_and_is_imported_whole_afterwards
     with pytest.raises(CryptosvcError) as refused:
         await target.carry("import", **pair.importing())
     assert refused.value.rule == "transfer/blob"
+    assert b'"refusal"' in target.stand.ledger.leaves[-1].entry
     blob.unlink()
     with pytest.raises(CryptosvcError) as refused:
         await target.carry("import", **pair.importing())
@@ -200,6 +201,7 @@ async def test_a_damaged_package_leaves_nothing_and_is_imported_whole_afterwards
     with pytest.raises(CryptosvcError) as refused:
         await target.carry("import", **pair.importing(pair.package(keys=(*kept, *swapped))))
     assert refused.value.rule == "transfer/not-proven"
+    assert b'"refusal"' in target.stand.ledger.leaves[-1].entry
     assert target.labels() == {f"transport-{TRANSFER}"}
     assert target.record.state is TransferState.OFFERED
     blob.write_bytes(whole)
@@ -232,6 +234,7 @@ async def test_claims_that_cannot_be_taken_leave_nothing_in_the_module(tmp_path:
     with pytest.raises(CryptosvcError) as refused:
         await target.carry("import", **importing)
     assert refused.value.rule == "transfer/claims"
+    assert b'"refusal"' in target.stand.ledger.leaves[-1].entry
     assert target.labels() == {f"transport-{TRANSFER}"}
     assert target.record.state is TransferState.OFFERED
     target.promises.taken.clear()
@@ -302,3 +305,30 @@ async def test_steps_that_died_with_their_process_are_resumed(tmp_path: Path) ->
     assert state(pair, "destination") == {KeyState.ACTIVE}
     for end in (pair.source, pair.destination):
         end.stand.replay()
+
+
+async def test_a_decline_that_died_once_the_transport_key_was_gone_is_resumed(tmp_path: Path) -> None:
+    pair = await two_real_ends(tmp_path, "softhsm")
+    await pair.exported()
+    target = pair.destination
+    assert isinstance(target, RealEnd)
+    proposal = await target.stand.approved("transfer.decline", TRANSFER, QUORUM)
+    mover = target.real.by_act()["transfer.decline"]
+
+    async def dies_after(statement, records):  # type: ignore[no-untyped-def]  # a mover
+        raise asyncio.CancelledError(await mover(statement, records))
+
+    target.stand.governor = target.stand.another(movers={"transfer.decline": dies_after})
+    with pytest.raises(asyncio.CancelledError):
+        await target.stand.governor.execute(HANDS_IN, proposal)
+    assert target.labels() == set()
+    # it is no notice yet, and the package opens no more
+    assert target.record.state is TransferState.OFFERED
+    with pytest.raises(CryptosvcError):
+        await target.carry("import", **pair.importing())
+    assert target.labels() == set()
+    target.stand.governor = target.stand.another(movers=target.real.by_act())
+    await target.stand.governor.resume(HANDS_IN, proposal)
+    assert target.record.state is TransferState.DECLINED
+    assert dict(target.record.facts)["transport_left"] == "0"
+    target.stand.replay()

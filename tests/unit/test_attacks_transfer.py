@@ -1,13 +1,14 @@
 """Attacks on a transfer of keys, by name: each is refused on the side that sees it, and nothing has moved."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 import pytest
 
-from cryptosvc.core.canonical import canonical
+from cryptosvc.core import dsse
+from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.custodian import CustodianRole, CustodianState
-from cryptosvc.core.errors import CryptosvcError, Forbidden, WrongState
+from cryptosvc.core.errors import Corrupt, CryptosvcError, Forbidden, WrongState
 from cryptosvc.core.handover import checks
 from cryptosvc.core.life import DAY, UnixSeconds
 from cryptosvc.core.names import Environment, RemotePartyRole, SystemName
@@ -45,6 +46,13 @@ async def change_key(end: End, name: str, **changes: object) -> None:
     key = end.stand.key(name)
     changed = replace(key, version=key.version + 1, **changes)  # type: ignore[arg-type]  # a test's keywords
     await end.stand.keys.change([changed], Because("init", ""))
+
+
+async def revoke(end: End, name: str) -> None:
+    """A custodian is removed from the register of one side."""
+    found = end.stand.ledger.records["custodian-record", name]
+    gone = replace(found, version=found.version + 1, state=CustodianState.REMOVED)  # type: ignore[call-arg,arg-type]  # a custodian's
+    await end.stand.keys.change([gone], Because("init", ""))
 
 
 # The offer
@@ -214,6 +222,19 @@ async def approval_and_other_approvers_shown(pair: Pair) -> None:
     await pair.source.carry("approve", approval=signed.hex(), scope=pair.scope("pat", "pia", "pip"))
 
 
+async def approval_with_a_condition_changed(pair: Pair) -> None:
+    plan = pair.source.record.plan
+    assert plan is not None
+    signed = pair.signed(pair.approval(plan))
+    await pair.source.carry("approve", approval=eased(pair, signed).hex(), scope=pair.scope())
+
+
+def eased(pair: Pair, signed: bytes) -> bytes:
+    """The approval without the witness it asks for, under the signatures it has."""
+    document = papers.approval_document(pair.approval(pair.plan(), conditions=pair.conditions(witnesses=0)))
+    return dsse.emit(replace(dsse.parse(signed), payload=canonical(document)))
+
+
 APPROVALS: dict[str, tuple[Attack, str]] = {
     "for another transfer": (approving(transfer_id="move-2"), "transfer/mixed"),
     "over another plan": (over_another_plan, "transfer/mixed"),
@@ -224,6 +245,7 @@ APPROVALS: dict[str, tuple[Attack, str]] = {
     "for another transport key": (conditional(transport_key="00" * 32), "transfer/transport-key"),
     "for a better module": (conditional(assurance_level=3), "transfer/assurance"),
     "with no time to act": (conditional(not_after=NOW), "transfer/window"),
+    "with a condition changed": (approval_with_a_condition_changed, "transfer/pma-key"),
     "by a stranger": (approved_by_a_stranger, "transfer/pma-key"),
     "by the source's own custodians": (approved_by_custodians, "transfer/pma-key"),
     "by one person": (approval_twice_by_one, "transfer/pma-quorum"),
@@ -269,6 +291,10 @@ async def export_of_fewer_keys(pair: Pair) -> None:
     await pair.source.carry("export", **{**pair.export(), "scope": scope})
 
 
+async def export_with_a_condition_changed(pair: Pair) -> None:
+    await pair.source.carry("export", **{**pair.export(), "approval": eased(pair, pair.sent).hex()})
+
+
 async def export_under_an_earlier_approval(pair: Pair) -> None:
     plan = pair.source.record.plan
     assert plan is not None
@@ -287,6 +313,7 @@ EXPORTS: dict[str, tuple[Attack, str]] = {
         "transfer/attested",
     ),
     "of other keys than were shown": (export_of_fewer_keys, "transfer/mixed"),
+    "with a condition changed": (export_with_a_condition_changed, "transfer/pma-key"),
     "under an approval that was not taken in": (export_under_an_earlier_approval, "transfer/mixed"),
 }
 
@@ -319,10 +346,7 @@ async def test_an_export_under_an_offer_that_has_ended() -> None:
 
 async def test_an_export_after_a_key_of_the_pma_was_revoked() -> None:
     pair = await (await two_ends()).approved()
-    register = pair.source.stand.ledger.records
-    found = register["custodian-record", "pia"]
-    gone = replace(found, version=found.version + 1, state=CustodianState.REMOVED)  # type: ignore[call-arg,arg-type]  # a custodian's
-    await pair.source.stand.keys.change([gone], Because("init", ""))
+    await revoke(pair.source, "pia")
     await refused(exports, pair, "transfer/pma-key")
 
 
@@ -395,19 +419,21 @@ async def approval_for_another_transport_key(pair: Pair) -> None:
 
 
 async def condition_changed(pair: Pair) -> None:
-    approval = pair.sent.replace(b'"payload"', b'"payload"')
-    document = papers.approval_document(pair.approval(pair.plan(), conditions=pair.conditions(witnesses=0)))
-    from cryptosvc.core import dsse
-
-    found = dsse.parse(approval)
-    forged = dsse.emit(replace(found, payload=canonical(document)))
-    await packing(approval=forged.decode())(pair)
+    await packing(approval=eased(pair, pair.sent).decode())(pair)
 
 
 async def import_after_the_window(pair: Pair) -> None:
     package = pair.package()
     pair.destination.stand.later(10 * DAY)
     await pair.destination.carry("import", **pair.importing(package))
+
+
+def imported_while(**changes: object) -> Attack:
+    async def attack(pair: Pair) -> None:
+        parameters = {**pair.importing(), "attended": {**ATTENDED, **changes}}
+        await pair.destination.carry("import", **parameters)  # type: ignore[arg-type]  # a test's keywords
+
+    return attack
 
 
 PACKAGES: dict[str, tuple[Attack, str]] = {
@@ -420,6 +446,7 @@ PACKAGES: dict[str, tuple[Attack, str]] = {
         packing_key(role=RemotePartyRole.SUPPLIER, key_class="xml-signing"),
         "transfer/substituted",
     ),
+    "with a key relabelled": (packing_key(role=RemotePartyRole.SUPPLIER), "transfer/substituted"),
     "with a key of another public key": (
         packing_key(public_point=b"\x04" + bytes(64)),
         "transfer/substituted",
@@ -432,6 +459,8 @@ PACKAGES: dict[str, tuple[Attack, str]] = {
     ),
     "with a condition changed": (condition_changed, "transfer/pma-key"),
     "outside the window": (import_after_the_window, "transfer/window"),
+    "imported without a witness": (imported_while(witnesses=[]), "transfer/witnesses"),
+    "imported with a condition nobody attests": (imported_while(attested={}), "transfer/attested"),
 }
 
 
@@ -440,6 +469,34 @@ async def test_a_package(name: str) -> None:
     attack, rule = PACKAGES[name]
     pair = await (await two_ends()).exported()
     await refused(attack, pair, rule, pair.destination)
+
+
+async def test_an_import_after_a_key_of_the_pma_was_revoked() -> None:
+    pair = await (await two_ends()).exported()
+    await revoke(pair.destination, "pia")
+    await refused(packing(), pair, "transfer/pma-key", pair.destination)
+
+
+async def test_an_import_by_fewer_custodians_than_the_approval_asks_for() -> None:
+    pair = await (await two_ends()).proposed()
+    plan = pair.source.record.plan
+    assert plan is not None
+    pair.sent = pair.signed(pair.approval(plan, conditions=pair.conditions(destination_people=4)))
+    await pair.source.carry("approve", approval=pair.sent.hex(), scope=pair.scope())
+    await exports(pair)
+    await refused(packing(), pair, "transfer/people", pair.destination)
+
+
+async def test_an_import_under_an_offer_that_has_ended() -> None:
+    pair = await (await two_ends()).proposed()
+    plan = pair.source.record.plan
+    assert plan is not None
+    longer = pair.conditions(not_after=UnixSeconds(NOW + 60 * DAY))
+    pair.sent = pair.signed(pair.approval(plan, conditions=longer))
+    await pair.source.carry("approve", approval=pair.sent.hex(), scope=pair.scope())
+    await exports(pair)
+    pair.destination.stand.later(30 * DAY)
+    await refused(packing(), pair, "transfer/offer-ended", pair.destination)
 
 
 async def test_a_package_of_a_key_that_is_there_already() -> None:
@@ -470,6 +527,9 @@ async def test_an_import_whose_key_did_not_prove_itself_leaves_no_record() -> No
             await pair.destination.carry("import", **pair.importing())
         assert found.value.rule in ("transfer/not-proven", "transfer/not-destroyed", "transfer/claims"), facts
         assert ("key-record", "command-1") not in pair.destination.stand.ledger.records
+        # a module that did not do what it should is no attack: the act stands open, and is gone on with
+        seen = b'"refusal"' in pair.destination.stand.ledger.leaves[-1].entry
+        assert seen is not isinstance(found.value, Corrupt)
         assert pair.destination.record.state == "offered"
 
 
@@ -588,6 +648,52 @@ async def test_a_declined_transfer_whose_key_is_still_there_is_not_declined() ->
         await pair.destination.carry("decline")
     assert found.value.rule == "transfer/not-destroyed"
     assert pair.destination.record.state == "offered"
+
+
+# Whatever was said once, said again
+
+
+async def disposed() -> Pair:
+    pair = await (await two_ends()).receipted()
+    await pair.source.carry("dispose", scope=pair.scope())
+    return pair
+
+
+async def rolled_back() -> Pair:
+    pair = await (await two_ends()).exported()
+    await pair.source.carry("roll-back", decision=pair.decision().hex(), scope=pair.scope())
+    return pair
+
+
+REPLAYS: tuple[tuple[str, str, Callable[[Pair], Mapping[str, JsonValue]]], ...] = (
+    ("source", "propose", lambda pair: pair.proposal(pair.source.record.plan)),
+    ("source", "approve", lambda pair: {"approval": pair.sent.hex(), "scope": pair.scope()}),
+    ("source", "export", lambda pair: pair.export()),
+    ("source", "receipt", lambda pair: pair.receiving()),
+    ("source", "dispose", lambda pair: {"scope": pair.scope()}),
+    ("source", "roll-back", lambda pair: {"decision": pair.decision().hex(), "scope": pair.scope()}),
+    ("source", "abort", lambda _: {}),
+    ("destination", "import", lambda pair: pair.importing()),
+    ("destination", "decline", lambda _: {}),
+)
+
+
+def again(end: End, step: str, said: Callable[[Pair], Mapping[str, JsonValue]]) -> Attack:
+    async def attack(pair: Pair) -> None:
+        await end.carry(step, **said(pair))
+
+    return attack
+
+
+async def test_whatever_was_said_once_is_refused_and_recorded_when_it_is_said_again() -> None:
+    pair = await disposed()
+    for side, step, said in REPLAYS:
+        end: End = getattr(pair, side)
+        await refused(again(end, step, said), pair, "transfer/step", end)
+    pair = await rolled_back()
+    for side, step, said in REPLAYS:
+        if side == "source" and step != "receipt":  # there is none
+            await refused(again(pair.source, step, said), pair, "transfer/step")
 
 
 # What the mechanism must be

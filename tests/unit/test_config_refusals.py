@@ -28,6 +28,7 @@ ALTERNATIVES = (
     "# pin_credential",
     "# watched",
     "# ended_by",
+    "# by",
     "# fact",
     "# threshold",
     "# window_seconds",

@@ -7,11 +7,13 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cryptosvc.core import dsse
 from cryptosvc.core.canonical import canonical
 from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.handover import dossier, logged, notices
 from cryptosvc.core.handover.dossier import Papers
 from cryptosvc.core.life import DAY, UnixSeconds
+from cryptosvc.core.names import RemotePartyRole
 from cryptosvc.core.transfer import papers
 from cryptosvc.core.transfer.states import Side
 from cryptosvc.flow.transfer_log import TransferLog
@@ -86,6 +88,23 @@ async def test_a_paper_that_was_touched_is_named(name: str) -> None:
         with pytest.raises(Corrupt, match=r"does not hold") as found:
             dossier.verify(replace(whole, **{name: spoiled}), pma)
         assert re.fullmatch(r"dossier/[a-z-]+", found.value.rule)
+
+
+async def test_a_package_with_a_key_relabelled_does_not_hold() -> None:
+    pair = await (await two_ends()).receipted()
+    document = orjson.loads(dsse.parse(pair.package()).payload)
+    keys = notices.package_from_document(document).keys
+    for changes in ({"role": RemotePartyRole.SUPPLIER}, {"key_class": "xml-signing"}):
+        labelled = tuple(
+            replace(one, record=replace(one.record, **changes))  # type: ignore[arg-type]  # a test's keywords
+            if one.record.key_id == "command-1"
+            else one
+            for one in keys
+        )
+        part = replace(papers_of(pair), package=pair.package(keys=labelled), receipt=b"", disposition=b"")
+        with pytest.raises(Corrupt, match="other keys than were planned") as found:
+            dossier.verify(part, pma_of(pair))
+        assert found.value.rule == "dossier/package"
 
 
 async def test_papers_of_two_transfers_do_not_mix() -> None:

@@ -178,9 +178,29 @@ def test_what_does_not_follow_in_time():
     assert raised("receipt-late", exported, until=BEGAN + week + 1) == [((0,), "t", 1)]
     receipted = transfer(BEGAN + 5, "receipted")
     assert raised("receipt-late", exported, receipted, until=BEGAN + 2 * week) == []
-    assert raised("disposition-late", exported, receipted, until=BEGAN + 2 * week) == [((1,), "t", 1)]
+    assert raised("disposition-late", exported, receipted, until=BEGAN + 2 * week) == [((0,), "t", 1)]
     other = transfer(BEGAN + 5, "receipted", "other")
     assert raised("receipt-late", exported, other, until=BEGAN + 2 * week) == [((0,), "t", 1)]
+
+
+def test_a_disposition_is_late_from_the_day_that_was_approved():
+    def transfer(second: int, state: str, document: str) -> Told:
+        entry, _ = told(second, "transfer-record", state=state, transfer="t")
+        return entry, {"document": document}
+
+    for by in (BEGAN + DAY, BEGAN + 60 * DAY):
+        text = json.dumps({"dispose_by": by})
+        told_of = [transfer(BEGAN, "exported", text), transfer(BEGAN + 9, "receipted", text)]
+        assert raised("disposition-late", *told_of, until=by) == []
+        assert raised("disposition-late", *told_of, until=by + 1) == [((0,), "t", 1)]
+        for state in ("disposed", "rolled-back"):
+            ended = transfer(BEGAN + 20, state, text)
+            assert raised("disposition-late", *told_of, ended, until=by + DAY) == []
+    # no date to be read: a week from the entry
+    for text in ("", "{", "[]", "{}", '{"dispose_by":null}', '{"dispose_by":"soon"}'):
+        exported = transfer(BEGAN, "exported", text)
+        assert raised("disposition-late", exported, until=BEGAN + 7 * DAY) == []
+        assert raised("disposition-late", exported, until=BEGAN + 7 * DAY + 1) == [((0,), "t", 1)]
 
 
 def test_a_clock_that_went_back():
@@ -305,6 +325,7 @@ def test_many_groups_and_many_matches_stay_within_their_bounds():
         ({"test": Test.REST, "window_seconds": 0}, "watch/window"),
         ({"test": Test.CHANGE}, "watch/watched"),
         ({"test": Test.LATE, "window_seconds": 1}, "watch/ended-by"),
+        ({"by": "dispose_by"}, "watch/by"),
         ({"first_hour": 9, "last_hour": 9}, "watch/hours"),
         ({"days": ("someday",)}, "watch/hours"),
     ],

@@ -131,11 +131,8 @@ def _require_claims(package: Package, made: Mapping[str, str]) -> None:
 
 def _require_package(package: Package, found: TransferRecord, source_key: bytes) -> None:
     plan = package.plan
-    wanted = [(one.key_id, one.key_class, one.public_point, one.certificate) for one in plan.keys]
-    packed = [
-        (one.record.key_id, one.record.key_class, one.record.public_point, one.record.certificate)
-        for one in package.keys
-    ]
+    wanted = list(plan.keys)
+    packed = [checks.planned_of(one.record) for one in package.keys]
     for holds, what, rule in (
         (
             plan.source.service_key == checks.fingerprint(source_key),

@@ -27,6 +27,7 @@ from cryptosvc.core.transfer.papers import (
     Offer,
     Party,
     Plan,
+    PlannedKey,
     approval_from_document,
     offer_document,
     plan_document,
@@ -194,6 +195,17 @@ def require_plan(
     require_fit(plan.mechanism, plan.source.environment)
 
 
+def planned_of(key: KeyRecord) -> PlannedKey:
+    """What a plan says of a key. Whatever names a key of a plan is compared with all of it, its role too."""
+    return PlannedKey(
+        key_id=str(key.key_id),
+        key_class=key.key_class,
+        role=None if key.role is None else int(key.role),
+        public_point=key.public_point,
+        certificate=key.certificate,
+    )
+
+
 def require_movable(plan: Plan, keys: Mapping[str, KeyRecord], at: UnixSeconds) -> None:
     """Require that every planned key is there as planned, was made transferable, and is in use.
 
@@ -205,19 +217,7 @@ def require_movable(plan: Plan, keys: Mapping[str, KeyRecord], at: UnixSeconds) 
     """
     for planned in plan.keys:
         key = keys.get(planned.key_id)
-        same = key is not None and (
-            key.key_class,
-            None if key.role is None else int(key.role),
-            key.public_point,
-            key.certificate,
-            key.system,
-        ) == (
-            planned.key_class,
-            planned.role,
-            planned.public_point,
-            planned.certificate,
-            plan.source.system,
-        )
+        same = key is not None and (planned_of(key), key.system) == (planned, plan.source.system)
         if key is None or not same:
             raise _refused(
                 f"key {planned.key_id} is not what the plan says: class, role, public key or certificate",

@@ -145,11 +145,7 @@ def _approval(
 def _package(given: Papers, plan: Plan, approval: Approval) -> notices.Package:
     document = checks.read_statement(given.package, given.source_key, papers.PACKAGE)
     package = notices.package_from_document(document)
-    wanted = [(one.key_id, one.key_class, one.public_point, one.certificate) for one in plan.keys]
-    packed = [
-        (one.record.key_id, one.record.key_class, one.record.public_point, one.record.certificate)
-        for one in package.keys
-    ]
+    wanted, packed = list(plan.keys), [checks.planned_of(one.record) for one in package.keys]
     checks.require_window(approval.conditions, package.exported_at)
     for what, holds in (
         ("it is of another plan", package.plan == plan),

@@ -25,6 +25,7 @@ def _rule(
     fact: str = "",
     watched: str = "",
     ended_by: Words | None = None,
+    by: str = "",
 ) -> Rule:
     return Rule(
         name=name,
@@ -40,6 +41,7 @@ def _rule(
         fact=fact,
         watched=watched,
         ended_by=ended_by or {},
+        by=by,
     )
 
 
@@ -245,11 +247,12 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         "G2.22I",
         _HIGH,
         Test.LATE,
-        "Keys arrived at the other side a week ago and what is left of them here has not been disposed of.",
-        {"kind": ("transfer-record",), "state": ("receipted",)},
+        "What is left here of keys that were exported has not been disposed of by the day that was approved.",
+        {"kind": ("transfer-record",), "state": ("exported", "receipted")},
         per="transfer",
         window=7 * DAY,
-        ended_by={"kind": ("transfer-record",), "state": ("disposed",)},
+        ended_by={"kind": ("transfer-record",), "state": ("disposed", "rolled-back")},
+        by="dispose_by",
     ),
     _rule(
         "log-export",

@@ -10,7 +10,7 @@ has; a value that ends in `*` stands for everything that begins so, `*` alone fo
 | `rest` | a match comes the whole window after the last one of its group; the first of all is none |
 | `hours` | a match falls outside `first_hour` to `last_hour` (UTC), or on a day that is not in `days` |
 | `change` | the field `watched` has another value than in the match before |
-| `late` | a match is not followed by one of `ended_by` of its group within the window |
+| `late` | a match is not followed by one of `ended_by` of its group within the window, or by the date in `by` |
 | `back` | the time of a match lies more than the window behind the newest before it |
 
 After an alarm a group is quiet for the window (`count`, `hours`, `back`): what goes on is one cause.
@@ -90,6 +90,7 @@ class Rule:
         fact: of `count`: name of a fact that is a whole number, added up in place of matches.
         watched: of `change`.
         ended_by: of `late`.
+        by: of `late`: a field of the record that the match changed, Unix seconds, by when; the window counts where it has none.
         first_hour, last_hour: of `hours`: from the start of the one up to the start of the other, UTC.
         days: of `hours`: days of the week on which use is expected.
 
@@ -108,6 +109,7 @@ class Rule:
     fact: str = ""
     watched: str = ""
     ended_by: Words = field(default_factory=dict)
+    by: str = ""
     first_hour: int = 0
     last_hour: int = 24
     days: tuple[str, ...] = EVERY_DAY
@@ -167,6 +169,8 @@ def _require_sound(rule: Rule) -> None:
         raise _wrong(rule, "watched", "change needs the field it watches, and no other test has one")
     if (rule.test is Test.LATE) != bool(rule.ended_by):
         raise _wrong(rule, "ended-by", "late needs what it waits for, and no other test does")
+    if rule.by and rule.test is not Test.LATE:
+        raise _wrong(rule, "by", "only late has a date by when")
     if not 0 <= rule.first_hour < rule.last_hour <= 24 or not set(rule.days) <= set(EVERY_DAY):
         raise _wrong(rule, "hours", f"hours lie within 0 and 24, and days are of {', '.join(EVERY_DAY)}")
 

@@ -21,6 +21,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import orjson
+
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.said import FIELDS, Entry, Pair, moment, said
@@ -126,7 +128,8 @@ class Watcher:
             if words.hold(rule.where) and not words.any(rule.unless):
                 value = min(words.of(rule.watched), default="") if rule.watched else ""
                 group, weight = _group(rule, words), _weight(rule, entry)
-                self._tests[rule.test](_Hit(number, rule, group, second, leaf_index, weight, value))
+                since = _since(rule, beside, second)
+                self._tests[rule.test](_Hit(number, rule, group, since, leaf_index, weight, value))
 
     def turn(self, second: int) -> None:
         """Raise what is late at this Unix second."""
@@ -363,6 +366,18 @@ def _weight(rule: Rule, entry: Entry) -> int:
     facts = entry.get("facts")
     text = facts.get(rule.fact) if isinstance(facts, Mapping) else None
     return int(text) if isinstance(text, str) and text.isdecimal() and len(text) <= 12 else 1
+
+
+def _since(rule: Rule, beside: Mapping[str, str], second: int) -> int:
+    """From when the window counts: the entry's time, or so that it ends with the date that the record has."""
+    if not rule.by:
+        return second
+    try:
+        document: object = orjson.loads(beside.get("document", ""))
+    except orjson.JSONDecodeError:  # it was dropped, or is withheld from whoever reads
+        return second
+    date = document.get(rule.by) if isinstance(document, dict) else None
+    return date - rule.window_seconds if isinstance(date, int) else second
 
 
 def _matches(kept: Group) -> list[tuple[int, int, int]]:
