@@ -1,8 +1,11 @@
-"""Keys of every class that moves, from one deployment to another: they work there under the same policy, and no longer here.
+"""Keys of every class that moves, from SoftHSM2 to NSS softokn: they work there under the same policy, and no longer here.
 
 The Root OCA and Issuing OCA keys sign certificates, a command-signing key the reference Pre-Commands of its EUI-64, a key
 agreement key makes the MACs of reference Commands, a Device's key protects requests; each at the source until it is exported, and
-at the destination once it is imported. What was used up at the source is used up at the destination. Covers SEC G2.22F to G2.22H.
+at the destination once it is imported. What was used up at the source is used up at the destination. A key that was not generated
+transferable never becomes so, so these are new ones under certificates of our own with the EUI-64s of the reference messages:
+signatures verify under them, MACs are what the Device at the other end computes, all other octets are as published. Covers
+SEC G2.22F to G2.22H.
 """
 
 import json
@@ -23,8 +26,11 @@ from cryptosvc.client.calls import Client
 from cryptosvc.client.errors import CallError, Conflict, NotPermitted
 from cryptosvc.client.keys import RemotePrivateKey
 from cryptosvc.client.messages import request
+from cryptosvc.core.content.base import Statement
 from cryptosvc.core.content.gbcs import mac, precommand
+from cryptosvc.core.content.gbcs.profile import GbcsProfile
 from cryptosvc.core.custodian import CustodianRole
+from cryptosvc.core.errors import Malformed
 from cryptosvc.core.names import CallerId, Eui64, SystemName, UserRole
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant, caller_document
 from cryptosvc.pb.v1 import crypto_pb2
@@ -43,8 +49,8 @@ from tests.e2e.test_transfer_between_deployments import (
 )
 from tests.governance import person
 from tests.governed import Office
-from tests.hsm_fixtures import make_softhsm
-from tests.mac_corridor import asked_of
+from tests.hsm_fixtures import make_nss, make_softhsm
+from tests.mac_corridor import Asked, asked_of
 from tests.mac_keys import derived, shared_secret, tag
 
 ENTITY = "90-B3-D5-1F-30-01-00-00"
@@ -56,6 +62,8 @@ SETTINGS = (
     f'[gbcs]\naccess_control_brokers = ["{rtds.BROKER}"]\n\n[smets1]\nsystem_titles = ["{TITLE.hex()}"]\n'
 )
 HOW_MANY = 4
+IN_TRANSFER = ["lifecycle/state"] * 5
+NOT_THERE = ["key/not-granted"] * 5
 
 
 class EveryClass:
@@ -76,7 +84,7 @@ class EveryClass:
         assert (len(self._messages), len(self._commands)) == (2 * HOW_MANY, 2 * HOW_MANY)
         self._issuer = certificates.issuing_authority(certificates.root_authority())
         self._points: dict[str, bytes] = {}
-        self._counter = 0
+        self._serials: dict[str, int] = {}
 
     def at_source(self) -> None:
         with self._source.deployment.client("operator") as client:
@@ -88,16 +96,9 @@ class EveryClass:
             self._protect(client, 5)
 
     def gone(self) -> None:
-        for end in (self._source, self._target):
-            with end.deployment.client("operator") as client:
-                for asked in self._every(client):
-                    with pytest.raises(CallError) as refused:
-                        asked()
-                    assert refused.value.rule in {
-                        "lifecycle/state",
-                        "key/not-granted",
-                        "device-key/epoch-state",
-                    }
+        # on its way it is nobody's: at the source by its state, at the destination since it is not there
+        assert self._refused(self._source) == IN_TRANSFER
+        assert self._refused(self._target) == NOT_THERE
 
     def at_destination(self) -> None:
         with self._target.deployment.client("operator") as client:
@@ -106,6 +107,11 @@ class EveryClass:
             # the same policy: what only the Root may sign, the Issuing OCA key may not
             with pytest.raises(NotPermitted):
                 self._issue(client, "issuing-oca", "Z8")
+            # what the source used up is used up here, for other bytes
+            for asked in self._used_up(client):
+                with pytest.raises(Conflict) as taken:
+                    asked()
+                assert taken.value.rule.startswith("once/"), taken.value
             # the messages the source signed, again, and others
             self._sign(client, self._messages)
             self._mac(client, self._commands)
@@ -113,10 +119,32 @@ class EveryClass:
                 self._protect(client, 5)
             assert refused.value.rule == "rising/dlms-invocation-counter"
             self._protect(client, 6)
-        with self._source.deployment.client("operator") as client:
+        assert self._refused(self._source) == IN_TRANSFER
+
+    def _refused(self, end: End) -> list[str]:
+        """Everything that these keys do is asked for, and refused; by which rules."""
+        with end.deployment.client("operator") as client:
+            rules = []
             for asked in self._every(client):
-                with pytest.raises(CallError):
+                with pytest.raises(CallError) as refused:
                     asked()
+                rules.append(refused.value.rule)
+        return rules
+
+    def _used_up(self, client: Client) -> Iterator[Callable[[], object]]:
+        """What the source used once, under other bytes: a serial number, originator counters."""
+        yield lambda: self._issue(client, "root-oca", "Z9", self._serials["root-oca"])
+        used = self._messages[0].octets
+        others = ((_under(one.octets, used), one) for one in self._messages[HOW_MANY:])
+        octets, one = next(pair for pair in others if _parses(precommand.parse, pair[0]))
+        yield lambda: self._pre_command(client, octets, rtds.statement(one))
+        taken = self._commands[0]
+        payloads = [_under(one.request.payload, taken.request.payload) for one in self._commands[HOW_MANY:]]
+        place, payload = next(
+            found for found in enumerate(payloads, HOW_MANY) if _parses(mac.parse, found[1])
+        )
+        recipient = taken.command.agreement.recipient
+        yield lambda: self._command(client, self._commands[place], payload, recipient)
 
     def _every(self, client: Client) -> Iterator[Callable[[], object]]:
         yield lambda: self._issue(client, "root-oca", "Z7")
@@ -126,16 +154,18 @@ class EveryClass:
         yield lambda: self._protect(client, 50)
 
     def _certificates(self, client: Client) -> None:
-        self._issue(client, "root-oca", f"Y{self._counter}")
+        self._issue(client, "root-oca", f"Y{len(self._serials)}")
         self._organisation(client)
 
-    def _issue(self, client: Client, key_id: str, name: str) -> None:
+    def _issue(self, client: Client, key_id: str, name: str, serial: int = 0) -> None:
         """An OCA Certificate, by whichever key is asked."""
+        serial = serial or self._serial()
         own = client.get_key(key_id).certificate
         public = ec.generate_private_key(ec.SECP256R1()).public_key()
         start = smki.now() - timedelta(minutes=1)
-        builder = certificates.issuing_builder(own, public, name, self._serial(), start, 3650)
+        builder = certificates.issuing_builder(own, public, name, serial, start, 3650)
         self._verify(builder.sign(RemotePrivateKey.of(client, key_id), hashes.SHA256()), own)
+        self._serials.setdefault(key_id, serial)
 
     def _organisation(self, client: Client) -> None:
         own = client.get_key("issuing-oca").certificate
@@ -154,31 +184,37 @@ class EveryClass:
     def _sign(self, client: Client, some: list[rtds.Message]) -> None:
         public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), self._points[COMMANDS])
         for one in some:
-            said = rtds.statement(one)
-            answer = client.sign(
-                request(
-                    COMMANDS,
-                    gbcs_pre_command=one.octets,
-                    service_reference_variant=said.service_reference_variant,
-                    user_id=said.user_id,
-                    user_role=said.user_role,
-                )
-            )
+            answer = self._pre_command(client, one.octets, rtds.statement(one))
             content = precommand.parse(one.octets, rtds.PROFILE)
             assert answer.artefact == precommand.signed(content, answer.signature)
             assert rtds.verifies(public, answer.signature, content.signed_bytes), one
 
-    def _mac(self, client: Client, some: list) -> None:
-        for one in some:
-            command = one.command.agreement
-            answer = client.apply_mac(
-                request(
-                    BROKER,
-                    gbcs_command=one.request.payload,
-                    device_certificate=device_certificate(self._issuer, str(Eui64(command.recipient))),
-                    service_reference_variant=one.request.statement.service_reference_variant,
-                )
+    def _pre_command(self, client: Client, octets: bytes, said: Statement) -> crypto_pb2.SignResponse:
+        return client.sign(
+            request(
+                COMMANDS,
+                gbcs_pre_command=octets,
+                service_reference_variant=said.service_reference_variant,
+                user_id=said.user_id,
+                user_role=said.user_role,
             )
+        )
+
+    def _command(
+        self, client: Client, one: Asked, payload: bytes, recipient: bytes
+    ) -> crypto_pb2.SignResponse:
+        return client.apply_mac(
+            request(
+                BROKER,
+                gbcs_command=payload,
+                device_certificate=device_certificate(self._issuer, str(Eui64(recipient))),
+                service_reference_variant=one.request.statement.service_reference_variant,
+            )
+        )
+
+    def _mac(self, client: Client, some: list[Asked]) -> None:
+        for one in some:
+            answer = self._command(client, one, one.request.payload, one.command.agreement.recipient)
             # as published, but for a MAC by this key, which the Device verifies with its own
             assert answer.artefact[:-12] == one.whole[:-12]
             read = mac.read_back(answer.artefact, 65_535)
@@ -191,6 +227,20 @@ class EveryClass:
             request(f"{self._name}.encryption", dlms_encryption=asked, user_role="S1SP")
         )
         assert answer.artefact == protected(0x20, TITLE, counter, GET, ek=self._device_key, tag=0xC8)
+
+
+def _under(octets: bytes, used: bytes) -> bytes:
+    """A message with another's originator counter, originator and target in the place of its own."""
+    return octets[:3] + used[3:29] + octets[29:]
+
+
+def _parses(parse: Callable[[bytes, GbcsProfile], object], octets: bytes) -> bool:
+    """Whether it still is a message: some have part of their counter inside as well."""
+    try:
+        parse(octets, rtds.PROFILE)
+    except Malformed:
+        return False
+    return True
 
 
 def _originator(octets: bytes) -> str:
@@ -227,8 +277,8 @@ def two_ends(folder: Path) -> Iterator[tuple[End, End]]:
     papers = folder / "papers"
     with ThreadPoolExecutor() as pool:
         begun = [
-            pool.submit(End, folder / name, name, papers, make_softhsm, SETTINGS)
-            for name in ("fault", "next")
+            pool.submit(End, folder / name, name, papers, make, SETTINGS)
+            for name, make in (("fault", make_softhsm), ("next", make_nss))
         ]
         source, target = (one.result() for one in begun)
     pma = {name: person(name, CustodianRole.PMA_APPROVER, system=SystemName("any")) for name in PMA}
