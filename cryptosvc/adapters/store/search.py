@@ -24,7 +24,7 @@ from cryptosvc.adapters.store.session import Session, Store
 from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Corrupt, Malformed
 from cryptosvc.core.merkle import leaf_hash
-from cryptosvc.core.query import Cursor, Query
+from cryptosvc.core.query import LATEST, Cursor, Query
 from cryptosvc.core.said import INDEXED, moment, said
 from cryptosvc.flow.ports import Page, StoredEntry
 
@@ -230,12 +230,14 @@ class _Walk:
         forwards = self._query.oldest_first
         end = stop if forwards else start
         reading = Reading(self._index, FETCHES, descending=not forwards)
-        with reading_index():
-            within = postings.stretch(self._index, self._query.start, self._query.stop)
-        if within is None:
-            yield _Found((), end)
-            return
-        first, last = max(within[0], start >> BLOCK_BITS), min(within[1], (stop - 1) >> BLOCK_BITS)
+        first, last = start >> BLOCK_BITS, (stop - 1) >> BLOCK_BITS
+        if self._query.start > 0 or self._query.stop < LATEST:
+            with reading_index():
+                within = postings.stretch(self._index, self._query.start, self._query.stop)
+            if within is None:
+                yield _Found((), end)
+                return
+            first, last = max(within[0], first), min(within[1], last)
         join = self._join(reading, self._state, (first, last))
         block = first if forwards else last
         try:
