@@ -378,7 +378,7 @@ def queries(bench: Bench) -> None:
     folder.mkdir()
     found = audit_query.run(folder, bench.query_entries, bench.store)
     for one in found.pages:
-        conditions = f"{found.entries} entries; {one.short:.2f} ms then {one.long:.2f} ms, lower quartile of {audit_query.RUNS}"
+        conditions = f"{found.entries} entries; {one.short:.2f} ms then {one.long:.2f} ms, lowest tenth"
         name = f"first page, {one.asked}"
         bench.say(Figure(name, one.ratio, 1.5, conditions, at_most=True))
     conditions = (
