@@ -1,7 +1,7 @@
 """Two deployments, each with its own processes, token, store and log: keys move, and either log is verified afterwards.
 
 From SoftHSM2 to SoftHSM2, as custodians do it: acts handed in over mutual TLS, modules and papers through the command
-line. Every step in which a module has a part is killed with SIGKILL, export and import at every moment, and goes on. To NSS
+line. Every step in which a module has a part is killed with SIGKILL, export and import at every moment, and goes on; a second transfer is declined and comes back. To NSS
 softokn keys of every class move in `test_moved_keys_work.py`, by the same steps. Covers SEC G2.22F to G2.22I.
 """
 
@@ -45,6 +45,7 @@ from tests.governed import Office
 from tests.hsm_fixtures import TestToken, make_softhsm
 
 KEY = "supplier-signing"
+SECOND = "second-signing"
 TRANSFER = "move-1"
 STORAGE = {
     "epoch-1": "storage-wrapping",
@@ -65,6 +66,7 @@ class End:
             folder, system=system, make_token=make_token, more=more
         )
         self.papers = papers
+        self.transfer = TRANSFER
         self.office: Office
 
     @property
@@ -77,7 +79,9 @@ class End:
 
     def moved(self, step: str, *more: str, kill: Sequence[str] = (), **parameters: JsonValue) -> dict:
         """Propose, approve, carry out on the machine; killed at each of these moments, and gone on with."""
-        proposal = self.office.proposed(f"transfer.{step}", TRANSFER, ("ben", "cat", "dan"), **parameters)
+        proposal = self.office.proposed(
+            f"transfer.{step}", self.transfer, ("ben", "cat", "dan"), **parameters
+        )
         command = ("transfer", "carry-out", proposal, *more, *self.config, "--json")
         for moment in kill:
             self.deployment.environment[killed_transfer.MOMENT] = moment
@@ -130,10 +134,10 @@ def register_pma(office: Office, people: Mapping[str, Person], system: str) -> N
         office.carry("custodian.register", name, ("ben", "cat"), record=json.loads(json.dumps(record)))
 
 
-def sign(end: End, counter: int) -> None:
+def sign(end: End, counter: int, key_id: str = KEY) -> None:
     """The supplier asks for a signature on a Pre-Command."""
     with end.deployment.client() as client:
-        client.sign(pre_command_request(counter, key_id=KEY))
+        client.sign(pre_command_request(counter, key_id=key_id))
 
 
 def supplier(office: Office, deployment: Deployment, system: str) -> None:
@@ -168,6 +172,7 @@ def test_keys_move_from_one_deployment_to_another(tmp_path: Path) -> None:
         devices = device_keys(source, tmp_path)
         moves(source, target, tmp_path, MOMENTS)
         moved_devices(source, target, devices)
+        comes_back(source, target, tmp_path)
     for end in (source, target):
         end.deployment.verified_log()
 
@@ -202,22 +207,21 @@ class Works(Protocol):
         """Imported."""
 
 
-def moves(source: End, target: End, folder: Path, moments: Sequence[str], works: Works | None = None) -> None:
-    more = works.keys if works is not None else ()
-    if works is not None:
-        works.at_source()
-    worst = [one for one in moments if one == "module"]
+def approved(
+    source: End, target: End, folder: Path, keys: Sequence[str], kill: Sequence[str] = ()
+) -> dict[str, JsonValue]:
+    """Offered, planned, proposed and approved: what an export of these keys is proposed with."""
     papers = source.papers
     # 1 offer
     offered = {"module": "softhsm", "complies": "audited in March", "affiliation": "none"}
     until = int((datetime.now(UTC) + timedelta(days=9)).timestamp())
     service = service_key(target)
-    done = target.moved("offer", kill=worst, service_key=service, valid_until=until, **offered)
+    done = target.moved("offer", kill=kill, service_key=service, valid_until=until, **offered)
     assert (done["statement"], done["service_key_sha256"]) == ("transfer-offer", service)
     # 2 proposal
     (folder / "view.txt").write_text("no objection")
     (folder / "terms.toml").write_text(
-        f'keys = {json.dumps([KEY, "epoch-1", "binding-1", *more])}\nreason = "another provider"\n'
+        f'keys = {json.dumps(list(keys))}\nreason = "another provider"\n'
         'committee_view = "view.txt"\n'
         'disposition = "destroy"\ndisposition_days = 7\n'
     )
@@ -225,7 +229,7 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str], works:
     assert (planned["oaep_hash"], planned["trust"]) == ("sha-1", "enforced")
     source.office.carry(
         "transfer.propose",
-        TRANSFER,
+        source.transfer,
         offer=source.file("offer.dsse"),
         destination_key=source.file("destination.key"),
         plan=source.file("plan.json"),
@@ -246,12 +250,25 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str], works:
         assert done["signatures"] == number
     source.command("scope")
     scope = source.document("scope.json")
-    source.office.carry("transfer.approve", TRANSFER, approval=source.file("approval.dsse"), scope=scope)
+    source.office.carry(
+        "transfer.approve", source.transfer, approval=source.file("approval.dsse"), scope=scope
+    )
+    attended = {"witnesses": ["Wil"], "attested": {"the courier is accompanied": "Nia"}}
+    return {"approval": source.file("approval.dsse"), "scope": scope, "attended": attended}
+
+
+def moves(source: End, target: End, folder: Path, moments: Sequence[str], works: Works | None = None) -> None:
+    more = works.keys if works is not None else ()
+    if works is not None:
+        works.at_source()
+    worst = [one for one in moments if one == "module"]
+    papers = source.papers
+    # 1 to 3 offer, proposal, approval
+    export = approved(source, target, folder, (KEY, "epoch-1", "binding-1", *more), worst)
+    scope, attended = export["scope"], export["attended"]
     # 4 export: signs until it is exported, never after
     sign(source, 1)
-    attended = {"witnesses": ["Wil"], "attested": {"the courier is accompanied": "Nia"}}
     so_pin = ("--so-pin-file", str(source.deployment.token.folder / "so-pin"))
-    export = {"approval": source.file("approval.dsse"), "scope": scope, "attended": attended}
     # over the wire it is refused: the service has no part in it
     proposal = source.office.proposed("transfer.export", TRANSFER, ("ben", "cat", "dan"), **export)
     with pytest.raises(WrongState):
@@ -342,6 +359,41 @@ def moves(source: End, target: End, folder: Path, moments: Sequence[str], works:
         assert said in page
     (papers / "receipt.dsse").write_bytes((papers / "offer.dsse").read_bytes())
     assert source.deployment.run(*verify).returncode == VERIFICATION_FAILED
+
+
+def comes_back(source: End, target: End, folder: Path) -> None:
+    """Exported and declined: the package opens no more, killed or not, and the source's key comes back, suspended."""
+    for end in (source, target):
+        end.transfer, end.papers = "move-2", folder / "papers-2"
+    source.office.key(SECOND, "command-signing", role=2, eui64=str(precommands.SUPPLIER))
+    source.office.carry("key.activate", SECOND)
+    export = approved(source, target, folder, (SECOND,))
+    so_pin = ("--so-pin-file", str(source.deployment.token.folder / "so-pin"))
+    source.moved("export", *so_pin, **export)
+    with pytest.raises(WrongState):
+        sign(source, 90, SECOND)
+    done = target.moved("decline", kill=("module", "recorded"))
+    assert done["statement"] == "transfer-not-imported"
+    # what was declined is not imported
+    target.command("scope")
+    package = {"package": target.file("package.dsse"), "source_key": target.file("source.key")}
+    scope, attended = target.document("scope.json"), export["attended"]
+    with pytest.raises(WrongState) as refused:
+        target.moved("import", scope=scope, attended=attended, **package)
+    assert refused.value.rule == "transfer/step"
+    # the source takes the destination's word, signed, and nobody else's
+    back = {"not_imported": source.file("not-imported.dsse"), "scope": export["scope"]}
+    with pytest.raises(CallError) as other:
+        source.office.carry("transfer.roll-back", "move-2", destination_key=source.file("source.key"), **back)
+    assert other.value.rule == "transfer/other-signer"
+    source.office.carry(
+        "transfer.roll-back", "move-2", destination_key=source.file("destination.key"), **back
+    )
+    assert (source.state(SECOND), target.state(SECOND)) == ("suspended", "")
+    source.office.carry("key.resume", SECOND)
+    sign(source, 90, SECOND)
+    off_line = ("transfer", "verify", "--folder", str(source.papers), "--pma", str(folder / "pma"))
+    assert "imported nothing" in source.deployment.json(*off_line)["page"]
 
 
 def service_key(end: End) -> str:
