@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cryptosvc.client import errors, messages
-from tests.deployment import Deployment, make_deployment
+from tests.deployment import KEY, Deployment, make_deployment, pre_command_request
+from tests.ntp_server import SECOND, ntp
 
 HEARD_WITHIN_SECONDS = 30
 
@@ -54,6 +55,36 @@ def ask_as_no_auditor(deployment: Deployment) -> None:
         pytest.raises(errors.NotPermitted),
     ):
         list(client.query(messages.query({})))
+
+
+def test_clocks_that_differ_are_found_by_a_running_service(tmp_path: Path):
+    """Two kinds of time source, of which one is an hour ahead (G2.47): recorded, alarmed, told, and said in every entry."""
+    deployment = make_deployment(tmp_path / "deployment", workers=1)
+    with receiver() as (url, heard), ntp(ahead=3600 * SECOND) as hubs, ntp() as other:
+        with deployment.config.open("a") as config:
+            config.write(
+                f'\n[watch]\n[[watch.receivers]]\nname = "siem"\nurl = "{url}"\n\n[time]\nevery_seconds = 1.0\n'
+                f'[[time.sources]]\nname = "hubs"\nkind = "network"\naddress = "127.0.0.1:{hubs}"\n'
+                f'[[time.sources]]\nname = "other"\nkind = "independent"\naddress = "127.0.0.1:{other}"\n'
+            )
+        with deployment.serving():
+            event = hear(heard, "clocks-differ")
+            with deployment.client() as client:
+                client.sign(pre_command_request(1))
+        log = deployment.verified_log()
+    assert event["unmapped"]["clause"] == "G2.47"
+    assert event["finding_info"]["desc"] != "clocks-differ"  # a sentence
+    clocks = log.of_kind("clock")
+    assert {entry.fields["facts"]["rule"] for entry in clocks} == {
+        "clock/network-time",
+        "clock/own-from-network",
+    }
+    alarms = [entry for entry in log.of_kind("alarm") if entry.fields["operation"] == "clocks-differ"]
+    assert {entry.fields["facts"]["value"] for entry in alarms} == {
+        entry.fields["facts"]["rule"] for entry in clocks
+    }
+    (use,) = log.uses(KEY)
+    assert use.fields["time_quality"] == "differing"
 
 
 @pytest.mark.parametrize("on_postgresql", [False, True])

@@ -1,11 +1,6 @@
 """Clocks that differ are found, recorded once and alarmed; NTP is asked of real servers on loopback."""
 
 import socket
-import struct
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +18,9 @@ from cryptosvc.core.watch.watcher import Watcher
 from cryptosvc.flow.clocks import ClockWatch
 from cryptosvc.flow.observe import Observer
 from tests.fakes.ledger import FakeLedger
+from tests.ntp_server import SECOND, ntp, stamp
 from tests.store_stand import SCOPE, SetClock
 
-SECOND = 10**9
 NETWORK, INDEPENDENT = Kind.NETWORK, Kind.INDEPENDENT
 
 
@@ -117,40 +112,6 @@ async def test_a_difference_is_recorded_once_alarmed_and_taken_back():
 
 def rules_of(scene: Scene) -> list[str]:
     return [rule for rule, _ in scene.said()]
-
-
-def stamp(nanoseconds: int) -> bytes:
-    seconds, rest = divmod(nanoseconds, SECOND)
-    return struct.pack("!II", (seconds + 2_208_988_800) & 0xFFFFFFFF, (rest << 32) // SECOND)
-
-
-@contextmanager
-def ntp(
-    *, ahead: int = 0, stratum: int = 2, first: int = 4 << 3 | 4, cookie: bytes = b"", dispersion: int = 0
-) -> Iterator[int]:
-    """A server on loopback; its port."""
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    server.bind(("127.0.0.1", 0))
-
-    def answer() -> None:
-        while True:
-            question, where = server.recvfrom(1024)
-            if question == b"end":
-                return
-            assert (len(question), question[0], question[1:40]) == (48, 0x23, bytes(39))
-            now = stamp(time.time_ns() + ahead)
-            head = struct.pack("!BBbb iI4s", first, stratum, 6, -20, 0, dispersion, b"TEST")
-            server.sendto(head + now + (cookie or question[40:]) + now + now, where)
-
-    thread = threading.Thread(target=answer)
-    thread.start()
-    try:
-        yield server.getsockname()[1]
-    finally:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
-            last.sendto(b"end", server.getsockname())
-        thread.join()
-        server.close()
 
 
 @pytest.mark.parametrize("ahead", [0, 90 * SECOND, -7200 * SECOND])

@@ -3,12 +3,20 @@
 import json
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.errors import Malformed
-from cryptosvc.core.watch.alarm import KIND, Alarm, alarm_from_document, alarm_from_entry, cause_of
+from cryptosvc.core.watch.alarm import (
+    KIND,
+    Alarm,
+    alarm_from_document,
+    alarm_from_entry,
+    alarm_of,
+    cause_of,
+)
 from cryptosvc.core.watch.defaults import DEFAULT_RULES
 from cryptosvc.core.watch.rules import DAY, HOUR, Rule, Severity, Test, table, table_digest
 from cryptosvc.core.watch.watcher import Watcher
@@ -299,6 +307,17 @@ def test_an_alarm_is_read_back_as_it_was_written():
     assert alarm_from_entry(entry, {}, {}) is not None
     assert alarm_from_entry({**entry, "kind": "read"}, beside, {}) is None
     assert alarm.cause == cause_of(alarm.rule, 0)
+
+
+@pytest.mark.parametrize(
+    "name", ["rule", "clause", "severity", "count", "leaves", "cause", "rules", "module"]
+)
+def test_an_alarm_about_a_fact_of_its_own_name_keeps_its_rule(name: str):
+    rule = DEFAULTS["clocks-differ"]
+    alarm = alarm_of(replace(rule, per=name), "clock/network-time", (3, 4), 2, BEGAN)
+    entry, beside = alarm_entry(alarm)
+    assert entry["facts"]["rule"] == "clocks-differ"
+    assert alarm_from_entry(entry, beside, {rule.name: rule.meaning}) == alarm
 
 
 def test_many_groups_and_many_matches_stay_within_their_bounds():

@@ -20,6 +20,9 @@ _WITHHELD: Mapping[str, str] = MappingProxyType(
     {"caller": "principal", "user": "user_id", "target": "target", "peer": "peer", "custodian": "custodian"}
 )
 _ABOUT = "about"
+_VALUE = "value"
+_OWN = frozenset({"cause", "clause", "count", "leaves", "rule", "rules", "severity"})
+"""Facts of every alarm; a group that is told apart by one of these names stands under `value`."""
 _CHARACTERS = 200
 
 
@@ -82,7 +85,7 @@ class Alarm:
         if self.field:
             found[_ABOUT] = self.field
             if self.field not in _WITHHELD:
-                found[self.field] = printable(self.value)
+                found[_place_of(self.field)] = printable(self.value)
         return found
 
     def withheld(self) -> dict[str, str]:
@@ -148,13 +151,17 @@ def alarm_from_entry(
             severity=Severity(said["severity"]),
             meaning=meanings.get(said["rule"], said["rule"]),
             field=about,
-            value=beside.get(_WITHHELD.get(about, ""), said.get(about, "")) if about else "",
+            value=beside.get(_WITHHELD.get(about, ""), said.get(_place_of(about), "")) if about else "",
             leaves=tuple(int(one) for one in said["leaves"].split(" ")),
             count=int(said["count"]),
             at=moment(entry) // 10**9,
         )
     except (KeyError, ValueError):
         return None
+
+
+def _place_of(field: str) -> str:
+    return _VALUE if field in _OWN else field
 
 
 def printable(text: str) -> str:
