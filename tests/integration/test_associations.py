@@ -172,6 +172,7 @@ async def test_an_association_is_of_one_device_one_system_and_one_time(
     token: TestToken, tmp_path: Path
 ) -> None:
     async with smets1_walk(token, tmp_path, profile=replace(PROFILE, association_seconds=2)) as walk:
+        walk.stand.clock.at -= walk.stand.clock.at % 1_000_000_000  # seconds are counted
         _, association, _ = await opened(walk)
         other = name("dedicated", device=OTHER_DEVICE), name("authentication", device=OTHER_DEVICE)
         refused = await walk.refusal(under(association, BOTH, key_id=other[0]))
