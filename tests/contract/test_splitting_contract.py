@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptosvc.adapters.hsm import splitting
 from cryptosvc.adapters.hsm.provision import Provisioner
 from cryptosvc.adapters.hsm.splitting import Brought, Holder, Place
+from cryptosvc.adapters.hsm.transfer_token import TransferToken
 from cryptosvc.core import parts
 from cryptosvc.core.errors import CryptosvcError, Forbidden, Malformed
 from cryptosvc.core.keyclass import ceiling
@@ -209,3 +210,14 @@ def test_a_holder_with_a_key_of_another_curve_is_refused(scene, tmp_path: Path):
     with pytest.raises(Forbidden) as caught:
         splitting.split(scene.place, scene.key, given, THRESHOLD, "mark")
     assert caught.value.rule == "split/holder-key"
+
+
+def test_what_a_killed_restoring_left_is_gone_after_the_next(scene: Scene) -> None:
+    """The transport key of a process that died between making it and destroying it."""
+    label = f"restore-{scene.key.object_id.hex()}"
+    with TransferToken(scene.place.config, scene.place.lock_folder) as token:
+        token.make_transport(label, label.encode())
+        assert label in {one.label for one in token.objects()}
+    splitting.restore(scene.place, scene.key, scene.brought((1, 2, 3)))
+    with TransferToken(scene.place.config, scene.place.lock_folder) as token:
+        assert {one.label for one in token.objects()} == {str(scene.key.label)}

@@ -176,9 +176,12 @@ def _restore(place: Place, key: KeyRecord, brought: tuple[Brought, ...]) -> None
     if _point(private.public_key()) != key.public_point:
         raise _refused(f"the parts make another key than {key.key_id}", "split/other-key")
     encoded = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    name = f"restore-{secrets.token_hex(_SET_OCTETS)}"
+    challenge = f"restore-{secrets.token_hex(_SET_OCTETS)}"
+    # the same name each time, so that who goes on after a crash finds what was left of it
+    label = f"restore-{key.object_id.hex()}"
     with TransferToken(place.config, place.lock_folder) as token:
-        label, object_id = name, name.encode()
+        object_id = label.encode()
+        token.destroy(label, object_id)
         oaep_hash = _hash_of(token)
         transport = load_der_public_key(token.make_transport(label, object_id))
         assert isinstance(transport, rsa.RSAPublicKey)
@@ -186,11 +189,11 @@ def _restore(place: Place, key: KeyRecord, brought: tuple[Brought, ...]) -> None
             carrier = secrets.token_bytes(wrapping.CARRIER_OCTETS)
             arrival = Arrival(key, aes_key_wrap_with_padding(carrier, encoded))
             sealed = transport.encrypt(carrier, _oaep(oaep_hash))
-            (arrived,) = token.receive((label, object_id), sealed, oaep_hash, [arrival], name)
+            (arrived,) = token.receive((label, object_id), sealed, oaep_hash, [arrival], challenge)
         finally:
             token.destroy(label, object_id)
         try:
-            require_proven(arrived.proof, name, key.key_class, key.public_point)
+            require_proven(arrived.proof, challenge, key.key_class, key.public_point)
             if arrived.differences:
                 raise _refused(
                     f"module {token.name} made the key otherwise than its class asks: "
