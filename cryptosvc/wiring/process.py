@@ -11,6 +11,7 @@ from typing import NoReturn
 from cryptosvc.core.errors import Internal
 
 _PR_SET_DUMPABLE = 4
+_KEPT_AT_HAND = "glibc.malloc.tcache_count=256"
 _YOUNG_OBJECTS, _MIDDLE_ROUNDS, _OLD_ROUNDS = 50_000, 20, 20
 
 
@@ -65,6 +66,22 @@ def settle_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, _MIDDLE_ROUNDS, _OLD_ROUNDS)
+
+
+def allocator_settings(inherited: str) -> dict[str, str]:
+    """Environment of a worker, so that glibc keeps freed blocks at hand for each of its threads.
+
+    A call of a software module makes and frees some hundred small objects. By default a thread keeps seven of a size, and the
+    rest goes through the arena's lists: a tenth of what a MAC costs. It is read when a process begins, so it is set for those
+    that are started. Elsewhere than with glibc nobody reads it.
+
+    Args:
+        inherited: GLIBC_TUNABLES of this process; what an operator says there of the same stays.
+
+    """
+    if _KEPT_AT_HAND.partition("=")[0] in inherited:
+        return {}
+    return {"GLIBC_TUNABLES": ":".join(filter(None, (inherited, _KEPT_AT_HAND)))}
 
 
 def leave(status: int) -> NoReturn:

@@ -13,6 +13,7 @@ from cryptosvc.core.errors import Unavailable
 from cryptosvc.service import metrics
 from cryptosvc.service.supervisor import GaveUp, Plan, Supervisor, reserve_port, worker_command
 from cryptosvc.wiring import profiles, review, worker
+from cryptosvc.wiring.process import allocator_settings
 
 _DRAIN_MARGIN_SECONDS = 5.0
 _LOOK_EVERY_SECONDS = 0.05
@@ -73,7 +74,7 @@ async def _run(config: Path, settings: Settings, listen: str, runtime: Path, pro
     plan = Plan(
         command=worker_command(*arguments),
         workers=workers,
-        environment={},
+        environment=allocator_settings(os.environ.get("GLIBC_TUNABLES", "")),
         drain_seconds=settings.server.longest_deadline_seconds + _DRAIN_MARGIN_SECONDS,
     )
     _log.info("serving", address=listen, workers=workers, config=str(config))

@@ -365,7 +365,7 @@ def commands(bench: Bench) -> None:
             "service CPU of a MAC / raw derivation and GMAC",
             found.ratio,
             2.0,
-            f"{found.macs} Commands in batches of {macs.BATCH}, 1 worker, SoftHSM2 (derives in the service): "
+            f"{found.macs} Commands in batches of {macs.BATCH}, 1 worker, SoftHSM2 (derives in the service), the raw program with its allocator as it comes: "
             f"{found.service_us:.0f} µs against {found.raw_us:.0f} µs",
             at_most=True,
         )
