@@ -8,11 +8,7 @@ Written from docs/log-format.md, which explains each rule named here; it shares 
 """
 
 # fmt: off
-import base64
-import hashlib
-import json
-import re
-import sys
+import base64, hashlib, json, re, sys  # noqa: E401, I001  # an auditor counts the lines
 from pathlib import Path
 
 from cryptography import x509
@@ -24,24 +20,22 @@ RECORD = re.compile("(key|caller|custodian|proposal|module|transfer|device-store
 BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)?"
 NOTE = re.compile(f"(([!-*,-~]+)\n(0|[1-9][0-9]*)\n({BASE64})\n)\n((?:— [^ \n]+ {BASE64}\n)+)")
 BUNDLE = ["absent", "certificates", "checkpoint", "completeness", "consistency", "entries", "format", "made_by", "public_key", "query", "since", "version"]
+ALONE, RUN, TELLING = re.compile(b"[0-9a-f]{64}\t?\n"), re.compile("([0-9]{1,16})-([0-9]{1,16})"), {"sealed", "archived", "returned"}
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
-
 class Broken(Exception):
     """A rule does not hold; the text is its name."""
 
 def verify(file, key, kept=""):
     """Verify a file, opened in binary, with the log's key and the text of a checkpoint kept: (origin, size, root)."""
-    line = file.readline()
-    head = canonical(line[:-1], "export/format")
+    head = canonical((line := file.readline())[:-1], "export/format")
     try:
         return (verify_bundle if "query" in head else verify_export)(head, line, file, key, kept)
     except UNREADABLE:
         raise Broken("bundle/format" if "query" in head else "export/entry") from None
 
 def verify_export(head, _, file, key, kept):
-    said = sorted(head), head.get("format"), head.get("version")
-    require(said == (["format", "origin", "size", "version"], "cryptosvc-log-export", 1), "export/format")
-    notes, records, versions, leaves, first, gap = [], {}, {}, [], {}, False
+    require((sorted(head), head.get("format"), head.get("version")) == (["format", "origin", "size", "version"], "cryptosvc-log-export", 1), "export/format")
+    notes, records, versions, leaves, first, gap, missing, sealed, gone = [], {}, {}, [], {}, False, set(), [], {}
     while (line := file.readline()) != b"\n":
         one = canonical(line[:-1], "export/format")
         require(one.keys() in ({"checkpoint"}, {"document", "kind", "leaf_index", "record_id"}), "export/format")
@@ -51,12 +45,14 @@ def verify_export(head, _, file, key, kept):
     for line in file:
         require(line.endswith(b"\n"), "export/truncated")
         octets, _, withheld = line[:-1].partition(b"\t")
-        entry, name = read_entry(octets, withheld)
+        entry, name = ({}, None) if (alone := ALONE.fullmatch(line)) else read_entry(octets, withheld)
         first = first or entry
+        hear(entry, len(leaves), sealed, gone)
+        missing |= {len(leaves)} if alone else set()
         if name:
             gap = gap or entry["record_version"] != versions.get(name, (0, 0))[0] + 1
             versions[name] = entry["record_version"], (len(leaves), entry.get("record_digest"))
-        leaves.append(hash_of(b"\0" + octets))
+        leaves.append(bytes.fromhex(octets.decode()) if alone else hash_of(b"\0" + octets))
     require(len(leaves) == head["size"], "export/truncated")
     require(notes, "export/no-checkpoint")
     for _, size, root in sorted(notes + ([read_note(kept, key, head["origin"])] if kept else [])):
@@ -65,10 +61,22 @@ def verify_export(head, _, file, key, kept):
     require(max(notes)[1] == len(leaves), "export/unsigned-entries")
     require(not leaves or first.get("kind") == "genesis", "export/genesis")
     require(not gap, "export/record-version")
+    require(missing <= {at for key_id, run in sealed if gone.get(key_id) in {"archived", "destroyed"} for at in run}, "export/erased")
     require(records.keys() <= versions.keys(), "export/record-unknown")
     require(all(versions[name][1] == said for name, said in records.items()), "export/record-differs")
     require(records.keys() == versions.keys(), "export/record-missing")
     return head["origin"], len(leaves), root_of(leaves)
+
+def hear(entry, index, sealed, gone):
+    """Entries may be hashes alone that an entry of kind sealed names, under a key that is destroyed or in an archive."""
+    kind, said = entry.get("kind"), entry if entry.get("kind") not in TELLING else entry["facts"]
+    state = said.get("state") if kind == "key-record" else kind if kind in TELLING else ""
+    if state in {"destroyed", "archived", "returned"} and gone.get(said["key"]) != "destroyed":
+        gone[said["key"]] = state
+    for one in said["leaves"].split(",") if state == "sealed" and said.get("leaves") else ():
+        start, stop = map(int, RUN.fullmatch(one).groups())
+        require(start < stop <= index, "export/entry")
+        sealed.append((said["key"], range(start, stop)))
 
 def verify_bundle(head, line, file, key, kept):
     require(sorted(head) == BUNDLE and (head["format"], head["version"]) == ("cryptosvc-evidence-bundle", 1), "bundle/format")
@@ -105,7 +113,6 @@ def require_grown(head, newest, key, kept):
         number, last = number >> 1, last >> 1
     begun, *path = (path or [b""]) if number else [old[2], *path]  # a whole subtree, or all of it, opens its own path
     require(climb(begun, number, last, path) == (old[2], newest[2]), "merkle/consistency")
-
 def climb(upto, number, last, path):
     """RFC 6962 2.1: roots of the tree up to this node, and of all of it, from the siblings on the way, lowest first."""
     found = upto
@@ -120,9 +127,7 @@ def climb(upto, number, last, path):
         number, last = number >> 1, last >> 1
     require(last == 0, "merkle/proof-length")
     return upto, found
-
-def root_of(level):
-    """RFC 6962 2.1: hashed in pairs, level by level; what is left over goes up as it is."""
+def root_of(level):  # RFC 6962 2.1: hashed in pairs, level by level; what is left over goes up as it is
     while len(level) > 1:
         pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
         level = [node(*pair) if len(pair) > 1 else pair[0] for pair in pairs]
@@ -147,7 +152,6 @@ def read_entry(octets, withheld):
     digest = hash_of(values["document"].encode()).hex() if "document" in values else entry.get("record_digest")
     require(digest == entry.get("record_digest"), "export/record-leaf")
     return entry, (kind[0], where[name])
-
 def read_note(note, key, origin=""):
     """Origin, size and root of a C2SP checkpoint in the one form that it has, of this log and signed by the log's key."""
     found = NOTE.fullmatch(note)
@@ -163,13 +167,11 @@ def read_note(note, key, origin=""):
     for signature in mine:
         require_verified(key, signature, found[1].encode(), "checkpoint/signature")
     return found[2], int(found[3]), root
-
 def require_verified(key, signature, octets, rule):
     try:
         key.verify(signature, octets, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise Broken(rule) from None
-
 def canonical(octets, rule):
     """Read a JSON object that is printed as RFC 8785 prints it."""
     try:
@@ -178,7 +180,6 @@ def canonical(octets, rule):
     except UNREADABLE:
         raise Broken(rule) from None
     return found
-
 def require(holds, rule):
     if not holds:
         raise Broken(rule)
@@ -189,8 +190,7 @@ def hashes_in(text): return [bytes.fromhex(one) for one in re.findall("." * 64, 
 def node(left, right): return hash_of(b"\1" + left + right)
 
 if __name__ == "__main__":
-    if len(sys.argv) not in {3, 4}:
-        sys.exit(__doc__)
+    len(sys.argv) in {3, 4} or sys.exit(__doc__)
     with Path(sys.argv[1]).open("rb") as opened:
         try:
             key_read, *kept_read = [Path(one).read_bytes() for one in sys.argv[2:]]

@@ -97,6 +97,7 @@ def verify(
         "checkpoints": verdict.checkpoints,
         "records": verdict.records,
         "kinds": dict(sorted(verdict.kinds.items())),
+        "erased": verdict.erased,
         "environment": verdict.environment,
         "changes_derived": verdict.derived.changes,
         "changes_not_derivable": verdict.derived.underived,

@@ -294,7 +294,7 @@ def complete(
     """Prove off-line which entries of a range answer a question, and that an answer left none out.
 
     Exit code 4 where the range does not lead from one checkpoint to the other, or the answer is not complete. Entries
-    of which a redacted value would have to be known are counted as undecided.
+    of which a redacted value would have to be known, or whose hash alone is left, are counted as undecided.
     """
     asked = Asked(conditions=conditions(where or []), start=moment(begin), stop=moment(end))
     with console.progress_bar(as_json=as_json) as progress:

@@ -1,4 +1,4 @@
-"""`audit seal`, `archive`, `bring-back` and `retire`: what is withheld in the log, kept as long as it must be and then deleted (G2.17, G2.18)."""
+"""`audit seal`, `archive`, `bring-back` and `retire`: entries and what they withhold, kept as long as they must be and then deleted (G2.17, G2.18)."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,15 +46,17 @@ def seal(
     rewrite: Annotated[
         bool,
         typer.Option(
-            "--rewrite", help="On PostgreSQL write the table of entries anew after; signing waits for it."
+            "--rewrite",
+            help="Write the table of entries anew after, so that no dead row or gap keeps octets; signing waits for it.",
         ),
     ] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Seal what is withheld in older entries under a key of the module (G2.18).
+    """Seal older entries, and what they withhold, under a key of the module (G2.18).
 
-    From where the last segment ended. It is read as before while the key is there; destroying the key under dual control
+    From where the last segment ended. Sealed whole are entries of what callers did (uses, refusals, reads); beside any other
+    entry but those that records are derived from, what is withheld. It is read as before while the key is there; destroying the key under dual control
     (`propose key.destroy`) deletes it, in every backup made after this. Signing goes on meanwhile. May be stopped and
     called again.
     """
@@ -73,8 +75,8 @@ def retire(
 ) -> None:
     """Clear away what nobody can open since the key of its segment was destroyed (G2.18).
 
-    The sealed octets leave the store, the query index is begun anew without the values, and the log has an entry of it.
-    Proofs of every entry stay what they were.
+    The sealed octets leave the store, the query index is begun anew without them, and the log has an entry of it. Of an
+    entry that was sealed whole the leaf hash is left, and proofs of every other entry stay what they were.
     """
     console.print_document(_retention(context).retire(config, key_id), as_json=as_json)
 
@@ -89,7 +91,7 @@ def archive(
     """Move a sealed segment out of the store, to a file; the log has an entry with the file's digest.
 
     The file stays sealed under the segment's key: destroying the key deletes it there too. Until it is brought back its
-    entries read as if their withheld values had been left out.
+    entries are hashes alone, and of the others what they withhold is left out.
     """
     console.print_document(_retention(context).archive(config, key_id, out), as_json=as_json)
 
@@ -102,7 +104,8 @@ def bring_back(
 ) -> None:
     """Bring an archived segment back into the store, once all of it is verified.
 
-    The file is the one the log has the digest of; every value opens, and is the one its entry commits to.
+    The file is the one the log has the digest of; every entry opens and has its leaf's hash, and every value is the one its
+    entry commits to.
     """
     console.print_document(_retention(context).bring_back(config, file), as_json=as_json)
 

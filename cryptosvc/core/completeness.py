@@ -5,8 +5,9 @@ gives A's root; extended by the hash of every entry of the range it gives B's. S
 moved or edited changes the root, and "these are all entries of key K between A and B" is what a replay of the query
 over the range finds. Why a replay and no verifiable index: ADR 0014.
 
-Of an entry whose withheld value was redacted nobody can say any more whether it answers a query by that value; a
-replay counts those.
+Of an entry whose withheld value was redacted nobody can say any more whether it answers a query by that value, and of
+one that was deleted, of which the hash alone is left, whether it answers any; a replay counts those. That an entry was
+deleted, the range itself must say (`core/erased.py`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +20,9 @@ from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.checkpoint import Checkpoint
 from cryptosvc.core.commitments import ENTRY_VERSION
 from cryptosvc.core.entries import values_beside
+from cryptosvc.core.erased import TELLING, Missing, hash_of, is_alone
 from cryptosvc.core.errors import Corrupt, Internal, Malformed
-from cryptosvc.core.merkle import Frontier, leaf_hash, node_hash
+from cryptosvc.core.merkle import Frontier, node_hash
 from cryptosvc.core.query import Query
 from cryptosvc.core.said import Entry, Pair, moment, said, silent_about
 
@@ -32,7 +34,7 @@ class Listener(Protocol):
         """An entry that answers: its index, itself, what is beside it, and what it says (`core/said.py`)."""
 
     def leave_open(self, index: int) -> None:
-        """An entry that would answer but for a value that was redacted."""
+        """An entry that would answer but for a value that was redacted, or of which the hash alone is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Answered:
     Args:
         start, stop: the range, as sizes of the log.
         leaves: indexes of all entries that answer the query, in the order of the log.
-        undecided: indexes of entries that would answer but for a value that was redacted.
+        undecided: indexes of entries that would answer but for a value that was redacted, or are hashes alone.
+        erased: how many are hashes alone.
 
     """
 
@@ -50,6 +53,7 @@ class Answered:
     stop: int
     leaves: tuple[int, ...]
     undecided: tuple[int, ...]
+    erased: int = 0
 
 
 @dataclass(slots=True)
@@ -68,6 +72,7 @@ class Replayer:
     listener: Listener | None = None
     _leaves: list[int] = field(default_factory=list)
     _undecided: list[int] = field(default_factory=list)
+    _missing: Missing = field(default_factory=Missing)
 
     def take(self, lines: Sequence[tuple[bytes, bytes]]) -> None:
         """Take the next (entry, withheld).
@@ -78,13 +83,13 @@ class Replayer:
         """
         for index, (octets, withheld) in enumerate(lines, self.frontier.size):
             self._judge(index, octets, withheld)
-        self.frontier = self.frontier.extended([leaf_hash(octets) for octets, _ in lines])
+        self.frontier = self.frontier.extended([hash_of(octets) for octets, _ in lines])
 
     def conclude(self, start: Checkpoint | None, stop: Checkpoint) -> Answered:
         """Compare with the checkpoint the range ends with.
 
         Raises:
-            Corrupt: `completeness/truncated`, `completeness/root`.
+            Corrupt: `completeness/truncated`, `completeness/root`, `export/erased`.
 
         """
         if self.frontier.size != stop.size:
@@ -100,9 +105,14 @@ class Replayer:
                 rule="completeness/root",
             )
         begun = 0 if start is None else start.size
-        return Answered(begun, stop.size, tuple(self._leaves), tuple(self._undecided))
+        erased = self._missing.require_deleted()
+        return Answered(begun, stop.size, tuple(self._leaves), tuple(self._undecided), erased)
 
     def _judge(self, index: int, octets: bytes, withheld: bytes) -> None:
+        if is_alone(octets) and not withheld:
+            self._missing.miss(index)
+            self._leave_open(index)
+            return
         try:
             entry: dict[str, JsonValue] = orjson.loads(octets)
             same = canonical(entry) == octets and octets.startswith(b"{")
@@ -113,6 +123,8 @@ class Replayer:
         if entry.get("v") != ENTRY_VERSION:
             raise Corrupt(f"entry {index} is of an unknown version", rule="export/entry-version")
         beside = values_beside(index, entry, withheld)
+        if entry.get("kind") in TELLING:
+            self._missing.hear(index, entry)
         at, pairs = moment(entry), said(entry, beside)
         if self.query.answered_by(pairs, at):
             if self.listener is None:
@@ -122,10 +134,13 @@ class Replayer:
         elif self.query.start <= at < self.query.stop:
             unmet = [one.field for one in self.query.conditions if one.pairs.isdisjoint(pairs)]
             if all(silent_about(name, entry, beside) for name in unmet):
-                if self.listener is None:
-                    self._undecided.append(index)
-                else:
-                    self.listener.leave_open(index)
+                self._leave_open(index)
+
+    def _leave_open(self, index: int) -> None:
+        if self.listener is None:
+            self._undecided.append(index)
+        else:
+            self.listener.leave_open(index)
 
 
 def begin(

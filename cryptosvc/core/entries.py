@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from cryptosvc.core import history, review
+from cryptosvc.core import erased, history, review
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.commitments import ENTRY_VERSION
 from cryptosvc.core.errors import Corrupt, Internal
@@ -40,6 +40,7 @@ class ChunkFindings:
         changes: record changes in order.
         uses: uses by key, version, operation and content kind.
         reviews: sign-offs of the log, in order.
+        missing: entries of which the hash alone is there, and what others say of that.
         first: the first entry.
         first_beside: what is kept beside it.
 
@@ -53,6 +54,7 @@ class ChunkFindings:
     changes: tuple[RecordChange, ...]
     uses: tuple[Use, ...]
     reviews: tuple[Recorded, ...]
+    missing: erased.Missing
     first: Mapping[str, JsonValue]
     first_beside: Mapping[str, str]
 
@@ -62,7 +64,7 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
 
     Args:
         start: index of the first line's entry.
-        lines: `entry TAB withheld`, without line ends.
+        lines: `entry TAB withheld`, without line ends; of an entry that was deleted `hash TAB` (`core/erased.py`).
         prefixes: how many leading leaves of this chunk to give a root for (older checkpoints end inside it).
 
     Raises:
@@ -74,9 +76,14 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
     changes: list[RecordChange] = []
     uses: dict[tuple[str, int, str, str], Use] = {}
     reviews: list[Recorded] = []
+    missing = erased.Missing()
     first: tuple[Mapping[str, JsonValue], Mapping[str, str]] = ({}, {})
     for index, line in enumerate(lines, start):
         octets, _, withheld = line.partition(SEPARATOR)
+        if erased.is_alone(octets) and not withheld:
+            missing.miss(index)
+            hashes.append(erased.hash_of(octets))
+            continue
         entry = read_entry(index, octets)
         beside = values_beside(index, entry, withheld)
         hashes.append(leaf_hash(octets))
@@ -90,6 +97,8 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
             count_use(index, entry, uses)
         elif kind == review.KIND and entry.get("operation") == review.SIGN_OFF:
             reviews.append(_review_of(index, entry, beside))
+        if kind in erased.TELLING:
+            missing.hear(index, entry)
     return ChunkFindings(
         start=start,
         count=len(hashes),
@@ -99,6 +108,7 @@ def read_chunk(start: int, lines: Sequence[bytes], prefixes: Iterable[int] = ())
         changes=tuple(changes),
         uses=tuple(uses.values()),
         reviews=tuple(reviews),
+        missing=missing,
         first=first[0],
         first_beside=first[1],
     )

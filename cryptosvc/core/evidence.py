@@ -9,7 +9,8 @@ The export is read in chunks (`core/entries.py`), in any process; `conclude` put
    that time, and no key is used more often than its limit allows;
 5. the registry records beside the log are, each, what its last leaf commits to, and none is missing;
 6. every change of a record comes out again from what was approved, from the genesis on, and every sign-off of the log is
-   by somebody who was an auditor then (`core/derivation.py`).
+   by somebody who was an auditor then (`core/derivation.py`);
+7. an entry of which the hash alone is there was deleted, as later entries say (`core/erased.py`).
 
 Removed, inserted, changed or reordered entries change the root; a forked log fails against an older checkpoint.
 """
@@ -23,6 +24,7 @@ from cryptosvc.core import checkpoint, derivation, history
 from cryptosvc.core.canonical import JsonValue, digest
 from cryptosvc.core.derivation import Derived, Owner
 from cryptosvc.core.entries import ChunkFindings
+from cryptosvc.core.erased import Missing
 from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.genesis import begun_by, documents
 from cryptosvc.core.history import RecordChange
@@ -56,6 +58,7 @@ class Verdict:
         kinds: entries by kind and outcome.
         environment: of the deployment, as the genesis says: in `test` records may have been made without approval.
         derived: what came of deriving every change of a record again.
+        erased: entries past retention, of which the hash alone is left.
 
     """
 
@@ -67,6 +70,7 @@ class Verdict:
     kinds: Mapping[str, int] = field(default_factory=dict)
     environment: str = ""
     derived: Derived = field(default=Derived())
+    erased: int = 0
 
 
 def conclude(
@@ -106,7 +110,7 @@ def conclude(
             rule="export/unsigned-entries",
         )
     roots = {found.size: found.root for found in checkpoints}
-    kinds, environment, derived = judged(chunks, records, origin, roots)
+    kinds, environment, derived, erased = judged(chunks, records, origin, roots)
     return Verdict(
         origin,
         size,
@@ -116,6 +120,7 @@ def conclude(
         kinds,
         environment,
         derived,
+        erased,
     )
 
 
@@ -145,10 +150,10 @@ def judged(
     records: Sequence[RecordBeside],
     origin: str,
     roots: Mapping[int, bytes] = MappingProxyType({}),
-) -> tuple[Mapping[str, int], str, Derived]:
-    """Everything but the roots: entries by kind, the environment, and what came of deriving each change; as `conclude`.
+) -> tuple[Mapping[str, int], str, Derived, int]:
+    """Everything but the roots: entries by kind, environment, what came of deriving each change, how many were deleted.
 
-    `roots` are those that checkpoints sign, by size; a sign-off of the log names one.
+    As `conclude`. `roots` are those that checkpoints sign, by size; a sign-off of the log names one.
     """
     # 2 genesis
     genesis = chunks[0].first if chunks else {}
@@ -157,11 +162,15 @@ def judged(
     # 3 record changes
     changes = [change for chunk in chunks for change in chunk.changes]
     versions = history.versions_of(changes)
-    # 4 uses
+    # 4 what was deleted, and uses
+    missing = Missing()
+    for chunk in chunks:
+        missing.add(chunk.missing)
+    erased = missing.require_deleted()
     uses = [use for chunk in chunks for use in chunk.uses]
     for use in uses:
         history.require_use(use, versions)
-    history.require_within_limits(uses, versions)
+    history.require_within_limits(uses, versions, missing.runs)
     # 5 records beside the log
     _compare(records, versions)
     # 6 every change, from the genesis on
@@ -171,7 +180,7 @@ def judged(
     kinds: Counter[str] = Counter()
     for chunk in chunks:
         kinds.update(chunk.kinds)
-    return dict(sorted(kinds.items())), environment, derived
+    return dict(sorted(kinds.items())), environment, derived, erased
 
 
 def _derived(

@@ -244,10 +244,15 @@ def require_state(use: Use, version: RecordChange) -> None:
         )
 
 
-def require_within_limits(uses: Iterable[Use], versions: Mapping[Name, Sequence[RecordChange]]) -> None:
+def require_within_limits(
+    uses: Iterable[Use],
+    versions: Mapping[Name, Sequence[RecordChange]],
+    erased: Sequence[tuple[int, int]] = (),
+) -> None:
     """Require that no key was claimed more often than a limit allows, and none deactivated for it that was not.
 
-    Counted are claims under those versions of the key's record that have a limit.
+    Counted are claims under those versions of the key's record that have a limit. Any of the entries that were deleted
+    (`erased`, in runs) may have been a claim.
     """
     counts: dict[str, dict[int, int]] = {}
     for use in uses:
@@ -255,13 +260,20 @@ def require_within_limits(uses: Iterable[Use], versions: Mapping[Name, Sequence[
         of_key[use.version] = of_key.get(use.version, 0) + use.count
     for (kind, key), of_record in versions.items():
         if kind == "key-record":
-            _require_within_limit(key, of_record, counts.get(key, {}))
+            _require_within_limit(key, of_record, counts.get(key, {}), erased)
 
 
-def _require_within_limit(key: str, versions: Sequence[RecordChange], counts: Mapping[int, int]) -> None:
+def _require_within_limit(
+    key: str,
+    versions: Sequence[RecordChange],
+    counts: Mapping[int, int],
+    erased: Sequence[tuple[int, int]],
+) -> None:
     so_far, limit = 0, None
     for version in versions:
-        if version.reason == "rule" and version.reference == lifecycle.USAGE_LIMIT and so_far != limit:
+        spent = version.reason == "rule" and version.reference == lifecycle.USAGE_LIMIT
+        lost = sum(max(0, min(stop, version.leaf_index) - start) for start, stop in erased) if spent else 0
+        if spent and (limit is None or not so_far <= limit <= so_far + lost):
             raise Corrupt(
                 f"entry {version.leaf_index} deactivates key {key!r} as used up after {so_far} claims; "
                 f"its limit is {limit}",

@@ -19,8 +19,9 @@ import orjson
 from cryptosvc.core import checkpoint
 from cryptosvc.core.canonical import canonical
 from cryptosvc.core.checkpoint import Checkpoint
+from cryptosvc.core.erased import hash_of
 from cryptosvc.core.errors import Corrupt, CryptosvcError, Malformed
-from cryptosvc.core.merkle import EMPTY, leaf_hash
+from cryptosvc.core.merkle import EMPTY
 
 CLAUSE = "G2.27(a)"
 _BEGIN = b'{"checkpoint":'
@@ -87,7 +88,7 @@ def require_of(notes: Sequence[bytes], origin: str, public_key: bytes, entries: 
     for entry in entries:
         if not sizes:
             break
-        waiting.append(leaf_hash(entry))
+        waiting.append(hash_of(entry))
         size += 1
         if size == sizes[-1]:
             frontier, waiting = frontier.extended(waiting), []

@@ -101,6 +101,11 @@ class Query:
             oldest_first=oldest_first,
         )
 
+    @property
+    def everything(self) -> bool:
+        """Whether every entry is asked for; only then are those part of the answer of which the hash alone is left."""
+        return not self.conditions and self.start == 0 and self.stop == LATEST
+
     def answered_by(self, said: Collection[Pair], at: int) -> bool:
         """Whether an entry that says these pairs at this time (nanoseconds) is part of the answer."""
         return self.start <= at < self.stop and all(not one.pairs.isdisjoint(said) for one in self.conditions)

@@ -12,8 +12,8 @@ import orjson
 
 from cryptosvc.core.case import Principal
 from cryptosvc.core.entries import values_beside
-from cryptosvc.core.errors import Forbidden, Malformed, Refusal, Unavailable
-from cryptosvc.core.merkle import leaf_hash
+from cryptosvc.core.erased import CLAUSE, hash_of, is_alone
+from cryptosvc.core.errors import Forbidden, Malformed, Refusal, Unavailable, WrongState
 from cryptosvc.core.names import Operation
 from cryptosvc.core.record import Observed, Refused
 from cryptosvc.core.said import said
@@ -45,7 +45,14 @@ class Auditor:
         return await self._answer(principal, {"what": "checkpoint"}, self._checkpoint())
 
     async def entry(self, principal: Principal, leaf_index: int) -> StoredEntry:
-        """One entry. Forbidden for a caller that is no auditor and did not make the request; Malformed past the end."""
+        """One entry.
+
+        Raises:
+            Forbidden: for a caller that is no auditor and did not make the request.
+            Malformed: past the end.
+            WrongState: `audit/erased`: the hash alone is left of it.
+
+        """
         facts = {"what": "entry", "leaf_index": str(leaf_index)}
         return await self._answer(principal, facts, self._entry_for(principal, leaf_index))
 
@@ -78,6 +85,8 @@ class Auditor:
     async def _told(self, leaf_index: int) -> tuple[StoredEntry, Mapping[str, str]]:
         """An entry and the values kept beside it, each the one the entry commits to; Corrupt where one is not."""
         stored = await self._stored(leaf_index)
+        if is_alone(stored.entry):
+            return stored, {}
         return stored, values_beside(leaf_index, orjson.loads(stored.entry), stored.withheld)
 
     async def _entry_for(self, principal: Principal, leaf_index: int) -> StoredEntry:
@@ -86,6 +95,14 @@ class Auditor:
         if not (own or principal.caller.auditor):
             raise Forbidden(
                 "only an auditor may read entries of other callers", rule="audit/not-auditor", clause="G2.26"
+            )
+        if is_alone(stored.entry):
+            raise WrongState(
+                f"entry {leaf_index} is past its retention, or in an archive: its leaf hash is left, {stored.entry.decode()}; "
+                "entries of kind sealed say under which key it was, and `audit bring-back` puts back what was archived",
+                rule="audit/erased",
+                clause=CLAUSE,
+                field="leaf_index",
             )
         if not (own or visible(principal.caller, said(orjson.loads(stored.entry), values))):
             raise Forbidden(
@@ -98,7 +115,7 @@ class Auditor:
     async def _inclusion(self, leaf_index: int, tree_size: int) -> InclusionProof:
         stored = await self._stored(leaf_index)
         hashes = await self._ledger.inclusion_proof(leaf_index, tree_size)
-        return InclusionProof(leaf_index, leaf_hash(stored.entry), tree_size, hashes)
+        return InclusionProof(leaf_index, hash_of(stored.entry), tree_size, hashes)
 
     async def _answer(
         self, principal: Principal, facts: dict[str, str], reading: Awaitable[_Answer]

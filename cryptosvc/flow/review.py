@@ -11,6 +11,7 @@ import orjson
 
 from cryptosvc.core import dsse, review
 from cryptosvc.core.custodian import CustodianRecord, CustodianRole, CustodianState
+from cryptosvc.core.erased import is_alone
 from cryptosvc.core.errors import Conflict, Corrupt, Forbidden, Malformed
 from cryptosvc.core.life import DAY, NANOSECONDS
 from cryptosvc.core.merkle import verify_consistency
@@ -110,7 +111,8 @@ class Reviewer:
         for one in ranges:
             stored = await self._ledger.entry(one[0])
             if stored is not None:
-                since = moment(orjson.loads(stored.entry)) // NANOSECONDS
+                # what was deleted unreviewed is past every period
+                since = 0 if is_alone(stored.entry) else moment(orjson.loads(stored.entry)) // NANOSECONDS
                 found.append(Unreviewed(one, since, max(now - since, 0)))
         return found
 

@@ -12,9 +12,10 @@ import orjson
 
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.entries import values_beside
+from cryptosvc.core.erased import hash_of, is_alone
 from cryptosvc.core.errors import Corrupt, Malformed
 from cryptosvc.core.life import NANOSECONDS
-from cryptosvc.core.merkle import EMPTY, Frontier, leaf_hash
+from cryptosvc.core.merkle import EMPTY, Frontier
 from cryptosvc.core.record import Observed
 from cryptosvc.core.watch.alarm import Alarm
 from cryptosvc.core.watch.rules import Rule
@@ -139,6 +140,9 @@ class Watchman:
 
     def _judge(self, watcher: Watcher, entries: Sequence[StoredEntry]) -> None:
         for one in entries:
+            if is_alone(one.entry):
+                watcher.pass_over(one.leaf_index)
+                continue
             entry = orjson.loads(one.entry)
             flaw = ""
             try:
@@ -146,7 +150,7 @@ class Watchman:
             except Corrupt:
                 beside, flaw = {}, "withheld"
             watcher.take(one.leaf_index, entry, beside, flaw)
-        self._frontier = self._frontier.extended([leaf_hash(one.entry) for one in entries])
+        self._frontier = self._frontier.extended([hash_of(one.entry) for one in entries])
 
     async def _write(self, watcher: Watcher) -> int:
         instant = self._clock.now()

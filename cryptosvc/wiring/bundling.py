@@ -28,6 +28,7 @@ from cryptosvc.core.bundle_judge import LOG_KEY, LOG_KEY_CLASS, SOFTWARE_KIND, n
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.device_keys import USED_KEY
 from cryptosvc.core.device_records import DEVICE_STORE
+from cryptosvc.core.erased import is_alone
 from cryptosvc.core.errors import Corrupt, Malformed
 from cryptosvc.core.query import LATEST, MAX_VALUES, Query
 from cryptosvc.pb.v1 import audit_pb2
@@ -228,7 +229,7 @@ def _answer(client: Client, asked: Asked, size: int) -> Iterator[audit_pb2.Entry
     given = 0
     for page in client.query(question):
         for one in page.entries:
-            if one.leaf_index < size:
+            if one.leaf_index < size and not is_alone(one.entry):
                 yield one
                 given += 1
                 if given == asked.limit:
@@ -285,7 +286,7 @@ def _each(
     """Entries the checkpoint covers, oldest first, with their proofs."""
     for page in client.query(messages.query(conditions, oldest_first=True, prove_in=size)):
         for one in page.entries:
-            if one.leaf_index < size:
+            if one.leaf_index < size and not is_alone(one.entry):
                 yield one, orjson.loads(one.entry)
 
 

@@ -19,9 +19,10 @@ from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.cli.actions import Document, Progress
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core import checkpoint
+from cryptosvc.core.erased import hash_of
 from cryptosvc.core.errors import Conflict, Corrupt, Malformed, Unavailable
 from cryptosvc.core.evidence import Verdict
-from cryptosvc.core.merkle import EMPTY, leaf_hash
+from cryptosvc.core.merkle import EMPTY
 from cryptosvc.wiring import modules, proof, stores, worker
 from cryptosvc.wiring.profiles import read_octets
 
@@ -93,7 +94,7 @@ async def _look_over(store: stores.Opened, progress: Progress) -> None:
 
 def _root_of(entries: Iterator[tuple[bytes, bytes]], size: int, progress: Progress) -> bytes:
     frontier = EMPTY
-    while some := [leaf_hash(entry) for entry, _ in islice(entries, _HASHED_TOGETHER)]:
+    while some := [hash_of(entry) for entry, _ in islice(entries, _HASHED_TOGETHER)]:
         frontier = frontier.extended(some)
         progress("looking over", frontier.size, size)
     return frontier.root()

@@ -18,6 +18,7 @@ from cryptosvc.core.account import Account, UserCounts, instant
 from cryptosvc.core.canonical import JsonValue
 from cryptosvc.core.completeness import frontier_of
 from cryptosvc.core.entries import values_beside
+from cryptosvc.core.erased import Missing, is_alone
 from cryptosvc.core.errors import Corrupt, Malformed
 from cryptosvc.core.merkle import EMPTY, leaf_hash
 from cryptosvc.core.query import LATEST, Cursor, Query
@@ -47,7 +48,7 @@ class Inquiries:
         )
         with client_of(connection) as client:
             for page in client.query(question):
-                yield Rows([_row(_told(one), one.entry) for one in page.entries], page.cursor, page.tree_size)
+                yield Rows([_row(one) for one in page.entries], page.cursor, page.tree_size)
 
     def bundle(self, connection: Connection, asked: Asked, wanted: Bundling, progress: Progress) -> Document:
         """Ask, and write the answer with its proofs to a file."""
@@ -61,12 +62,13 @@ class Inquiries:
     def usage(self, connection: Connection, key_id: str, start: int, stop: int) -> Document:
         """Tell everything a key did."""
         with client_of(connection) as client:
-            return {"key": key_id, **_account(client, {"key": [key_id]}, start, stop).document()}
+            told = _account(client, {"key": [key_id]}, start, stop).document()
+            return {"key": key_id, "erased_in_log": _erased(client), **told}
 
     def who(self, connection: Connection, name: str, start: int, stop: int) -> Document:
         """Tell everything a caller or custodian did."""
         with client_of(connection) as client:
-            told: dict[str, JsonValue] = {"name": name}
+            told: dict[str, JsonValue] = {"name": name, "erased_in_log": _erased(client)}
             for field in _PERSON:
                 found = _account(client, {field: [name]}, start, stop)
                 if found.entries:
@@ -149,6 +151,7 @@ class Inquiries:
             "to": found.stop,
             "found": len(found.leaves),
             "undecided": len(found.undecided),
+            "erased": found.erased,
             "answer_is_complete": "not given" if answer is None else True,
             "leaves": found.leaves,
             "undecided_leaves": found.undecided,
@@ -200,6 +203,17 @@ def _account(client: Client, conditions: Mapping[str, Sequence[str]], start: int
     return account
 
 
+def _erased(client: Client) -> int:
+    """Entries past retention in the whole log: what they said, nobody can count any more."""
+    said = Missing()
+    for one in _each(client, {"kind": ["sealed", "archived", "returned"]}):
+        said.hear(one.leaf_index, one.entry)
+    for key in sorted({one.key for one in said.said}):
+        for one in _each(client, {"kind": ["key-record"], "key": [key]}):
+            said.hear(one.leaf_index, one.entry)
+    return said.count()
+
+
 def _policy_set(client: Client, digest: str) -> Mapping[str, str] | None:
     for one in _each(client, {"kind": [policy_set.KIND], "policies": [digest]}):
         if policy_set.WITHHELD in one.beside:
@@ -226,7 +240,7 @@ def _approvals(client: Client, told: Told) -> list[JsonValue]:
 
 
 def _told(one: audit_pb2.Entry) -> Told:
-    """Read an entry as it came; what is beside it is what it commits to, or Corrupt."""
+    """Read an entry as it came, which is no hash alone; what is beside it is what it commits to, or Corrupt."""
     try:
         entry = orjson.loads(one.entry)
     except orjson.JSONDecodeError:
@@ -246,7 +260,11 @@ def _key_of(told: Told) -> str:
 _COLUMNS = ("key", "class", "content", "message", "outcome", "rule", "clause", "caller", "target", "user")
 
 
-def _row(told: Told, octets: bytes) -> dict[str, JsonValue]:
+def _row(one: audit_pb2.Entry) -> dict[str, JsonValue]:
+    if is_alone(one.entry):
+        gone: dict[str, JsonValue] = dict.fromkeys(("time", "kind", "operation", *_COLUMNS), "")
+        return {"leaf_index": one.leaf_index, **gone, "kind": "erased", "leaf_hash": one.entry.decode()}
+    told = _told(one)
     pairs = said(told.entry, told.beside)
     row: dict[str, JsonValue] = {
         "leaf_index": told.leaf_index,
@@ -256,5 +274,5 @@ def _row(told: Told, octets: bytes) -> dict[str, JsonValue]:
     }
     for name in _COLUMNS:
         row[name] = " ".join(sorted(value for field, value in pairs if field == name))
-    row["leaf_hash"] = leaf_hash(octets).hex()
+    row["leaf_hash"] = leaf_hash(one.entry).hex()
     return row

@@ -16,7 +16,7 @@ from cryptosvc.adapters.store.engine import open_store
 from cryptosvc.adapters.store.indexer import index_store, log_identity
 from cryptosvc.cli.actions import Document, Progress
 from cryptosvc.config.settings import Settings
-from cryptosvc.core import lifecycle, segments
+from cryptosvc.core import erased, lifecycle, segments
 from cryptosvc.core.errors import Corrupt, Malformed, WrongState
 from cryptosvc.core.life import NANOSECONDS, UnixSeconds
 from cryptosvc.core.query import Query
@@ -164,10 +164,34 @@ async def _sealed(floor: Floor, key_id: str, before: int, progress: Progress, *,
             lambda reached: progress("sealing", reached, size),
         )
     await asyncio.to_thread(stored.scrub, settings.store.url, rewrite=rewrite)
-    # 3 said in the log
-    facts = {"key": key_id, "start": str(done.start), "stop": str(done.stop), "entries": str(done.entries)}
-    receipt = await Observer(floor.store.ledger, floor.clock).happened("sealed", "seal", facts, {})
-    return {**facts, "recorded_as": receipt.leaf_index}
+    # 3 said in the log: of each key, since a seal that was interrupted may have been under another
+    said = 0
+    for name, found in {key_id: stored.Sealed(), **done.sealed}.items():
+        said = await _say_sealed(floor, name, done, found)
+    mine = done.sealed.get(key_id, stored.Sealed())
+    return {
+        "key": key_id,
+        "start": str(done.start),
+        "stop": str(done.stop),
+        "entries": str(mine.entries),
+        "whole": str(sum(stop - start for start, stop in mine.whole)),
+        "recorded_as": said,
+    }
+
+
+async def _say_sealed(floor: Floor, key_id: str, stretch: stored.Stretch, found: stored.Sealed) -> int:
+    """Record what is sealed under a key; the newest of its entries. What one has no room for is told in several."""
+    observer, said = Observer(floor.store.ledger, floor.clock), 0
+    for number, leaves in enumerate([*erased.emit(found.whole)] or [""]):
+        facts = {
+            "key": key_id,
+            "start": str(stretch.start),
+            "stop": str(stretch.stop),
+            "entries": "0" if number else str(found.entries),
+            "leaves": leaves,
+        }
+        said = (await observer.happened("sealed", "seal", facts, {})).leaf_index
+    return said
 
 
 async def _retired(floor: Floor, key_id: str) -> Document:
@@ -212,11 +236,12 @@ async def _key(floor: Floor, key_id: str) -> KeyRecord:
 
 async def _stretches(floor: Floor, key_id: str) -> Sequence[tuple[str, int, int]]:
     """(key, start, stop) of what was sealed, as the log says; under one key where it is named."""
-    return [
+    found = {
         (one["key"], int(one["start"]), int(one["stop"]))
         for one in await _facts(floor, "sealed")
         if key_id in ("", one["key"])
-    ]
+    }
+    return sorted(found, key=lambda one: one[1:])
 
 
 async def _facts(floor: Floor, kind: str) -> Sequence[Mapping[str, str]]:

@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from cryptosvc.adapters.store.moved_claims import SCOPES, MovedClaims
+from cryptosvc.core import erased
 from cryptosvc.core.content.base import Rising
 from cryptosvc.core.errors import Conflict, Malformed
 from cryptosvc.core.handover.claimed import Claimed, emit, parse
+from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.names import KeyId
 from cryptosvc.core.record import Claim
 from cryptosvc.core.registry import KeyRecord
@@ -101,6 +104,29 @@ async def used(stand: Stand, value: str, octets: bytes = b"x", *, key=MINE, ends
     if ends and isinstance(answer, Claim):
         await stand.ledger.record([checked(answer)])
     return answer
+
+
+async def test_what_a_deleted_entry_took_goes_along_with_every_key(two: tuple[Stand, Stand]) -> None:
+    source, destination = two
+    for number in range(1, 6):
+        assert isinstance(await used(source, str(number)), Claim)
+        assert isinstance(await used(source, str(number), key=OTHER), Claim)
+    mine, other = [await of_key(MovedClaims(source.ledger), key) for key in (MINE, OTHER)]
+    with source.ledger.writer.worker.store.writing() as session:
+        for index, (entry, _) in enumerate(session.leaves(0, 100)):
+            if orjson.loads(entry)["kind"] == "use":
+                session.run(
+                    "UPDATE leaf SET entry = ?, withheld = ? WHERE leaf_index = ?",
+                    erased.alone(leaf_hash(entry)),
+                    b"",
+                    index,
+                )
+    found = (await MovedClaims(source.ledger).of_keys([MINE.key_id]))[MINE.key_id]
+    assert set(found.once) == {*mine.once, *other.once}
+    assert (found.rising, found.used) == (mine.rising, mine.used)
+    await MovedClaims(destination.ledger).take(MINE.key_id, parse(emit(found)))
+    assert isinstance(await used(destination, "3", b"other bytes"), Conflict)
+    assert isinstance(await used(destination, "9"), Claim)
 
 
 async def test_what_was_used_at_the_source_is_refused_at_the_destination(two: tuple[Stand, Stand]) -> None:

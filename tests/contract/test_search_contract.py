@@ -3,6 +3,7 @@
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from cryptosvc.adapters.store.indexer import SUFFIX, Indexer, index_store
 from cryptosvc.adapters.store.ledger import Ledger as StoredLedger
 from cryptosvc.adapters.store.postings import BLOCK
 from cryptosvc.adapters.store.search import LOOKED_AT, Searcher
+from cryptosvc.core import erased
 from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Corrupt, Malformed
+from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.query import Cursor, Query
 from cryptosvc.core.said import moment, said
 from cryptosvc.flow.ports import Ledger, Search, StoredEntry
@@ -236,6 +239,43 @@ async def test_what_was_deleted_is_not_found_any_more(indexed: Subject) -> None:
     store.close()
     assert await answer(indexed.search, query) == []
     assert gone in indexes(await answer(indexed.search, Query.of({"key": list(KEYS)})))
+
+
+async def test_of_entries_that_were_deleted_only_who_asks_for_everything_gets_the_hashes(
+    indexed: Subject,
+) -> None:
+    await fill(indexed.ledger, entries(2 * BLOCK + 50))
+    assert isinstance(indexed.ledger, StoredLedger)
+    whole = dict(enumerate(indexed.ledger.entries(0, 2 * BLOCK + 50)))
+    gone = {*range(3, BLOCK + 7), 2 * BLOCK + 20}  # most of a block, some of the next, one past the index
+    with closing(open_store(indexed.url)) as store, store.writing() as session:
+        session.run_many(
+            "UPDATE leaf SET entry = ?, withheld = ? WHERE leaf_index = ?",
+            [(erased.alone(leaf_hash(whole[leaf][0])), b"", leaf) for leaf in sorted(gone)],
+        )
+    indexed.index(8)
+    every = await answer(indexed.search, Query.of({}, oldest_first=True))
+    assert [one.leaf_index for one in every] == list(range(len(every)))
+    assert {one.leaf_index for one in every if erased.is_alone(one.entry)} == gone
+    assert all(
+        erased.hash_of(one.entry) == leaf_hash(whole[one.leaf_index][0])
+        for one in every
+        if one.leaf_index in whole
+    )
+    assert [one.leaf_index for one in await answer(indexed.search, Query.of({}))] == list(range(len(every)))[
+        ::-1
+    ]
+    for query in (
+        Query.of({"key": list(KEYS)}),
+        Query.of({}, start=1),
+        Query.of({}, stop=2**62, oldest_first=True),
+        Query.of({"kind": ["explain", "refusal"]}, start=BEGAN),
+    ):
+        found = set(indexes(await answer(indexed.search, query)))
+        assert len(found) > BLOCK // 2
+        assert not found & gone
+    # what an index still names that was begun before
+    assert await answer(indexed.search, Query.of({"key": [KEYS[2]]})) == []
 
 
 async def test_an_index_of_another_log_is_not_believed_and_begun_anew(indexed: Subject) -> None:

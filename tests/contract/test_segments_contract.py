@@ -1,4 +1,4 @@
-"""What is withheld, sealed behind the log and deleted with its key: on SQLite and PostgreSQL (G2.17, G2.18)."""
+"""What a stretch of the log holds, sealed behind it and deleted with its key: on SQLite and PostgreSQL (G2.17, G2.18)."""
 
 import asyncio
 import hashlib
@@ -15,8 +15,7 @@ from cryptosvc.adapters.store import archive
 from cryptosvc.adapters.store import segments as stored
 from cryptosvc.adapters.store.engine import open_store
 from cryptosvc.adapters.store.segments import SegmentKeys
-from cryptosvc.core import segments
-from cryptosvc.core.entries import values_beside
+from cryptosvc.core import erased, segments
 from cryptosvc.core.errors import Corrupt, Unavailable
 from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.names import KeyId, UnixNanoseconds
@@ -95,42 +94,56 @@ async def test_what_is_sealed_reads_as_before_and_is_nowhere_in_the_clear(scene:
     before, head = scene.beside(None), await scene.stand.ledger.head()
     assert SECRET.encode() in scene.octets()
     done = scene.seal()
-    assert (done.start, done.stop, done.entries) == (0, len(before) - 1, 300)  # the newest is too young
+    assert (done.start, done.stop) == (0, len(before) - 1)  # the newest is too young
+    assert done.sealed[PERIOD].entries == 300
+    assert done.sealed[PERIOD].whole == [(len(before) - 301, len(before) - 1)]
     assert scene.beside(scene.reading()) == before
     assert scene.asked == [PERIOD]
-    as_it_stands = scene.beside(None)
-    assert [entry for entry, _ in as_it_stands] == [entry for entry, _ in before]
-    for (entry, now), (_, was) in zip(as_it_stands, before, strict=True):
-        kept = orjson.loads(entry)["kind"] in segments.KEPT_KINDS or int(orjson.loads(entry)["time"]) >= NEW
-        assert (now == was) is kept
-        assert kept or (SECRET.encode() not in now and segments.key_of(now) == PERIOD)
+    for now, was in zip(scene.beside(None), before, strict=True):
+        said = orjson.loads(was[0])
+        kept = said["kind"] in segments.KEPT_KINDS or int(said["time"]) >= NEW
+        assert (now[1] == was[1]) is kept
+        assert (now[0] == was[0]) is (kept or said["kind"] not in erased.KINDS)
+        assert segments.hash_of(now[0]) == leaf_hash(was[0])
+        assert kept or (segments.key_of(now[0]), segments.key_of(now[1])) == (PERIOD, PERIOD)
+        assert kept or SECRET.encode() not in now[1]
     assert await scene.stand.ledger.head() == head
     await scene.stand.ledger.maintain()  # the log looks after itself as before
     # again: nothing is sealed twice, and it goes on where it was
-    assert scene.seal().entries == 0
-    assert scene.seal(done.stop, NEW + 1).entries == 1
+    as_it_stands = scene.beside(None)
+    assert scene.seal() == done
+    assert scene.beside(None) == as_it_stands
+    assert scene.seal(done.stop, NEW + 1).sealed[PERIOD].entries == 1
     await asyncio.to_thread(scene.stand.ledger._store.close)  # so that nobody holds the write-ahead log
     stored.scrub(scene.url)
     stored.scrub(scene.url, rewrite=True)
     assert SECRET.encode() not in scene.octets()
 
 
-async def test_a_destroyed_key_leaves_commitments_and_every_proof(scene: Scene) -> None:
+async def test_what_an_interrupted_seal_left_is_told_under_its_own_key(scene: Scene) -> None:
+    with closing(open_store(scene.url)) as store:
+        first = stored.seal(store, 0, 100, NEW, "log-2025", bytes(32), lambda _: None)
+        second = stored.seal(store, 0, len(scene.beside(None)), NEW, PERIOD, DATA_KEY, lambda _: None)
+    assert second.sealed["log-2025"] == first.sealed["log-2025"]
+    assert second.sealed["log-2025"].entries + second.sealed[PERIOD].entries == 300
+    (one,), (other,) = second.sealed["log-2025"].whole, second.sealed[PERIOD].whole
+    assert one[1] == other[0] == 100
+
+
+async def test_a_destroyed_key_leaves_hashes_and_every_proof(scene: Scene) -> None:
     before = scene.beside(None)
     scene.seal()
     opener = scene.reading()
     assert scene.beside(opener) == before
     await scene.destroy()
-    # known or not, the data key is used no more; the entries and what they commit to stay
+    # known or not, the data key is used no more; of an entry its hash stays
     for reader in (opener, scene.reading()):
-        for index, ((entry, now), (was_entry, was)) in enumerate(
-            zip(scene.beside(reader), before, strict=False)
-        ):
-            assert entry == was_entry
-            assert now in (b"", was)
-            assert values_beside(index, orjson.loads(entry), now) == (
-                values_beside(index, orjson.loads(entry), was) if now else {}
+        for (entry, now), (was_entry, was) in zip(scene.beside(reader), before, strict=False):
+            gone = (
+                orjson.loads(was_entry)["kind"] in erased.KINDS and int(orjson.loads(was_entry)["time"]) < NEW
             )
+            assert entry == (erased.alone(leaf_hash(was_entry)) if gone else was_entry)
+            assert now == (b"" if gone else was)
     ledger = scene.stand.ledger
     head = await ledger.head()
     for leaf_index in (3, 200):
@@ -139,6 +152,13 @@ async def test_a_destroyed_key_leaves_commitments_and_every_proof(scene: Scene) 
         assert stored.empty(store, 0, len(before), PERIOD) == 300
         assert stored.empty(store, 0, len(before), PERIOD) == 0
     assert {beside for _, beside in scene.beside(None)[3:300]} == {b""}
+    assert all(erased.is_alone(entry) for entry, _ in scene.beside(None)[3:300])
+    assert await ledger.head() == head
+    for leaf_index in (3, 200):
+        assert await ledger.inclusion_proof(leaf_index, head.size)
+        found = await ledger.entry(leaf_index)
+        assert found is not None
+        assert erased.hash_of(found.entry) == leaf_hash(before[leaf_index][0])
     await ledger.maintain()
     await ledger.record([observed()])
 
@@ -154,6 +174,8 @@ async def test_a_segment_goes_to_a_file_and_returns_verified(scene: Scene) -> No
         assert archive.take_out(store, file) == 300
         assert SECRET.encode() not in file.read_bytes()
         assert sum(beside == b"" for _, beside in scene.beside(scene.reading())) >= 300
+        assert sum(erased.is_alone(entry) for entry, _ in scene.beside(scene.reading())) == 300
+        assert archive.take_out(store, file) == 300  # again: nothing is there to take
         # nothing that was changed, cut or of another log is believed
         lines = file.read_bytes().splitlines(keepends=True)
         other = scene.folder / "other"
@@ -182,11 +204,29 @@ async def test_a_segment_goes_to_a_file_and_returns_verified(scene: Scene) -> No
 async def test_what_was_changed_or_belongs_to_another_entry_is_found(scene: Scene) -> None:
     scene.seal()
     rows = scene.beside(None)
+    entry, beside = rows[8]
+    at = 2 + len(PERIOD)
+    for column, octets in (
+        ("withheld", rows[7][1]),
+        ("withheld", beside[:-1]),
+        ("entry", entry[:-1] + bytes((entry[-1] ^ 1,))),
+        ("entry", entry[:at] + rows[7][0][at : at + 32] + entry[at + 32 :]),
+        ("entry", entry[: at + 33]),
+    ):
+        with closing(open_store(scene.url)) as store:
+            with store.writing() as session:
+                session.run(f"UPDATE leaf SET {column} = ? WHERE leaf_index = 8", octets)  # noqa: S608  # of the test
+            with pytest.raises(Corrupt) as found:
+                scene.beside(scene.reading())
+            assert found.value.rule == "segment/changed"
+            with store.writing() as session:
+                session.run("UPDATE leaf SET entry = ?, withheld = ? WHERE leaf_index = 8", entry, beside)
+    # a hash in the place of an entry is of that entry, or is found where it is proven
     with closing(open_store(scene.url)) as store, store.writing() as session:
-        session.run("UPDATE leaf SET withheld = ? WHERE leaf_index = ?", rows[7][1], 8)
+        session.run("UPDATE leaf SET entry = ? WHERE leaf_index = 8", rows[7][0])
     with pytest.raises(Corrupt) as found:
-        scene.beside(scene.reading())
-    assert found.value.rule == "segment/changed"
+        await scene.stand.ledger.entry(8)
+    assert found.value.rule == "log/leaf-changed"
 
 
 async def test_a_key_that_nobody_knows_is_no_deletion(scene: Scene) -> None:

@@ -7,6 +7,7 @@ from cryptosvc.core import checkpoint
 from cryptosvc.core.check import Checked
 from cryptosvc.core.content.base import Once
 from cryptosvc.core.device_keys import SealedKeyRecord
+from cryptosvc.core.erased import alone, hash_of
 from cryptosvc.core.errors import (
     Conflict,
     Forbidden,
@@ -70,6 +71,10 @@ class FakeLedger:
     def __post_init__(self) -> None:
         instant = self.clock.now()
         self.leaves.append(genesis_leaf(self.origin, self.scope, instant.at, instant.quality))
+
+    def erase(self, leaf_index: int) -> None:
+        """Leave the hash of an entry alone."""
+        self.leaves[leaf_index] = Leaf(alone(hash_of(self.leaves[leaf_index].entry)), b"")
 
     async def claim(self, batch: Sequence[Authorised]) -> Sequence[Claim | Refusal | Stale]:
         return [self._claim_one(item) for item in batch]
@@ -218,7 +223,7 @@ class FakeLedger:
         )
 
     def _hashes(self) -> list[bytes]:
-        return [leaf_hash(leaf.entry) for leaf in self.leaves]
+        return [hash_of(leaf.entry) for leaf in self.leaves]
 
     def _subtree(self, height: int, index: int) -> bytes:
         return root_of(self._hashes()[index << height : (index + 1) << height])

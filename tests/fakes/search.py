@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import orjson
 
 from cryptosvc.core.entries import values_beside
+from cryptosvc.core.erased import is_alone
 from cryptosvc.core.errors import Malformed
 from cryptosvc.core.query import Cursor, Query
 from cryptosvc.core.said import moment, said
@@ -29,8 +30,7 @@ class FakeSearch:
         at = cursor.at
         for index in every:
             leaf = self.ledger.leaves[index]
-            entry = orjson.loads(leaf.entry)
-            if query.answered_by(said(entry, values_beside(index, entry, leaf.withheld)), moment(entry)):
+            if _answers(query, StoredEntry(index, leaf.entry, leaf.withheld)):
                 found.append(StoredEntry(index, leaf.entry, leaf.withheld))
             at = index + 1 if forwards else index
             if len(found) == at_most:
@@ -39,3 +39,12 @@ class FakeSearch:
         return Page(
             tuple(found), None if after.done(oldest_first=forwards) else after, cursor.digest, cursor.size
         )
+
+
+def _answers(query: Query, stored: StoredEntry) -> bool:
+    if is_alone(stored.entry):
+        return query.everything
+    entry = orjson.loads(stored.entry)
+    return query.answered_by(
+        said(entry, values_beside(stored.leaf_index, entry, stored.withheld)), moment(entry)
+    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from cryptosvc.core import checkpoint
+from cryptosvc.core import checkpoint, erased
 from cryptosvc.core.canonical import canonical
 from cryptosvc.core.commitments import commitment
 from cryptosvc.core.errors import (
@@ -19,6 +19,7 @@ from cryptosvc.core.errors import (
     WrongState,
 )
 from cryptosvc.core.judge import Authorised
+from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.names import KeyId, SystemName
 from cryptosvc.core.record import Observed, Refused
 from cryptosvc.core.registry import CallerRecord, CallerState, Grant, KeyState
@@ -173,12 +174,15 @@ class OneEntry(ListLedger):
     owner = "head-end"
     kept_beside = ""
     """What somebody wrote beside the entry instead."""
+    erased = False
 
     async def entry(self, leaf_index: int) -> StoredEntry | None:
         withheld = canonical({"principal": ("00" * 16, self.kept_beside or self.owner)})
         leaf = canonical(
             {"v": 1, "commitments": {"principal": commitment(bytes(16), "principal", self.owner)}}
         )
+        if self.erased:
+            leaf, withheld = erased.alone(leaf_hash(leaf)), b""
         return StoredEntry(0, leaf, withheld) if leaf_index == 0 else None
 
     async def checkpoint(self) -> bytes | None:
@@ -210,6 +214,20 @@ async def test_an_auditor_reads_every_entry():
     ledger.owner = "somebody-else"
     assert (await audit.entry(corridor.principal, 0)).leaf_index == 0
     assert [type(one) for one in ledger.recorded] == [Observed]
+
+
+@pytest.mark.parametrize("is_auditor", [False, True])
+async def test_of_a_deleted_entry_an_auditor_is_told_the_hash_and_everybody_its_proof(is_auditor):
+    corridor = Corridor(caller=replace(caller_record(), auditor=is_auditor))
+    audit, ledger = auditor(corridor)
+    whole = await ledger.entry(0)
+    ledger.erased = True
+    with pytest.raises(WrongState if is_auditor else Forbidden) as refused:
+        await audit.entry(corridor.principal, 0)
+    told = leaf_hash(whole.entry)
+    assert (refused.value.rule == "audit/erased") is (told.hex() in refused.value.message) is is_auditor
+    assert (await audit.prove_inclusion(corridor.principal, 0, 1)).leaf_hash == told
+    assert [type(one) for one in ledger.recorded] == [Refused, Observed]
 
 
 @pytest.mark.parametrize("is_auditor", [False, True])

@@ -142,6 +142,18 @@ async def test_a_sign_off_is_an_entry_with_the_envelope_beside_it():
     assert [one.reviewed for one in await scene.reviewer.signed_off()] == [(2, 7)]
 
 
+async def test_what_was_deleted_unreviewed_is_overdue():
+    scene = Scene()
+    await scene.grow(9)
+    await scene.sign_off(2, 7)
+    before = await scene.reviewer.left()
+    scene.ledger.erase(7)
+    first, second = await scene.reviewer.left()
+    assert (first, second.left) == (before[0], (7, 11))
+    assert second.age_seconds > 50 * 365 * DAY
+    assert await scene.reviewer.turn(30)
+
+
 async def test_only_a_registered_auditor_signs_off():
     scene = Scene()
     await scene.grow(3)

@@ -11,6 +11,7 @@ import pytest
 from cryptosvc.adapters.watch_state import FollowedLog, StateFile
 from cryptosvc.config.settings import read_settings
 from cryptosvc.config.watching import WatchRuleSettings, WatchSettings, rules_of
+from cryptosvc.core.erased import is_alone
 from cryptosvc.core.errors import Corrupt, Forbidden, Malformed, Unavailable
 from cryptosvc.core.names import UnixNanoseconds
 from cryptosvc.core.record import Leaf, Observed, Refused
@@ -79,7 +80,7 @@ class Scene:
             still = still + 1 if len(self.ledger.leaves) == size and not watch.behind else 0
 
     def alarms(self) -> list[dict[str, str]]:
-        entries = [json.loads(one.entry) for one in self.ledger.leaves]
+        entries = [json.loads(one.entry) for one in self.ledger.leaves if not is_alone(one.entry)]
         return [one["facts"] for one in entries if one["kind"] == "alarm"]
 
 
@@ -104,6 +105,23 @@ async def test_an_alarm_is_an_entry_with_rule_clause_severity_and_leaves():
     size = len(scene.ledger.leaves)
     await scene.settle()
     assert len(scene.ledger.leaves) == size
+
+
+async def test_begun_anew_over_deleted_entries_it_raises_nothing_twice():
+    scene = Scene()
+    await scene.settle()
+    await scene.refuse("audit/not-auditor")
+    refused = len(scene.ledger.leaves) - 1
+    await scene.settle()
+    told = scene.alarms()
+    scene.ledger.erase(refused)
+    scene.memory.state = b""
+    scene.watch = scene.another()
+    await scene.settle()
+    assert scene.alarms() == told != []
+    await scene.refuse("audit/not-auditor")
+    await scene.settle()
+    assert len(scene.alarms()) == len(told) + 1
 
 
 @pytest.mark.parametrize("seed", range(4))

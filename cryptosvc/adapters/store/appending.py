@@ -7,8 +7,8 @@ from cryptosvc.adapters.store.heads import Head, HeadKeeper
 from cryptosvc.adapters.store.session import HeadRow, Session
 from cryptosvc.adapters.store.tree import TILE, TILE_BITS, fill_tiles
 from cryptosvc.core.errors import Corrupt
-from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.record import Leaf
+from cryptosvc.core.segments import hash_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Appender:
         while (boundary := ((first >> TILE_BITS) + 1) << TILE_BITS) <= first + len(pending):
             count = boundary - first
             others = session.entries(boundary - TILE, first) if count < TILE else []
-            whole = [*map(leaf_hash, others), *pending[:count]]
+            whole = [*map(hash_of, others), *pending[:count]]
             if len(whole) == TILE:
                 fill_tiles(session, (boundary - 1) >> TILE_BITS, whole)
             first, pending = boundary, pending[count:]

@@ -3,14 +3,15 @@
 The file holds what the store held, sealed under the segment's key: where the key is destroyed, the file is noise too. One
 item a line, UTF-8:
 
-    {"entries":N,"format":"cryptosvc-segment-archive","key":KEY,"origin":ORIGIN,"version":1}
-    INDEX TAB LEAF-HASH TAB SEALED                       N lines, in order; hex and base64
+    {"entries":N,"format":"cryptosvc-segment-archive","key":KEY,"origin":ORIGIN,"version":2}
+    INDEX TAB LEAF-HASH TAB ENTRY TAB VALUES             N lines, in order; hex, and base64 of what is sealed: of the entry,
+                                                         where it is whole, and of the values withheld beside it
 """
 
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,25 +19,26 @@ from typing import BinaryIO
 
 import orjson
 
+from cryptosvc.adapters.store.segments import Change, replace_leaves
 from cryptosvc.adapters.store.session import Session, Store
-from cryptosvc.core import segments
+from cryptosvc.core import erased, segments
 from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.entries import values_beside
 from cryptosvc.core.errors import Corrupt, Unavailable
-from cryptosvc.core.merkle import leaf_hash
 
 FORMAT = "cryptosvc-segment-archive"
+FORMAT_VERSION = 2
 _AT_ONCE = 256
-_UPDATE = "UPDATE leaf SET withheld = ? WHERE leaf_index = ? AND withheld = ?"
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One line: the entry, its leaf hash, and what is sealed beside it."""
+    """One line: the entry, its leaf hash, and what is sealed of it and beside it; empty where that is nothing."""
 
     leaf_index: int
     leaf_hash: bytes
-    secret: bytes
+    entry: bytes
+    withheld: bytes
 
 
 def write(
@@ -55,7 +57,7 @@ def write(
         "format": FORMAT,
         "key": key_id,
         "origin": origin,
-        "version": 1,
+        "version": FORMAT_VERSION,
     }
     digest = hashlib.sha256()
     try:
@@ -76,12 +78,12 @@ def write(
 
 def take_out(store: Store, path: Path) -> int:
     """Take out of the store what a file holds, octet for octet; how many entries it was."""
-    return _swap(store, path, lambda secret: (b"", secret))
+    return _swap(store, path, returning=False)
 
 
 def put_back(store: Store, path: Path) -> int:
     """Put back what a file holds, where nothing stands; how many entries it was. `verify` comes first."""
-    return _swap(store, path, lambda secret: (secret, b""))
+    return _swap(store, path, returning=True)
 
 
 def verify(store: Store, path: Path, origin: str, key_id: str, data_key: bytes) -> int:
@@ -101,11 +103,8 @@ def verify(store: Store, path: Path, origin: str, key_id: str, data_key: bytes) 
         count = 0
         while some := _read(file):
             with store.reading() as session:
-                for one, entry in zip(some, _entries(session, some), strict=True):
-                    if leaf_hash(entry) != one.leaf_hash:
-                        raise _no_archive(f"entry {one.leaf_index} is another")
-                    beside = segments.opened(one.secret, one.leaf_hash, data_key)
-                    values_beside(one.leaf_index, orjson.loads(entry), beside)
+                for one, stands in zip(some, _entries(session, some), strict=True):
+                    _require_returning(one, stands, data_key)
             count += len(some)
         if count != head["entries"]:
             raise _no_archive("it was cut")
@@ -118,22 +117,41 @@ def key_of(path: Path) -> str:
         return str(_head(file)["key"])
 
 
-def _swap(store: Store, path: Path, change: Callable[[bytes], tuple[bytes, bytes]]) -> int:
+def _require_returning(one: Item, stands: bytes, data_key: bytes) -> None:
+    """What returns is of the entry that stands in the store, or whose hash does; Corrupt where it is not."""
+    entry = segments.opened_entry(one.entry, data_key) if one.entry else stands
+    if segments.hash_of(stands) != one.leaf_hash or erased.hash_of(entry) != one.leaf_hash:
+        raise _no_archive(f"entry {one.leaf_index} is another")
+    if one.withheld:
+        beside = segments.opened(one.withheld, one.leaf_hash, data_key)
+        values_beside(one.leaf_index, orjson.loads(entry), beside)
+
+
+def _swap(store: Store, path: Path, *, returning: bool) -> int:
     count = 0
     with _opened(path) as file:
         _head(file)
         while some := _read(file):
             with store.writing() as session:
-                session.run_many(
-                    _UPDATE,
+                replace_leaves(
+                    session,
                     [
-                        (after, one.leaf_index, before)
-                        for one in some
-                        for after, before in (change(one.secret),)
+                        change
+                        for one, stands in zip(some, _entries(session, some), strict=True)
+                        for change in _change(one, stands, returning=returning)
                     ],
                 )
             count += len(some)
     return count
+
+
+def _change(one: Item, stands: bytes, *, returning: bool) -> Iterator[Change]:
+    """How a leaf is kept after, and how before; nothing where it is kept otherwise."""
+    entry = one.entry or stands
+    within, without = (entry, one.withheld), (erased.alone(one.leaf_hash) if one.entry else stands, b"")
+    before, after = (without, within) if returning else (within, without)
+    if stands == before[0]:
+        yield *after, one.leaf_index, *before
 
 
 def _items(store: Store, key_id: str, stretches: Sequence[tuple[int, int]]) -> Iterator[Item]:
@@ -142,20 +160,27 @@ def _items(store: Store, key_id: str, stretches: Sequence[tuple[int, int]]) -> I
             with store.reading() as session:
                 rows = session.leaves(at, min(at + _AT_ONCE, stop))
             for leaf_index, (entry, beside) in enumerate(rows, at):
-                if segments.key_of(beside) == key_id:
-                    yield Item(leaf_index, leaf_hash(entry), beside)
+                whole = entry if segments.key_of(entry) == key_id else b""
+                values = beside if segments.key_of(beside) == key_id else b""
+                if whole or values:
+                    yield Item(leaf_index, segments.hash_of(entry), whole, values)
 
 
 def _lines(head: bytes, items: Iterator[Item]) -> Iterator[bytes]:
     yield head + b"\n"
     for one in items:
-        yield b"%d\t%s\t%s\n" % (one.leaf_index, one.leaf_hash.hex().encode(), base64.b64encode(one.secret))
+        secrets = base64.b64encode(one.entry), base64.b64encode(one.withheld)
+        yield b"%d\t%s\t%s\t%s\n" % (one.leaf_index, one.leaf_hash.hex().encode(), *secrets)
 
 
 def _head(file: BinaryIO) -> dict[str, object]:
     try:
         head = orjson.loads(file.readline())
-        if (head["format"], head["version"]) == (FORMAT, 1) and {"key", "origin", "entries"} <= set(head):
+        if (head["format"], head["version"]) == (FORMAT, FORMAT_VERSION) and {
+            "key",
+            "origin",
+            "entries",
+        } <= set(head):
             return dict(head)
     except (orjson.JSONDecodeError, TypeError, KeyError):
         pass
@@ -166,10 +191,9 @@ def _read(file: BinaryIO) -> list[Item]:
     found: list[Item] = []
     for line in islice(file, _AT_ONCE):
         try:
-            index, digest, secret = line.removesuffix(b"\n").split(b"\t")
-            found.append(
-                Item(int(index), bytes.fromhex(digest.decode()), base64.b64decode(secret, validate=True))
-            )
+            index, digest, *secrets = line.removesuffix(b"\n").split(b"\t")
+            entry, withheld = (base64.b64decode(one, validate=True) for one in secrets)
+            found.append(Item(int(index), bytes.fromhex(digest.decode()), entry, withheld))
         except ValueError:
             raise _no_archive("a line is none") from None
     return found

@@ -16,10 +16,10 @@ from cryptosvc.core.device_keys import SealedKeyRecord
 from cryptosvc.core.device_records import DEVICE_STORE
 from cryptosvc.core.errors import Conflict, Refusal, Repeated, WrongState
 from cryptosvc.core.judge import Authorised
-from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.names import KeyId, UnixNanoseconds
 from cryptosvc.core.opening import Opening, opened
 from cryptosvc.core.record import Claim, Scope
+from cryptosvc.core.segments import hash_of
 from cryptosvc.core.values import quickly
 from cryptosvc.flow.ports import Stale
 
@@ -259,7 +259,7 @@ class ClaimGroup:
         return Repeated(
             same_bytes=same_bytes,
             leaf_index=leaf_index,
-            leaf_hash=b"" if stored is None else leaf_hash(stored[0]),
+            leaf_hash=b"" if stored is None else hash_of(stored[0]),
         )
 
 

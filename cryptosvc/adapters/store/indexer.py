@@ -17,8 +17,8 @@ from cryptosvc.adapters.store.engine import open_store
 from cryptosvc.adapters.store.faults import Moved, Uncertain
 from cryptosvc.adapters.store.postings import BLOCK, IndexState, Posted, Terms
 from cryptosvc.adapters.store.session import Session, Store
+from cryptosvc.core.erased import hash_of
 from cryptosvc.core.errors import Unavailable
-from cryptosvc.core.merkle import leaf_hash
 
 BLOCKS_AT_ONCE = 1
 _SQLITE = "sqlite:///"
@@ -98,7 +98,7 @@ class Indexer:
             if len(leaves) < BLOCK:
                 break
             posted.append(postings.post(block, leaves, terms))
-            last = leaf_hash(leaves[-1][0])
+            last = hash_of(leaves[-1][0])
         if posted:
             with self._index.writing() as session:
                 if postings.state(session) != state:  # somebody else did this, or began anew
@@ -139,4 +139,4 @@ def belongs(state: IndexState | None, session: Session, log: bytes | None) -> bo
     if not state.through:
         return True
     found = session.leaf(state.through - 1)
-    return found is not None and leaf_hash(found[0]) == state.last
+    return found is not None and hash_of(found[0]) == state.last

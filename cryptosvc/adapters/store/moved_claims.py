@@ -15,6 +15,7 @@ from cryptosvc.adapters.store import taking
 from cryptosvc.adapters.store.claims import GROUP, NUMBER_OCTETS, OPEN
 from cryptosvc.adapters.store.ledger import Ledger
 from cryptosvc.adapters.store.session import Session
+from cryptosvc.core.erased import is_alone
 from cryptosvc.core.errors import Conflict, Corrupt
 from cryptosvc.core.handover.claimed import Claimed
 from cryptosvc.core.names import KeyId
@@ -95,8 +96,9 @@ def _of_keys(session: Session, key_ids: Collection[KeyId]) -> dict[KeyId, Claime
     after = 0
     while groups := _groups(session, after):
         for group, leaves, taken in groups:
-            for key_id, fingerprint, digest in _of_group(session, marks, group, leaves, taken):
-                once[key_id][fingerprint] = digest
+            for owners, fingerprint, digest in _of_group(session, marks, group, leaves, taken):
+                for key_id in owners:
+                    once[key_id][fingerprint] = digest
         after = groups[-1][0]
     return {key_id: _claimed(session, key_id, found) for key_id, found in once.items()}
 
@@ -122,13 +124,17 @@ def _groups(session: Session, after: int) -> list[tuple[int, bytes, bytes]]:
 
 def _of_group(
     session: Session, marks: Mapping[int, KeyId], group: int, leaves: bytes, taken: bytes
-) -> Iterator[tuple[KeyId, int, bytes]]:
-    """Key, fingerprint and digest of each thing that claims of the keys took in this group, but for request ids."""
+) -> Iterator[tuple[Collection[KeyId], int, bytes]]:
+    """Keys, fingerprint and digest of each thing that claims of the keys took in this group, but for request ids.
+
+    Whose a claim was cannot be told any more once its entry is deleted (`core/erased.py`). What it took goes along with every
+    key: it keeps a key from nothing but what that very fingerprint stands for.
+    """
     items = list(taking.parse(taken))
     if not leaves:
         moved = marks.get(items[0][0]) if items else None
         if moved is not None:
-            yield from ((moved, fingerprint, digest) for fingerprint, _, digest in items[1:])
+            yield from (((moved,), fingerprint, digest) for fingerprint, _, digest in items[1:])
         return
     mine = _positions(session, frozenset(marks.values()), group, leaves)
     seen: set[int] = set()
@@ -138,13 +144,18 @@ def _of_group(
         seen.add(position)  # the first thing a claim takes is its caller's request id
 
 
-def _positions(session: Session, key_ids: frozenset[KeyId], group: int, leaves: bytes) -> dict[int, KeyId]:
+def _positions(
+    session: Session, key_ids: frozenset[KeyId], group: int, leaves: bytes
+) -> dict[int, Collection[KeyId]]:
     """Positions of the claims of a group that are of these keys, and whose: by their entries, or by their openings while they are open."""
     slots = [leaves[at : at + 8] for at in range(0, len(leaves), 8)]
     closed = {position: int.from_bytes(slot) for position, slot in enumerate(slots) if slot != OPEN}
     entries = session.leaves_of(sorted(set(closed.values()))) if closed else {}
     try:
-        keys = {position: orjson.loads(entries[leaf][0])["key"] for position, leaf in closed.items()}
+        keys = {
+            position: None if is_alone(entries[leaf][0]) else orjson.loads(entries[leaf][0])["key"]
+            for position, leaf in closed.items()
+        }
         if len(closed) < len(slots):
             openings = orjson.loads(session.opening(group) or b"")
             keys |= {at: openings[at]["entry"]["key"] for at, slot in enumerate(slots) if slot == OPEN}
@@ -152,7 +163,11 @@ def _positions(session: Session, key_ids: frozenset[KeyId], group: int, leaves: 
         raise Corrupt(
             "a claim has neither an entry nor an opening: the database was edited", rule="log/claim-lost"
         ) from None
-    return {position: name for position, name in keys.items() if name in key_ids}
+    return {
+        position: key_ids if name is None else (name,)
+        for position, name in keys.items()
+        if name is None or name in key_ids
+    }
 
 
 def _taken_here(session: Session, fingerprints: Sequence[int]) -> dict[int, bytes]:

@@ -23,6 +23,8 @@ from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData
 
 from cryptosvc.adapters.store.session import Session
 from cryptosvc.core.canonical import JsonValue
+from cryptosvc.core.erased import is_alone
+from cryptosvc.core.query import LATEST
 from cryptosvc.core.said import INDEXED, Pair, moment, said
 
 BLOCK_BITS = 10
@@ -129,16 +131,19 @@ _KNOWN_AT_MOST = 4096
 
 
 def post(block: int, leaves: Sequence[tuple[bytes, bytes]], terms: Terms) -> Posted:
-    """Read the (entry, withheld) of one whole block; what is not readable is posted under nothing."""
+    """Read the (entry, withheld) of one whole block; what is not readable, or a hash alone, is posted under nothing."""
     rows: dict[int, list[int]] = {}
     times: list[int] = []
     for number, (octets, withheld) in enumerate(leaves):
+        if is_alone(octets):
+            continue
         entry, beside = readable(octets, withheld)
         times.append(moment(entry))
         for pair in said(entry, beside):
             if pair[0] in INDEXED:
                 rows.setdefault(terms.term(pair), []).append(number)
-    return Posted(block, rows, min(times), max(times))
+    # a block of hashes alone is of no time: only who asks for every entry comes by
+    return Posted(block, rows, min(times, default=LATEST - 1), max(times, default=0))
 
 
 def readable(octets: bytes, withheld: bytes) -> tuple[Mapping[str, JsonValue], Mapping[str, str]]:

@@ -22,8 +22,8 @@ from cryptosvc.adapters.store.postings import BLOCK, BLOCK_BITS, IndexState, Ter
 from cryptosvc.adapters.store.proven import ProvenTiles, newest_above
 from cryptosvc.adapters.store.session import Session, Store
 from cryptosvc.core.entries import values_beside
+from cryptosvc.core.erased import hash_of, is_alone
 from cryptosvc.core.errors import Corrupt, Malformed
-from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.query import LATEST, Cursor, Query
 from cryptosvc.core.said import INDEXED, moment, said
 from cryptosvc.flow.ports import Page, StoredEntry
@@ -281,11 +281,13 @@ class _Walk:
             self._looked_at += 1
             found = rows.get(leaf_index)
             hashes = self._proven.hashes(self._head, leaf_index >> tree.TILE_BITS, self._tree)
-            if found is None or leaf_hash(found[0]) != hashes[leaf_index & (tree.TILE - 1)]:
+            if found is None or hash_of(found[0]) != hashes[leaf_index & (tree.TILE - 1)]:
                 raise _changed(leaf_index)
             yield StoredEntry(leaf_index, *found)
 
     def _matches(self, stored: StoredEntry) -> bool:
+        if is_alone(stored.entry):
+            return self._query.everything
         try:
             entry = orjson.loads(stored.entry)
         except orjson.JSONDecodeError:

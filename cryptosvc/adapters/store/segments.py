@@ -4,25 +4,27 @@ Signing never waits for any of it: leaves are written as ever, and sealed later,
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 import psycopg
 
 from cryptosvc.adapters.store.opener import Recorded
-from cryptosvc.adapters.store.session import Store
-from cryptosvc.core import segments
+from cryptosvc.adapters.store.session import Session, Store
+from cryptosvc.core import erased, segments
 from cryptosvc.core.errors import Unavailable
 from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.registry import KeyState
 
 _AT_ONCE = 256
 _SQLITE = "sqlite:///"
-_UPDATE = "UPDATE leaf SET withheld = ? WHERE leaf_index = ? AND withheld = ?"
+_UPDATE = "UPDATE leaf SET entry = ?, withheld = ? WHERE leaf_index = ? AND entry = ? AND withheld = ?"
 Beside = tuple[bytes, bytes]
 """An entry and what stands beside it."""
+Change = tuple[bytes, bytes, int, bytes, bytes]
+"""A leaf after, which it is, and before."""
 
 
 class SegmentKeys:
@@ -38,28 +40,18 @@ class SegmentKeys:
         self._known: dict[str, bytes] = {}
 
     def cleared(self, found: Sequence[Beside], record: Callable[[str, str], Recorded | None]) -> list[Beside]:
-        """The same with what is sealed opened; empty beside an entry whose segment's key is destroyed.
+        """The same with what is sealed opened; where the key is destroyed, the leaf hash for an entry and nothing beside it.
 
         Raises:
             Unavailable: the module cannot be asked; the store does not know the key.
             Corrupt: `segment/changed`.
 
         """
-        if not any(beside[:1] == segments.MARK for _, beside in found):
+        names = {name for row in found for octets in row if (name := segments.key_of(octets))}
+        if not names:
             return list(found)
-        keys = {
-            name: self._standing(name, record("key-record", name))
-            for _, beside in found
-            if (name := segments.key_of(beside))
-        }
-        return [(entry, self._opened(entry, beside, keys)) for entry, beside in found]
-
-    def _opened(self, entry: bytes, beside: bytes, keys: dict[str, bytes | None]) -> bytes:
-        name = segments.key_of(beside)
-        if not name:
-            return beside
-        data_key = keys[name]
-        return b"" if data_key is None else segments.opened(beside, leaf_hash(entry), data_key)
+        keys = {name: self._standing(name, record("key-record", name)) for name in names}
+        return [_opened(entry, beside, keys) for entry, beside in found]
 
     def _standing(self, name: str, row: Recorded | None) -> bytes | None:
         """The data key; None once its key is destroyed."""
@@ -75,13 +67,47 @@ class SegmentKeys:
         return self._known[name]
 
 
+def _opened(entry: bytes, beside: bytes, keys: Mapping[str, bytes | None]) -> Beside:
+    if name := segments.key_of(entry):
+        data_key = keys[name]
+        if data_key is None:
+            return erased.alone(segments.hash_of(entry)), b""
+        entry = segments.opened_entry(entry, data_key)
+    if name := segments.key_of(beside):
+        data_key = keys[name]
+        beside = b"" if data_key is None else segments.opened(beside, erased.hash_of(entry), data_key)
+    return entry, beside
+
+
+@dataclass(slots=True)
+class Sealed:
+    """What of a stretch is sealed under one key.
+
+    Args:
+        entries: leaves of which something is.
+        whole: those that are sealed whole, in runs.
+
+    """
+
+    entries: int = 0
+    whole: list[erased.Run] = field(default_factory=list)
+
+    def take(self, leaf_index: int, *, whole: bool) -> None:
+        """Count the next one."""
+        self.entries += 1
+        if whole and self.whole and self.whole[-1][1] == leaf_index:
+            self.whole[-1] = self.whole[-1][0], leaf_index + 1
+        elif whole:
+            self.whole.append((leaf_index, leaf_index + 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Entries from `start` up to `stop`, and how many of them something was done with."""
+    """Entries from `start` up to `stop`, and what of them is sealed, by key: under others by a seal that was interrupted."""
 
     start: int
     stop: int
-    entries: int
+    sealed: Mapping[str, Sealed]
 
 
 def seal(
@@ -93,10 +119,10 @@ def seal(
     data_key: bytes,
     progress: Callable[[int], None],
 ) -> Stretch:
-    """Seal what stands beside the entries from `start` on that are older than a moment.
+    """Seal the entries from `start` on that are older than a moment, and what stands beside them.
 
     Args:
-        store: whatever is sealed in it already is passed over.
+        store: whatever is sealed in it already stays as it is.
         start: first entry.
         size: entries of the log.
         before: nanoseconds; the stretch ends with the first entry that is not older.
@@ -105,25 +131,59 @@ def seal(
         progress: told which entry was reached.
 
     """
-    stop, done = start, 0
+    stop = start
+    found: dict[str, Sealed] = {}
     while stop < size:
         with store.writing() as session:
-            changes: list[tuple[bytes, int, bytes]] = []
+            changes: list[Change] = []
             rows = session.leaves(stop, min(stop + _AT_ONCE, size))
-            for at, (entry, beside) in enumerate(rows, stop):
-                said = orjson.loads(entry)
-                if int(said["time"]) >= before:
+            for at, row in enumerate(rows, stop):
+                after = _sealed(row, before, key_id, data_key)
+                if after is None:
                     rows = rows[: at - stop]
                     break
-                if beside and not segments.key_of(beside) and said["kind"] not in segments.KEPT_KINDS:
-                    changes.append((segments.sealed(beside, leaf_hash(entry), key_id, data_key), at, beside))
+                if name := segments.key_of(after[0]) or segments.key_of(after[1]):
+                    found.setdefault(name, Sealed()).take(at, whole=bool(segments.key_of(after[0])))
+                if after != row:
+                    changes.append((*after, at, *row))
             if changes:
-                session.run_many(_UPDATE, changes)
+                replace_leaves(session, changes)
         if not rows:
             break
-        stop, done = stop + len(rows), done + len(changes)
+        stop += len(rows)
         progress(stop)
-    return Stretch(start, stop, done)
+    return Stretch(start, stop, found)
+
+
+def _sealed(row: Beside, before: int, key_id: str, data_key: bytes) -> Beside | None:
+    """A leaf as it is kept from now on; None where it is too young."""
+    entry, beside = row
+    if segments.key_of(entry) or erased.is_alone(entry):
+        return row
+    said = orjson.loads(entry)
+    if int(said["time"]) >= before:
+        return None
+    digest = leaf_hash(entry)
+    if beside and not segments.key_of(beside) and said["kind"] not in segments.KEPT_KINDS:
+        beside = segments.sealed(beside, digest, key_id, data_key)
+    if said["kind"] in erased.KINDS:
+        entry = segments.sealed_entry(entry, digest, key_id, data_key)
+    return entry, beside
+
+
+def replace_leaves(session: Session, changes: Sequence[Change]) -> None:
+    """Put leaves in the place of others: (entry, beside) after, the leaf, (entry, beside) before; what differs is left alone.
+
+    A longer row goes elsewhere on its page and may leave octets of the one before in the gap. So where an engine writes in
+    place, each is overwritten first, with as many zeros.
+    """
+    if session.in_place:
+        blank = [
+            (bytes(len(entry)), bytes(len(beside)), at, entry, beside) for _, _, at, entry, beside in changes
+        ]
+        session.run_many(_UPDATE, blank)
+        changes = [(*after[:3], *before[:2]) for after, before in zip(changes, blank, strict=True)]
+    session.run_many(_UPDATE, changes)
 
 
 def empty(store: Store, start: int, stop: int, key_id: str) -> int:
@@ -133,21 +193,29 @@ def empty(store: Store, start: int, stop: int, key_id: str) -> int:
         with store.writing() as session:
             rows = session.leaves(at, min(at + _AT_ONCE, stop))
             changes = [
-                (b"", number, beside)
-                for number, (_, beside) in enumerate(rows, at)
-                if segments.key_of(beside) == key_id
+                (*emptied(row, key_id), number, *row)
+                for number, row in enumerate(rows, at)
+                if emptied(row, key_id) != row
             ]
             if changes:
-                session.run_many(_UPDATE, changes)
+                replace_leaves(session, changes)
         done += len(changes)
     return done
+
+
+def emptied(row: Beside, key_id: str) -> Beside:
+    """A leaf without what is sealed under a key: of an entry its hash is left, of what stands beside it nothing."""
+    entry, beside = row
+    if segments.key_of(entry) == key_id:
+        entry = erased.alone(segments.hash_of(entry))
+    return entry, b"" if segments.key_of(beside) == key_id else beside
 
 
 def scrub(url: str, *, rewrite: bool = False) -> None:
     """Have the engine let go of what was overwritten: SQLite's write-ahead log, PostgreSQL's dead rows.
 
-    PostgreSQL gives their room back and leaves their octets there until others come; `rewrite` writes the table anew, and
-    whoever signs waits for it. SQLite overwrites in place, and needs no such thing.
+    PostgreSQL gives their room back and leaves their octets there until others come. SQLite overwrites in place; a page that
+    was split meanwhile may keep some octets in a gap. `rewrite` writes everything anew, and whoever signs waits for it.
 
     Raises:
         Unavailable: it cannot be done now; asking again does no harm.
@@ -161,6 +229,8 @@ def scrub(url: str, *, rewrite: bool = False) -> None:
         with closing(
             sqlite3.connect(url.removeprefix(_SQLITE), timeout=30, isolation_level=None)
         ) as connection:
+            if rewrite:
+                connection.execute("VACUUM")
             (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except (sqlite3.Error, psycopg.Error) as error:
         raise Unavailable(

@@ -56,6 +56,8 @@ class Session(ABC):
     """A transaction in progress. With an `opener` what is sealed is read in the clear."""
 
     opener: Opener | None = None
+    in_place: bool = False
+    """Whether a row of the length it had is written over the one before."""
 
     @abstractmethod
     def rows(self, sql: str, *values: Value) -> list[Row]:

@@ -238,6 +238,8 @@ class SqliteStore:
 
 
 class _SqliteSession(Session):
+    in_place = True
+
     def __init__(self, connection: sqlite3.Connection, index: FingerprintIndex | None) -> None:
         self.connection = connection
         self.index = index

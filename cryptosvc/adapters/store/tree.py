@@ -18,13 +18,13 @@ from cryptosvc.core.merkle import (
     HASH_OCTETS,
     consistency_proof,
     inclusion_proof,
-    leaf_hash,
     node_hash,
     range_hash,
     root_of,
     verify_consistency,
     verify_inclusion,
 )
+from cryptosvc.core.segments import hash_of
 
 TILE_BITS = 8
 TILE = 1 << TILE_BITS
@@ -92,7 +92,7 @@ class StoredTree:
     def _compute(self, level: int, index: int) -> list[bytes]:
         start = index << TILE_BITS
         if level == 1:
-            return [leaf_hash(entry) for entry in self._session.entries(start, start + TILE)]
+            return [hash_of(entry) for entry in self._session.entries(start, start + TILE)]
         newest = self._session.newest_leaf() + 1
         complete = min(TILE, (newest >> (TILE_BITS * (level - 1))) - start)
         roots = self._session.tile_roots(level - 1, start, start + TILE)
@@ -147,7 +147,7 @@ def verified_leaf(
     if found is None:
         raise missing(leaf_index)
     tree = tree or StoredTree(session)
-    _require(leaf_hash(found[0]), leaf_index, head, tree)
+    _require(hash_of(found[0]), leaf_index, head, tree)
     return found
 
 
@@ -160,7 +160,7 @@ def verify_tile(session: Session, head: Head, index: int) -> list[bytes]:
     entries = session.entries(start, stop)
     if len(entries) != stop - start:
         raise missing(start + len(entries))
-    hashes = [leaf_hash(entry) for entry in entries]
+    hashes = [hash_of(entry) for entry in entries]
     tree = StoredTree(session)
     tree.put(1, index, hashes)
     _require(hashes[0], start, head, tree)

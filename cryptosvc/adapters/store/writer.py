@@ -12,8 +12,10 @@ from cryptosvc.adapters.store.heads import Head, HeadKeeper
 from cryptosvc.adapters.store.recording import Closing, Ended, Prepared, Preparer
 from cryptosvc.adapters.store.session import Session, Store
 from cryptosvc.core.errors import Corrupt, Refusal, Unavailable
+from cryptosvc.core.merkle import leaf_hash
 from cryptosvc.core.record import SALT_OCTETS, Because, Claim, Leaf, Receipt, Scope, registered_leaf
 from cryptosvc.core.registry import Record
+from cryptosvc.core.segments import hash_of
 from cryptosvc.flow.ports import Clock, Stale
 
 TRIES = 12
@@ -292,4 +294,5 @@ def _group_is_there(kept: dict[str, OpenClaim], session: Session) -> bool:
 
 def _leaf_is_there(start: int, leaf: Leaf, session: Session) -> bool:
     found = session.leaf(start)
-    return found is not None and found[0] == leaf.entry
+    # another process may have sealed it in between, however new it is
+    return found is not None and (found[0] == leaf.entry or hash_of(found[0]) == leaf_hash(leaf.entry))

@@ -207,7 +207,7 @@ class Verified:
         first, last: the signed checkpoints; `first` is empty where the range begins with entry 0.
         root: hex, of `stop` entries.
         key: SHA-256 of the SubjectPublicKeyInfo the checkpoints verify under, hex.
-        undecided: entries of which nobody can say whether they belong here, since a value was redacted.
+        undecided: entries of which nobody can say whether they belong here, since a value was redacted, or the hash alone is left.
 
     """
 

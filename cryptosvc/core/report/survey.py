@@ -123,7 +123,7 @@ class Survey:
         lists: by name in `LISTS`.
         reviewed: ranges of the log that auditors signed off, at most `MOST_ROWS`.
         modules: module name → index of the newest entry of its record.
-        undecided: entries of which nobody can say whether they belong here, since a value was redacted.
+        undecided: entries of which nobody can say whether they belong here, since a value was redacted, or the hash alone is left.
         began, ended: earliest and latest time of an entry, nanoseconds; 0 where there is none.
 
     """

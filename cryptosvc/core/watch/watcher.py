@@ -131,6 +131,12 @@ class Watcher:
                 since = _since(rule, beside, second)
                 self._tests[rule.test](_Hit(number, rule, group, since, leaf_index, weight, value))
 
+    def pass_over(self, leaf_index: int) -> None:
+        """The next entry is a hash alone: what it said was judged when it was written. Malformed as `take`."""
+        if leaf_index != self.taken:
+            raise Malformed(f"the watch is at entry {self.taken}, not {leaf_index}", rule="watch/order")
+        self.taken += 1
+
     def turn(self, second: int) -> None:
         """Raise what is late at this Unix second."""
         for number, rule in enumerate(self._rules):
