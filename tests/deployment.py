@@ -90,6 +90,7 @@ class Log:
 
     octets: bytes
     entries: list[Entry]
+    verdict: dict = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> list[Entry]:
         return [entry for entry in self.entries if entry.fields["kind"] == kind]
@@ -369,7 +370,7 @@ class Deployment:
             fields = {"kind": "erased"} if erased.is_alone(entry) else orjson.loads(entry)
             entries.append(Entry(number, entry, fields, orjson.loads(beside or b"{}")))
         assert len(entries) == verdict["entries"] > 0
-        return Log(octets, entries)
+        return Log(octets, entries, verdict)
 
 
 def make_deployment(

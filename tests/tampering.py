@@ -6,6 +6,7 @@ key can be played as well: one that forks the log, or puts it back, and signs th
     tampered(sample, kind, draw)   the octets of an export or bundle, never those of the sample
 """
 
+import hashlib
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -268,6 +269,18 @@ def export_replace_checkpoint(sample: Sample, draw: Draw) -> bytes:
     return whole(before, entries)
 
 
+def hash_alone(octets: bytes) -> bytes:
+    """What stands for an entry past retention, where this one is not."""
+    return hashlib.sha256(b"\x00" + octets).hexdigest().encode()
+
+
+def export_leave_a_hash(sample: Sample, draw: Draw) -> bytes:
+    before, entries = parts(sample.export)
+    for at in draw.sample(range(len(entries)), draw.randrange(1, 4)):
+        entries[at] = hash_alone(entries[at].partition(b"\t")[0]) + b"\t"
+    return whole(before, entries)
+
+
 # A bundle
 
 
@@ -354,6 +367,14 @@ def bundle_edit_key_record(sample: Sample, draw: Draw) -> bytes:
     return bundled(head, lines, signature)
 
 
+def bundle_leave_a_hash(sample: Sample, draw: Draw) -> bytes:
+    head, lines, signature = bundle_lines(sample)
+    at = draw.randrange(len(lines))
+    place, octets, _ = lines[at].split(b"\t")
+    lines[at] = b"\t".join([place, hash_alone(octets), b""])
+    return bundled(head, lines, signature)
+
+
 def bundle_replace_checkpoint(sample: Sample, draw: Draw) -> bytes:
     head, lines, signature = bundle_lines(sample)
     return bundled(head | {"checkpoint": other_note(sample, draw).decode()}, lines, signature)
@@ -369,6 +390,7 @@ EDITS: dict[str, tuple[Callable[[Sample, Draw], bytes], Callable[[Sample, Draw],
     "edit index": (export_edit_index, bundle_edit_index),
     "edit proof": (export_edit_proof, bundle_edit_proof),
     "edit key record": (export_edit_key_record, bundle_edit_key_record),
+    "leave a hash": (export_leave_a_hash, bundle_leave_a_hash),
     "replace checkpoint": (export_replace_checkpoint, bundle_replace_checkpoint),
 }
 """Kind of edit → of an export, of a bundle."""

@@ -20,7 +20,7 @@ from cryptosvc.core.canonical import JsonValue, canonical
 from cryptosvc.core.checkpoint import Checkpoint
 from cryptosvc.core.commitments import ENTRY_VERSION
 from cryptosvc.core.entries import values_beside
-from cryptosvc.core.erased import TELLING, Missing, hash_of, is_alone
+from cryptosvc.core.erased import TELLING, Gone, Missing, hash_of, is_alone
 from cryptosvc.core.errors import Corrupt, Internal, Malformed
 from cryptosvc.core.merkle import Frontier, node_hash
 from cryptosvc.core.query import Query
@@ -45,7 +45,7 @@ class Answered:
         start, stop: the range, as sizes of the log.
         leaves: indexes of all entries that answer the query, in the order of the log.
         undecided: indexes of entries that would answer but for a value that was redacted, or are hashes alone.
-        erased: how many are hashes alone.
+        gone: how many are hashes alone.
 
     """
 
@@ -53,7 +53,7 @@ class Answered:
     stop: int
     leaves: tuple[int, ...]
     undecided: tuple[int, ...]
-    erased: int = 0
+    gone: Gone = field(default=Gone())
 
 
 @dataclass(slots=True)
@@ -105,8 +105,8 @@ class Replayer:
                 rule="completeness/root",
             )
         begun = 0 if start is None else start.size
-        erased = self._missing.require_deleted()
-        return Answered(begun, stop.size, tuple(self._leaves), tuple(self._undecided), erased)
+        gone = self._missing.require_gone()
+        return Answered(begun, stop.size, tuple(self._leaves), tuple(self._undecided), gone)
 
     def _judge(self, index: int, octets: bytes, withheld: bytes) -> None:
         if is_alone(octets) and not withheld:

@@ -121,6 +121,20 @@ def said_by(leaf_index: int, entry: Mapping[str, JsonValue]) -> Said | None:
     return Said(leaf_index, key, str(kind), tuple(runs))
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """How many entries are hashes alone.
+
+    Args:
+        erased: deleted for good, with the key of their segment.
+        archived: out of the store, in a file whose digest the log has.
+
+    """
+
+    erased: int = 0
+    archived: int = 0
+
+
 @dataclass(slots=True)
 class Missing:
     """Which entries of a stretch of the log are hashes alone, and what the same stretch says of that.
@@ -152,43 +166,35 @@ class Missing:
         self.runs += other.runs
         self.said += other.said
 
-    def require_deleted(self) -> int:
+    def require_gone(self) -> Gone:
         """Require that the log says of each of these entries that it is gone; how many there are.
 
         Raises:
             Corrupt: `export/erased`.
 
         """
-        if not self.runs:
-            return 0
-        gone = self._gone()
-        allowed = sorted(run for one in self.said if one.key in gone for run in one.runs)
-        at = 0
-        for start, stop in self.runs:
-            left = start
-            while left < stop and at < len(allowed):
-                if allowed[at][1] <= left:
-                    at += 1
-                elif allowed[at][0] <= left:
-                    left = allowed[at][1]
-                else:
-                    break
-            if left < stop:
-                raise Corrupt(
-                    f"of entry {left} there is a hash alone, and no entry says that it was deleted: it was left out, or the "
-                    "key of its segment was destroyed after this ends",
-                    rule="export/erased",
-                    clause=CLAUSE,
-                )
-        return sum(stop - start for start, stop in self.runs)
+        destroyed, archived = self._keys()
+        left = _without(self.runs, self._sealed_under(destroyed))
+        hidden = _without(left, self._sealed_under(archived))
+        if hidden:
+            raise Corrupt(
+                f"of entry {hidden[0][0]} there is a hash alone, and no entry says that it was deleted: it was left out, or "
+                "the key of its segment was destroyed after this ends",
+                rule="export/erased",
+                clause=CLAUSE,
+            )
+        return Gone(_count(self.runs) - _count(left), _count(left))
 
-    def count(self) -> int:
+    def count(self) -> Gone:
         """How many entries are gone, as far as was said."""
-        gone = self._gone()
-        return sum(stop - start for one in self.said if one.key in gone for start, stop in one.runs)
+        destroyed, archived = self._keys()
+        return Gone(_count(self._sealed_under(destroyed)), _count(self._sealed_under(archived)))
 
-    def _gone(self) -> set[str]:
-        """Keys whose segments are deleted, or in an archive."""
+    def _sealed_under(self, keys: set[str]) -> list[Run]:
+        return sorted(run for one in self.said if one.key in keys for run in one.runs)
+
+    def _keys(self) -> tuple[set[str], set[str]]:
+        """Keys whose segments are deleted, and those of others whose segments are in an archive."""
         destroyed: set[str] = set()
         archived: set[str] = set()
         for one in self.said:
@@ -198,4 +204,26 @@ class Missing:
                 archived.add(one.key)
             elif one.what == "returned":
                 archived.discard(one.key)
-        return destroyed | archived
+        return destroyed, archived - destroyed
+
+
+def _count(runs: Iterable[Run]) -> int:
+    return sum(stop - start for start, stop in runs)
+
+
+def _without(runs: Sequence[Run], others: Sequence[Run]) -> list[Run]:
+    """Runs less what others cover; both ascend."""
+    found: list[Run] = []
+    at = 0
+    for start, stop in runs:
+        left = start
+        while left < stop:
+            while at < len(others) and others[at][1] <= left:
+                at += 1
+            if at == len(others) or others[at][0] >= stop:
+                found.append((left, stop))
+                break
+            if others[at][0] > left:
+                found.append((left, others[at][0]))
+            left = others[at][1]
+    return found

@@ -24,7 +24,7 @@ from cryptosvc.core import checkpoint, derivation, history
 from cryptosvc.core.canonical import JsonValue, digest
 from cryptosvc.core.derivation import Derived, Owner
 from cryptosvc.core.entries import ChunkFindings
-from cryptosvc.core.erased import Missing
+from cryptosvc.core.erased import Gone, Missing
 from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.genesis import begun_by, documents
 from cryptosvc.core.history import RecordChange
@@ -58,7 +58,7 @@ class Verdict:
         kinds: entries by kind and outcome.
         environment: of the deployment, as the genesis says: in `test` records may have been made without approval.
         derived: what came of deriving every change of a record again.
-        erased: entries past retention, of which the hash alone is left.
+        gone: entries of which the hash alone is there.
 
     """
 
@@ -70,7 +70,7 @@ class Verdict:
     kinds: Mapping[str, int] = field(default_factory=dict)
     environment: str = ""
     derived: Derived = field(default=Derived())
-    erased: int = 0
+    gone: Gone = field(default=Gone())
 
 
 def conclude(
@@ -110,7 +110,7 @@ def conclude(
             rule="export/unsigned-entries",
         )
     roots = {found.size: found.root for found in checkpoints}
-    kinds, environment, derived, erased = judged(chunks, records, origin, roots)
+    kinds, environment, derived, gone = judged(chunks, records, origin, roots)
     return Verdict(
         origin,
         size,
@@ -120,7 +120,7 @@ def conclude(
         kinds,
         environment,
         derived,
-        erased,
+        gone,
     )
 
 
@@ -150,8 +150,8 @@ def judged(
     records: Sequence[RecordBeside],
     origin: str,
     roots: Mapping[int, bytes] = MappingProxyType({}),
-) -> tuple[Mapping[str, int], str, Derived, int]:
-    """Everything but the roots: entries by kind, environment, what came of deriving each change, how many were deleted.
+) -> tuple[Mapping[str, int], str, Derived, Gone]:
+    """Everything but the roots: entries by kind, environment, what came of deriving each change, how many are hashes alone.
 
     As `conclude`. `roots` are those that checkpoints sign, by size; a sign-off of the log names one.
     """
@@ -166,7 +166,7 @@ def judged(
     missing = Missing()
     for chunk in chunks:
         missing.add(chunk.missing)
-    erased = missing.require_deleted()
+    gone = missing.require_gone()
     uses = [use for chunk in chunks for use in chunk.uses]
     for use in uses:
         history.require_use(use, versions)
@@ -180,7 +180,7 @@ def judged(
     kinds: Counter[str] = Counter()
     for chunk in chunks:
         kinds.update(chunk.kinds)
-    return dict(sorted(kinds.items())), environment, derived, erased
+    return dict(sorted(kinds.items())), environment, derived, gone
 
 
 def _derived(

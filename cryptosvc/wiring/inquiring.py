@@ -63,12 +63,12 @@ class Inquiries:
         """Tell everything a key did."""
         with client_of(connection) as client:
             told = _account(client, {"key": [key_id]}, start, stop).document()
-            return {"key": key_id, "erased_in_log": _erased(client), **told}
+            return {"key": key_id, **_gone(client), **told}
 
     def who(self, connection: Connection, name: str, start: int, stop: int) -> Document:
         """Tell everything a caller or custodian did."""
         with client_of(connection) as client:
-            told: dict[str, JsonValue] = {"name": name, "erased_in_log": _erased(client)}
+            told: dict[str, JsonValue] = {"name": name, **_gone(client)}
             for field in _PERSON:
                 found = _account(client, {field: [name]}, start, stop)
                 if found.entries:
@@ -151,7 +151,8 @@ class Inquiries:
             "to": found.stop,
             "found": len(found.leaves),
             "undecided": len(found.undecided),
-            "erased": found.erased,
+            "erased": found.gone.erased,
+            "archived": found.gone.archived,
             "answer_is_complete": "not given" if answer is None else True,
             "leaves": found.leaves,
             "undecided_leaves": found.undecided,
@@ -203,15 +204,16 @@ def _account(client: Client, conditions: Mapping[str, Sequence[str]], start: int
     return account
 
 
-def _erased(client: Client) -> int:
-    """Entries past retention in the whole log: what they said, nobody can count any more."""
+def _gone(client: Client) -> dict[str, JsonValue]:
+    """How many entries of the whole log are hashes alone: what they said is not counted."""
     said = Missing()
     for one in _each(client, {"kind": ["sealed", "archived", "returned"]}):
         said.hear(one.leaf_index, one.entry)
     for key in sorted({one.key for one in said.said}):
         for one in _each(client, {"kind": ["key-record"], "key": [key]}):
             said.hear(one.leaf_index, one.entry)
-    return said.count()
+    gone = said.count()
+    return {"erased_in_log": gone.erased, "archived_in_log": gone.archived}
 
 
 def _policy_set(client: Client, digest: str) -> Mapping[str, str] | None:

@@ -78,7 +78,7 @@ def test_a_retention_period_ends_and_hashes_are_left(tmp_path: Path) -> None:
         file = tmp_path / "segment"
         assert deployment.json("audit", "archive", PERIOD, str(file), *config)["entries"] == done["entries"]
         away = deployment.verified_log()
-        assert len(away.of_kind("erased")) == int(done["whole"])
+        assert len(away.of_kind("erased")) == away.verdict["archived"] == int(done["whole"])
         assert second_verifier(deployment, away, tmp_path).startswith("verified: ")
         (tmp_path / "other").write_bytes(file.read_bytes() + b"\n")
         assert refused("bring-back", str(tmp_path / "other")) == "segment/archive"
@@ -89,7 +89,7 @@ def test_a_retention_period_ends_and_hashes_are_left(tmp_path: Path) -> None:
         office.carry("key.deactivate", PERIOD)
         office.carry("key.destroy", PERIOD)
         deployment.json("destruction", "certify", PERIOD, str(tmp_path / "gone.json"), *config)
-        assert len(deployment.verified_log().of_kind("erased")) == int(done["whole"])
+        assert deployment.verified_log().verdict["erased"] == int(done["whole"])
         assert refused("bring-back", str(file)) == "segment/destroyed"
         gone = deployment.json("audit", "retire", PERIOD, *config)
         assert gone["entries"] == done["entries"]

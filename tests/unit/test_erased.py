@@ -60,7 +60,7 @@ def verified(folder: Path, entries: Sequence[Entry], gone: Sequence[int]) -> int
     path = written(folder, without(entries, gone), [note(list(entries[:5])), note(list(entries))], records())
     verdict = export.verify_export(path, SPKI)
     assert verdict.root == root_of([leaf_hash(entry) for entry, _ in entries])
-    return verdict.erased
+    return verdict.gone.archived
 
 
 def rule(folder: Path, entries: Sequence[Entry], gone: Sequence[int]) -> str:
@@ -159,7 +159,7 @@ def test_a_range_counts_what_was_deleted_as_undecided_and_says_so_itself(tmp_pat
     for start in (0, 3, 6):
         found = replay(ranged(tmp_path, entries, GONE, start, len(entries)), SPKI, query)
         gone = [one for one in GONE if one >= start]
-        assert (found.undecided, found.erased) == (tuple(gone), len(gone))
+        assert (found.undecided, found.gone) == (tuple(gone), erased.Gone(0, len(gone)))
         assert found.leaves == tuple(n for n in range(max(start, GENESIS), GENESIS + USES) if n not in GONE)
     # it ends before the log says so
     with pytest.raises(Corrupt) as caught:
@@ -174,13 +174,13 @@ def test_a_destroyed_key_is_one_whose_record_says_so() -> None:
     missing.hear(5, {"kind": "sealed", "facts": {"key": PERIOD, "leaves": "3-5"}})
     missing.hear(6, {"kind": "key-record", "key": PERIOD, "state": "deactivated"})
     with pytest.raises(Corrupt):
-        missing.require_deleted()
-    assert missing.count() == 0
+        missing.require_gone()
+    assert missing.count() == erased.Gone()
     later = erased.Missing()
     later.hear(7, {"kind": "key-record", "key": PERIOD, "state": "destroyed"})
     later.hear(8, {"kind": "returned", "facts": {"key": PERIOD}})  # whatever comes after, it stays destroyed
     missing.add(later)
-    assert missing.require_deleted() == missing.count() == 2
+    assert missing.require_gone() == missing.count() == erased.Gone(2, 0)
 
 
 def test_a_key_used_up_by_deleted_claims_was_used_up() -> None:
@@ -224,3 +224,23 @@ def test_many_runs_are_told_in_several() -> None:
     runs = [(2 * number, 2 * number + 1) for number in range(erased.MOST_RUNS + 1)]
     first, second = erased.emit(runs)
     assert (len(erased.parse(first) or []), erased.parse(second)) == (erased.MOST_RUNS, [runs[-1]])
+
+
+@given(*[st.sets(st.integers(0, 60)) for _ in range(3)])
+def test_what_is_gone_is_what_was_said_to_be_leaf_by_leaf(
+    held: set[int], destroyed: set[int], archived: set[int]
+) -> None:
+    missing = erased.Missing()
+    for leaf_index in sorted(held):
+        missing.miss(leaf_index)
+    for key, what, leaves in (("a", "archived", archived), ("d", "destroyed", destroyed)):
+        missing.said += [
+            erased.Said(70, key, "sealed", tuple(erased.runs_of(sorted(leaves)))),
+            erased.Said(71, key, what),
+        ]
+    if held <= destroyed | archived:
+        assert missing.require_gone() == erased.Gone(len(held & destroyed), len(held - destroyed))
+    else:
+        with pytest.raises(Corrupt) as caught:
+            missing.require_gone()
+        assert f"entry {min(held - destroyed - archived)} " in caught.value.message
