@@ -352,13 +352,14 @@ async def stand(
     keys = StandKeys([caller_record("client", client)], [key_record(key_id, key) for key_id in key_ids])
     signer = StandSigner(ledger, key)
     as_ledger, as_keys = cast("Ledger", ledger), cast("Keys", keys)
+    searching = search or FakeSearch(FakeLedger("stand", SCOPE, clock))
     application = Application(
         admission=Admission(as_keys, as_ledger, clock),
         signer=cast("Signer", signer),
         explainer=cast("Explainer", StandExplainer(ledger, key)),
         key_reader=KeyReader(as_keys, as_ledger, clock),
-        auditor=Auditor(as_ledger, clock),
-        inquirer=Inquirer(search or FakeSearch(FakeLedger("stand", SCOPE, clock)), as_ledger, clock),
+        auditor=Auditor(as_ledger, searching, clock),
+        inquirer=Inquirer(searching, as_ledger, clock),
         observer=Observer(as_ledger, clock),
         governor=governing.governor,
         registers=governing.registers,

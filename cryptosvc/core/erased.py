@@ -112,7 +112,7 @@ def said_by(leaf_index: int, entry: Mapping[str, JsonValue]) -> Said | None:
     if kind not in TELLING:
         return None
     said = facts if isinstance(facts, Mapping) else {}
-    key, leaves = said.get("key"), said.get("leaves", "")
+    key, leaves = said.get("key"), said.get("leaves", "") if kind == "sealed" else ""
     runs = parse(leaves) if isinstance(leaves, str) else None
     if not isinstance(key, str) or runs is None or (runs and runs[-1][1] > leaf_index):
         raise Corrupt(

@@ -17,7 +17,8 @@ from cryptosvc.core.errors import Forbidden, Malformed, Refusal, Unavailable, Wr
 from cryptosvc.core.names import Operation
 from cryptosvc.core.record import Observed, Refused
 from cryptosvc.core.said import said
-from cryptosvc.flow.ports import Clock, Ledger, StoredEntry
+from cryptosvc.flow.gone import Deletions
+from cryptosvc.flow.ports import Clock, Ledger, Search, StoredEntry
 from cryptosvc.flow.query import visible
 
 _Answer = TypeVar("_Answer")
@@ -36,8 +37,9 @@ class InclusionProof:
 class Auditor:
     """Answers with proof."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, search: Search, clock: Clock) -> None:
         self._ledger = ledger
+        self._deletions = Deletions(search)
         self._clock = clock
 
     async def checkpoint(self, principal: Principal) -> bytes:
@@ -51,6 +53,7 @@ class Auditor:
             Forbidden: for a caller that is no auditor and did not make the request.
             Malformed: past the end.
             WrongState: `audit/erased`: the hash alone is left of it.
+            Corrupt: `export/erased`: a hash stands in its place, and it was not deleted.
 
         """
         facts = {"what": "entry", "leaf_index": str(leaf_index)}
@@ -97,6 +100,7 @@ class Auditor:
                 "only an auditor may read entries of other callers", rule="audit/not-auditor", clause="G2.26"
             )
         if is_alone(stored.entry):
+            await self._deletions.require_gone([stored])
             raise WrongState(
                 f"entry {leaf_index} is past its retention, or in an archive: its leaf hash is left, {stored.entry.decode()}; "
                 "entries of kind sealed say under which key it was, and `audit bring-back` puts back what was archived",

@@ -16,6 +16,7 @@ from cryptosvc.core.query import Condition, Cursor, Query
 from cryptosvc.core.record import Observed, Refused
 from cryptosvc.core.registry import CallerRecord
 from cryptosvc.core.said import Pair
+from cryptosvc.flow.gone import Deletions
 from cryptosvc.flow.ports import Clock, Ledger, Page, Search
 
 
@@ -26,6 +27,7 @@ class Inquirer:
         self._search = search
         self._ledger = ledger
         self._clock = clock
+        self._deletions = Deletions(search)
 
     async def page(
         self, principal: Principal, query: Query, cursor: str, at_most: int, prove_in: int = 0
@@ -51,6 +53,7 @@ class Inquirer:
             place = Cursor.parse(cursor, narrowed) if cursor else None
             # 2 find
             page = await self._search.page(narrowed, place, at_most)
+            await self._deletions.require_gone(page.entries)
             # 3 prove
             if prove_in:
                 page = replace(page, proofs=await self._proofs(page, prove_in))

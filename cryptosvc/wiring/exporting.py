@@ -1,11 +1,13 @@
 """`audit export` and `audit verify`."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+import orjson
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -19,7 +21,7 @@ from cryptosvc.adapters.hsm.hsm import Pkcs11Hsm
 from cryptosvc.cli.actions import Document, Progress
 from cryptosvc.config.settings import Settings, read_settings
 from cryptosvc.core import checkpoint
-from cryptosvc.core.erased import hash_of
+from cryptosvc.core.erased import TELLING, Missing, hash_of, is_alone
 from cryptosvc.core.errors import Conflict, Corrupt, Malformed, Unavailable
 from cryptosvc.core.evidence import Verdict
 from cryptosvc.core.merkle import EMPTY
@@ -27,6 +29,7 @@ from cryptosvc.wiring import modules, proof, stores, worker
 from cryptosvc.wiring.profiles import read_octets
 
 _HASHED_TOGETHER = 1024
+_TELLING = re.compile(rb'"kind":"(?:%s)"' % b"|".join(kind.encode() for kind in sorted(TELLING)))
 
 
 def export(config: Path, out: Path, progress: Progress) -> Document:
@@ -78,7 +81,8 @@ async def _look_over(store: stores.Opened, progress: Progress) -> None:
     """Hold every record and every entry against the authenticated head.
 
     Raises:
-        Corrupt: a record is not what its leaf commits to, or the entries do not make up the head's tree.
+        Corrupt: a record is not what its leaf commits to, the entries do not make up the head's tree, or one is a hash alone
+            that nobody deleted.
 
     """
     await store.registry.every_record()
@@ -93,10 +97,16 @@ async def _look_over(store: stores.Opened, progress: Progress) -> None:
 
 
 def _root_of(entries: Iterator[tuple[bytes, bytes]], size: int, progress: Progress) -> bytes:
-    frontier = EMPTY
-    while some := [hash_of(entry) for entry, _ in islice(entries, _HASHED_TOGETHER)]:
-        frontier = frontier.extended(some)
+    frontier, missing = EMPTY, Missing()
+    while some := [entry for entry, _ in islice(entries, _HASHED_TOGETHER)]:
+        for index, entry in enumerate(some, frontier.size):
+            if is_alone(entry):
+                missing.miss(index)
+            elif _TELLING.search(entry):
+                missing.hear(index, orjson.loads(entry))
+        frontier = frontier.extended([hash_of(entry) for entry in some])
         progress("looking over", frontier.size, size)
+    missing.require_gone()
     return frontier.root()
 
 

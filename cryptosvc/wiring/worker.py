@@ -282,7 +282,7 @@ def assemble(
         signer=signer,
         explainer=Explainer(gatherer, policy, store.ledger, clock, formats),
         key_reader=KeyReader(store.registry, store.ledger, clock),
-        auditor=Auditor(store.ledger, clock),
+        auditor=Auditor(store.ledger, store.search, clock),
         inquirer=Inquirer(store.search, store.ledger, clock),
         observer=Observer(store.ledger, clock),
         governor=Governor(store.registry, vault, store.ledger, clock, governed),

@@ -88,6 +88,7 @@ def attacks() -> Iterator[tuple[str, list[Entry], list[int], str]]:
     yield "one more than was sealed", whole(SEALED, AWAY), [5, 8], "export/erased"
     yield "before the first that was", whole(SEALED, AWAY), [3, 4], "export/erased"
     yield "after the last that was", whole(SEALED, AWAY), [11, 12], "export/erased"
+    yield "named by the archive alone", whole(said("archived", leaves="4-8")), [5], "export/erased"
     yield "under another key", whole(SEALED, said("archived", "log-2027")), [5], "export/erased"
     yield "brought back", whole(SEALED, AWAY, said("returned")), [5], "export/erased"
     yield "itself", whole(SEALED, AWAY), [14], "export/erased"

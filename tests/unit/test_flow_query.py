@@ -6,16 +6,18 @@ import orjson
 import pytest
 
 from cryptosvc.core.case import Principal
-from cryptosvc.core.errors import Forbidden, Malformed
+from cryptosvc.core.erased import is_alone
+from cryptosvc.core.errors import Corrupt, Forbidden, Malformed
 from cryptosvc.core.merkle import leaf_hash, root_of, verify_inclusion
-from cryptosvc.core.names import CallerId, Eui64
+from cryptosvc.core.names import CallerId, Eui64, UnixNanoseconds
 from cryptosvc.core.query import Cursor, Query
+from cryptosvc.core.record import Observed
 from cryptosvc.flow.audit import Auditor
 from cryptosvc.flow.query import Inquirer
 from tests.claims import caller_record
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.search import FakeSearch
-from tests.query_stand import KEYS, TARGETS, USERS, entries, fill
+from tests.query_stand import BEGAN, KEYS, TARGETS, USERS, entries, fill
 from tests.store_stand import ORIGIN, SCOPE, SetClock
 
 AUDITOR = Principal(
@@ -113,7 +115,7 @@ async def test_a_wider_cursor_opens_nothing_to_an_auditor_of_one_user():
 
 async def test_an_entry_of_another_user_stays_closed_one_by_one_as_well():
     _, ledger = await stand()
-    audit = Auditor(ledger, SetClock())
+    audit = Auditor(ledger, FakeSearch(ledger), SetClock())
     seen: dict[str, int] = {}
     for index, leaf in enumerate(ledger.leaves[1:], 1):
         user = orjson.loads(leaf.withheld).get("user_id", ["", "none"])[1]
@@ -124,3 +126,24 @@ async def test_an_entry_of_another_user_stays_closed_one_by_one_as_well():
             await audit.entry(OF_ONE, hidden)
         assert refused.value.rule == "audit/other-user"
         assert (await audit.entry(AUDITOR, hidden)).leaf_index == hidden
+
+
+async def test_a_page_gives_no_hash_out_where_nobody_deleted_the_entry():
+    inquirer, ledger = await stand()
+    size = len(ledger.leaves)
+    ledger.erase(3)
+    assert await inquirer.page(AUDITOR, Query.of({"kind": ["explain"]}), "", 5)
+    with pytest.raises(Corrupt) as found:
+        await inquirer.page(AUDITOR, Query.of({}, oldest_first=True), "", 5)
+    assert found.value.rule == "export/erased"
+    for kind, facts in (("sealed", {"key": "p", "leaves": "3-4"}), ("archived", {"key": "p"})):
+        said = Observed(
+            kind=kind,
+            operation=kind,
+            at=UnixNanoseconds(BEGAN),
+            time_quality="synchronised",
+            facts=facts,
+        )
+        await ledger.record([said])
+    page = await inquirer.page(AUDITOR, Query.of({}, oldest_first=True), "", size)
+    assert [is_alone(one.entry) for one in page.entries[:5]] == [False, False, False, True, False]

@@ -37,6 +37,9 @@ from tests.corridor import (
     malformed_request,
     pre_command_request,
 )
+from tests.fakes.ledger import FakeLedger
+from tests.fakes.search import FakeSearch
+from tests.store_stand import SCOPE
 
 PEER = "ipv4:127.0.0.1:5"
 
@@ -194,7 +197,24 @@ class OneEntry(ListLedger):
 
 def auditor(corridor: Corridor) -> tuple[Auditor, OneEntry]:
     ledger = OneEntry(corridor.keys, corridor.clock)
-    return Auditor(ledger, corridor.clock), ledger
+    searched = FakeLedger("test/log", SCOPE, corridor.clock)
+    return Auditor(ledger, FakeSearch(searched), corridor.clock), ledger
+
+
+async def said_to_be_gone(audit: Auditor, *kinds: str) -> None:
+    """Have the log say of entry 0 what entries of these kinds say."""
+    searched = audit._deletions._search
+    assert isinstance(searched, FakeSearch)
+    instant = searched.ledger.clock.now()
+    for kind in kinds:
+        said = Observed(
+            kind=kind,
+            operation=kind,
+            at=instant.at,
+            time_quality=instant.quality,
+            facts={"key": "log-2026", "leaves": "0-1"},
+        )
+        await searched.ledger.record([said])
 
 
 async def test_a_caller_reads_its_own_entry_and_not_another_s():
@@ -222,12 +242,24 @@ async def test_of_a_deleted_entry_an_auditor_is_told_the_hash_and_everybody_its_
     audit, ledger = auditor(corridor)
     whole = await ledger.entry(0)
     ledger.erased = True
+    await said_to_be_gone(audit, "sealed", "archived")
     with pytest.raises(WrongState if is_auditor else Forbidden) as refused:
         await audit.entry(corridor.principal, 0)
     told = leaf_hash(whole.entry)
     assert (refused.value.rule == "audit/erased") is (told.hex() in refused.value.message) is is_auditor
     assert (await audit.prove_inclusion(corridor.principal, 0, 1)).leaf_hash == told
     assert [type(one) for one in ledger.recorded] == [Refused, Observed]
+
+
+@pytest.mark.parametrize("kinds", [(), ("sealed",), ("archived",), ("sealed", "archived", "returned")])
+async def test_a_hash_that_somebody_put_in_the_place_of_an_entry_is_not_given_out(kinds):
+    corridor = Corridor(caller=replace(caller_record(), auditor=True))
+    audit, ledger = auditor(corridor)
+    ledger.erased = True
+    await said_to_be_gone(audit, *kinds)
+    with pytest.raises(Corrupt) as found:
+        await audit.entry(corridor.principal, 0)
+    assert found.value.rule == "export/erased"
 
 
 @pytest.mark.parametrize("is_auditor", [False, True])
