@@ -68,15 +68,15 @@ def verify_export(head, _, file, key, kept):
     return head["origin"], len(leaves), root_of(leaves)
 
 def hear(entry, index, sealed, gone):
-    """Entries may be hashes alone that an entry of kind sealed names, under a key that is destroyed or in an archive."""
+    """Entries may be hashes alone that are sealed under a key which is destroyed, or archived in a file which did not return."""
     kind, said = entry.get("kind"), entry if entry.get("kind") not in TELLING else entry["facts"]
     state = said.get("state") if kind == "key-record" else kind if kind in TELLING else ""
-    if state in {"destroyed", "archived", "returned"} and gone.get(said["key"]) != "destroyed":
-        gone[said["key"]] = state
-    for one in said["leaves"].split(",") if state == "sealed" and said.get("leaves") else ():
+    name = said["sha256"] if state in {"archived", "returned"} else said.get("key")
+    gone.update({name: state} if state in {"destroyed", "archived", "returned"} else {})
+    for one in said["leaves"].split(",") if state in {"sealed", "archived"} and said.get("leaves") else ():
         start, stop = map(int, RUN.fullmatch(one).groups())
         require(start < stop <= index, "export/entry")
-        sealed.append((said["key"], range(start, stop)))
+        sealed.append((name, range(start, stop)))
 
 def verify_bundle(head, line, file, key, kept):
     require(sorted(head) == BUNDLE and (head["format"], head["version"]) == ("cryptosvc-evidence-bundle", 1), "bundle/format")

@@ -4,8 +4,8 @@ An entry is sealed whole once it is old enough, and deleted with the key it is s
 hash: so many hex digits, wherever its octets would stand, in an answer, a range or an export. The tree is what it was, and
 with it every proof of every other entry. Nobody can put a hash where an entry was not deleted: it holds only where
 
-- a later entry of kind `sealed` names that leaf under a key, and
-- the key is destroyed, as its own record says, or its segment is in an archive (`archived`, not `returned`) when the log ends.
+- a later entry of kind `sealed` names that leaf under a key, and the key is destroyed, as its own record says, or
+- a later entry of kind `archived` names it as being in a file, which is not `returned` when the log ends.
 
 Which kinds are sealed whole is a list of what callers did. Everything that a record is derived from, or by which the
 service itself answers for what it did (records, genesis, policies, reviews, alarms, backups, seals), stays for good.
@@ -86,14 +86,14 @@ class Said:
 
     Args:
         leaf_index: which says it.
-        key: of the segment.
+        of: id of the key of a segment; of an archive the SHA-256 of its file, hex.
         what: `sealed`, `archived`, `returned` or `destroyed`.
-        runs: the leaves that were sealed whole.
+        runs: the leaves that were sealed whole, or are in the file.
 
     """
 
     leaf_index: int
-    key: str
+    of: str
     what: str
     runs: tuple[Run, ...] = ()
 
@@ -102,7 +102,7 @@ def said_by(leaf_index: int, entry: Mapping[str, JsonValue]) -> Said | None:
     """What an entry of a `TELLING` kind says; None where that is nothing of this.
 
     Raises:
-        Corrupt: `export/entry`: it names no key, or is of kind `sealed` and names leaves that are not before itself.
+        Corrupt: `export/entry`: it names neither key nor file, or leaves that are not before itself.
 
     """
     kind, facts = entry.get("kind"), entry.get("facts")
@@ -112,13 +112,14 @@ def said_by(leaf_index: int, entry: Mapping[str, JsonValue]) -> Said | None:
     if kind not in TELLING:
         return None
     said = facts if isinstance(facts, Mapping) else {}
-    key, leaves = said.get("key"), said.get("leaves", "") if kind == "sealed" else ""
+    of, leaves = said.get("key" if kind == "sealed" else "sha256"), said.get("leaves", "")
     runs = parse(leaves) if isinstance(leaves, str) else None
-    if not isinstance(key, str) or runs is None or (runs and runs[-1][1] > leaf_index):
+    if not isinstance(of, str) or runs is None or (runs and runs[-1][1] > leaf_index):
         raise Corrupt(
-            f"entry {leaf_index} does not say which entries before it were sealed", rule="export/entry"
+            f"entry {leaf_index} does not say which entries before it were sealed or archived",
+            rule="export/entry",
         )
-    return Said(leaf_index, key, str(kind), tuple(runs))
+    return Said(leaf_index, of, str(kind), tuple(runs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +174,9 @@ class Missing:
             Corrupt: `export/erased`.
 
         """
-        destroyed, archived = self._keys()
-        left = _without(self.runs, self._sealed_under(destroyed))
-        hidden = _without(left, self._sealed_under(archived))
+        destroyed, archived = self._places()
+        left = _without(self.runs, self._named(destroyed))
+        hidden = _without(left, self._named(archived))
         if hidden:
             raise Corrupt(
                 f"of entry {hidden[0][0]} there is a hash alone, and no entry says that it was deleted: it was left out, or "
@@ -187,24 +188,25 @@ class Missing:
 
     def count(self) -> Gone:
         """How many entries are gone, as far as was said."""
-        destroyed, archived = self._keys()
-        return Gone(_count(self._sealed_under(destroyed)), _count(self._sealed_under(archived)))
+        destroyed, archived = self._places()
+        deleted = self._named(destroyed)
+        return Gone(_count(deleted), _count(_without(self._named(archived), deleted)))
 
-    def _sealed_under(self, keys: set[str]) -> list[Run]:
-        return sorted(run for one in self.said if one.key in keys for run in one.runs)
+    def _named(self, places: set[str]) -> list[Run]:
+        return sorted(run for one in self.said if one.of in places for run in one.runs)
 
-    def _keys(self) -> tuple[set[str], set[str]]:
-        """Keys whose segments are deleted, and those of others whose segments are in an archive."""
+    def _places(self) -> tuple[set[str], set[str]]:
+        """Keys that are destroyed, and files that are out."""
         destroyed: set[str] = set()
         archived: set[str] = set()
         for one in self.said:
             if one.what == "destroyed":
-                destroyed.add(one.key)
+                destroyed.add(one.of)
             elif one.what == "archived":
-                archived.add(one.key)
+                archived.add(one.of)
             elif one.what == "returned":
-                archived.discard(one.key)
-        return destroyed, archived - destroyed
+                archived.discard(one.of)
+        return destroyed, archived
 
 
 def _count(runs: Iterable[Run]) -> int:

@@ -35,7 +35,7 @@ class Deletions:
             return
         missing = Missing(runs=runs_of(sorted(alone)))
         await self._hear(missing, _OF_SEGMENTS)
-        for key in sorted({one.key for one in missing.said}):
+        for key in sorted({one.of for one in missing.said if one.what == "sealed"}):
             await self._hear(missing, Query.of({"kind": ["key-record"], "key": [key]}))
         missing.require_gone()
 

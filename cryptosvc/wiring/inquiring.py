@@ -209,7 +209,7 @@ def _gone(client: Client) -> dict[str, JsonValue]:
     said = Missing()
     for one in _each(client, {"kind": ["sealed", "archived", "returned"]}):
         said.hear(one.leaf_index, one.entry)
-    for key in sorted({one.key for one in said.said}):
+    for key in sorted({one.of for one in said.said if one.what == "sealed"}):
         for one in _each(client, {"kind": ["key-record"], "key": [key]}):
             said.hear(one.leaf_index, one.entry)
     gone = said.count()

@@ -96,15 +96,13 @@ async def _archived(floor: Floor, key_id: str, out: Path) -> Document:
     await _key(floor, key_id)
     stretches = [(start, stop) for _, start, stop in await _stretches(floor, key_id)]
     with closing(open_store(settings.store.url)) as store:
-        count, digest = await asyncio.to_thread(
-            archives.write, store, out, settings.log.origin, key_id, stretches
-        )
+        made = await asyncio.to_thread(archives.write, store, out, settings.log.origin, key_id, stretches)
         # said before anything leaves the store: whoever finds the file finds what it is
-        facts = {"key": key_id, "entries": str(count), "sha256": digest}
-        receipt = await Observer(floor.store.ledger, floor.clock).happened("archived", "archive", facts, {})
+        facts = {"key": key_id, "entries": str(made.entries), "sha256": made.sha256}
+        said = await _say_leaves(floor, ("archived", "archive"), facts, made.whole)
         await asyncio.to_thread(archives.take_out, store, out)
     await asyncio.to_thread(stored.scrub, settings.store.url)
-    return {"written_to": str(out), **facts, "recorded_as": receipt.leaf_index}
+    return {"written_to": str(out), **facts, "recorded_as": said}
 
 
 async def _brought_back(floor: Floor, file: Path) -> Document:
@@ -167,7 +165,13 @@ async def _sealed(floor: Floor, key_id: str, before: int, progress: Progress, *,
     # 3 said in the log: of each key, since a seal that was interrupted may have been under another
     said = 0
     for name, found in {key_id: stored.Sealed(), **done.sealed}.items():
-        said = await _say_sealed(floor, name, done, found)
+        facts = {
+            "key": name,
+            "start": str(done.start),
+            "stop": str(done.stop),
+            "entries": str(found.entries),
+        }
+        said = await _say_leaves(floor, ("sealed", "seal"), facts, found.whole)
     mine = done.sealed.get(key_id, stored.Sealed())
     return {
         "key": key_id,
@@ -179,18 +183,18 @@ async def _sealed(floor: Floor, key_id: str, before: int, progress: Progress, *,
     }
 
 
-async def _say_sealed(floor: Floor, key_id: str, stretch: stored.Stretch, found: stored.Sealed) -> int:
-    """Record what is sealed under a key; the newest of its entries. What one has no room for is told in several."""
+async def _say_leaves(
+    floor: Floor, what: tuple[str, str], facts: Mapping[str, str], whole: Sequence[erased.Run]
+) -> int:
+    """Record what was done with entries that are whole in it, under a kind and an operation; the newest of the entries made.
+
+    What one of them has no room for is told in several, and the count of `entries` in the first.
+    """
     observer, said = Observer(floor.store.ledger, floor.clock), 0
-    for number, leaves in enumerate([*erased.emit(found.whole)] or [""]):
-        facts = {
-            "key": key_id,
-            "start": str(stretch.start),
-            "stop": str(stretch.stop),
-            "entries": "0" if number else str(found.entries),
-            "leaves": leaves,
-        }
-        said = (await observer.happened("sealed", "seal", facts, {})).leaf_index
+    for number, leaves in enumerate([*erased.emit(whole)] or [""]):
+        count = {"entries": "0"} if number else {}
+        receipt = await observer.happened(*what, {**facts, **count, "leaves": leaves}, {})
+        said = receipt.leaf_index
     return said
 
 

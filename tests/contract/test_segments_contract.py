@@ -168,8 +168,12 @@ async def test_a_segment_goes_to_a_file_and_returns_verified(scene: Scene) -> No
     scene.seal()
     sealed, file = scene.beside(None), scene.folder / "segment"
     with closing(open_store(scene.url)) as store:
-        count, digest = archive.write(store, file, ORIGIN, PERIOD, [(0, 200), (200, len(before))])
-        assert (count, digest) == (300, hashlib.sha256(file.read_bytes()).hexdigest())
+        made = archive.write(store, file, ORIGIN, PERIOD, [(0, 200), (200, len(before))])
+        assert (made.entries, made.sha256) == (300, hashlib.sha256(file.read_bytes()).hexdigest())
+        assert made.whole == ((len(before) - 301, len(before) - 1),)
+        with pytest.raises(Unavailable) as there:  # it may be the only copy
+            archive.write(store, file, ORIGIN, PERIOD, [(0, 200)])
+        assert there.value.rule == "segment/unwritable"
         assert archive.key_of(file) == PERIOD
         assert archive.take_out(store, file) == 300
         assert SECRET.encode() not in file.read_bytes()

@@ -70,7 +70,8 @@ def rule(folder: Path, entries: Sequence[Entry], gone: Sequence[int]) -> str:
 
 
 SEALED = said("sealed", leaves="4-8,9-12")
-AWAY = said("archived", entries="7", sha256="00" * 32)
+FILE = "00" * 32
+AWAY = said("archived", entries="7", sha256=FILE, leaves="4-8,9-12")
 GONE = [4, 5, 6, 7, 9, 10, 11]
 
 
@@ -84,23 +85,32 @@ def test_every_other_entry_is_proven_as_before(tmp_path: Path) -> None:
 def attacks() -> Iterator[tuple[str, list[Entry], list[int], str]]:
     yield "nothing says so", whole(), [5], "export/erased"
     yield "sealed, and never deleted", whole(SEALED), [5], "export/erased"
-    yield "archived, and never sealed whole", whole(said("sealed", leaves=""), AWAY), [5], "export/erased"
+    yield (
+        "archived without it",
+        whole(SEALED, said("archived", sha256=FILE, leaves="6-8")),
+        [5],
+        "export/erased",
+    )
     yield "one more than was sealed", whole(SEALED, AWAY), [5, 8], "export/erased"
     yield "before the first that was", whole(SEALED, AWAY), [3, 4], "export/erased"
     yield "after the last that was", whole(SEALED, AWAY), [11, 12], "export/erased"
-    yield "named by the archive alone", whole(said("archived", leaves="4-8")), [5], "export/erased"
-    yield "under another key", whole(SEALED, said("archived", "log-2027")), [5], "export/erased"
-    yield "brought back", whole(SEALED, AWAY, said("returned")), [5], "export/erased"
+    yield "brought back", whole(SEALED, AWAY, said("returned", sha256=FILE)), [5], "export/erased"
+    first, second = (
+        said("archived", sha256=name * 32, leaves=of) for name, of in (("01", "4-8"), ("02", "9-12"))
+    )
+    both = whole(SEALED, first, second, said("returned", sha256="01" * 32))
+    yield "in the file that came back, while another is out", both, [5, 9], "export/erased"
     yield "itself", whole(SEALED, AWAY), [14], "export/erased"
     yield "a leaf that comes later", whole(said("sealed", leaves="14-20"), AWAY), [], "export/entry"
     yield "itself, said by itself", whole(said("sealed", leaves="4-15"), AWAY), [5], "export/entry"
     yield "the genesis", whole(SEALED, AWAY), [0], "export/genesis"
-    few = [leaf("genesis"), record_change(1, "active"), said("sealed", leaves="1-2"), AWAY]
+    few = [leaf("genesis"), record_change(1, "active"), said("archived", sha256=FILE, leaves="1-2")]
     yield "a record", few, [1], "export/record-unknown"
     yield "runs out of order", whole(said("sealed", leaves="9-12,4-8"), AWAY), [5], "export/entry"
     for text in ("4-4", "8-4", "4", "a-8", "4-8,", "-8", "4-8;9-12", "٤-8"):
         yield f"runs {text!r}", whole(said("sealed", leaves=text), AWAY), [], "export/entry"
     yield "no key", whole(leaf("sealed", facts={"leaves": "4-8"}), AWAY), [], "export/entry"
+    yield "no file", whole(SEALED, said("archived", leaves="4-8")), [], "export/entry"
     yield "no facts", whole(leaf("archived")), [], "export/entry"
 
 
@@ -179,7 +189,7 @@ def test_a_destroyed_key_is_one_whose_record_says_so() -> None:
     assert missing.count() == erased.Gone()
     later = erased.Missing()
     later.hear(7, {"kind": "key-record", "key": PERIOD, "state": "destroyed"})
-    later.hear(8, {"kind": "returned", "facts": {"key": PERIOD}})  # whatever comes after, it stays destroyed
+    later.hear(8, {"kind": "returned", "facts": {"sha256": FILE}})  # whatever comes after, it stays destroyed
     missing.add(later)
     assert missing.require_gone() == missing.count() == erased.Gone(2, 0)
 
@@ -234,11 +244,11 @@ def test_what_is_gone_is_what_was_said_to_be_leaf_by_leaf(
     missing = erased.Missing()
     for leaf_index in sorted(held):
         missing.miss(leaf_index)
-    for key, what, leaves in (("a", "archived", archived), ("d", "destroyed", destroyed)):
-        missing.said += [
-            erased.Said(70, key, "sealed", tuple(erased.runs_of(sorted(leaves)))),
-            erased.Said(71, key, what),
-        ]
+    missing.said = [
+        erased.Said(70, PERIOD, "sealed", tuple(erased.runs_of(sorted(destroyed)))),
+        erased.Said(71, PERIOD, "destroyed"),
+        erased.Said(72, FILE, "archived", tuple(erased.runs_of(sorted(archived)))),
+    ]
     if held <= destroyed | archived:
         assert missing.require_gone() == erased.Gone(len(held & destroyed), len(held - destroyed))
     else:

@@ -136,14 +136,13 @@ async def test_a_page_gives_no_hash_out_where_nobody_deleted_the_entry():
     with pytest.raises(Corrupt) as found:
         await inquirer.page(AUDITOR, Query.of({}, oldest_first=True), "", 5)
     assert found.value.rule == "export/erased"
-    for kind, facts in (("sealed", {"key": "p", "leaves": "3-4"}), ("archived", {"key": "p"})):
-        said = Observed(
-            kind=kind,
-            operation=kind,
-            at=UnixNanoseconds(BEGAN),
-            time_quality="synchronised",
-            facts=facts,
-        )
-        await ledger.record([said])
+    said = Observed(
+        kind="archived",
+        operation="archive",
+        at=UnixNanoseconds(BEGAN),
+        time_quality="synchronised",
+        facts={"key": "p", "sha256": "00" * 32, "leaves": "3-4"},
+    )
+    await ledger.record([said])
     page = await inquirer.page(AUDITOR, Query.of({}, oldest_first=True), "", size)
     assert [is_alone(one.entry) for one in page.entries[:5]] == [False, False, False, True, False]

@@ -178,7 +178,11 @@ def test_the_kinds_are_those_the_service_writes() -> None:
     for path in (REPOSITORY / "cryptosvc").rglob("*.py"):
         text = path.read_text()
         written |= set(re.findall(r'Observed\(\s*kind="([\w-]+)"', text))
-        written |= set(re.findall(r'(?:Tally\(application\.observer, |happened\()"([\w-]+)"', text))
+        written |= set(
+            re.findall(
+                r'(?:Tally\(application\.observer, |happened\(|_say_leaves\(floor, \()"([\w-]+)"', text
+            )
+        )
     assert written == EVENTS
 
 

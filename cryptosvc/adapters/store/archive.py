@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import orjson
 
-from cryptosvc.adapters.store.segments import Change, replace_leaves
+from cryptosvc.adapters.store.segments import Change, Sealed, replace_leaves
 from cryptosvc.adapters.store.session import Session, Store
 from cryptosvc.core import erased, segments
 from cryptosvc.core.canonical import JsonValue, canonical
@@ -41,19 +41,35 @@ class Item:
     withheld: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file as written: how many entries it has something of, its SHA-256 in hex, and which of them are whole."""
+
+    entries: int
+    sha256: str
+    whole: tuple[erased.Run, ...]
+
+
 def write(
     store: Store, path: Path, origin: str, key_id: str, stretches: Sequence[tuple[int, int]]
-) -> tuple[int, str]:
-    """Write a segment to a file, which is on disk when this returns; how many entries, and the file's SHA-256 in hex.
+) -> Written:
+    """Write a segment to a file that is not there yet, and is on disk when this returns.
 
     Raises:
-        Unavailable: the file cannot be written.
+        Unavailable: `segment/unwritable`: the file cannot be written, or one is there.
 
     """
+    if path.exists():
+        raise Unavailable(
+            f"{path} is there already, and may be the only copy of what was archived before; name another file",
+            rule="segment/unwritable",
+        )
     partial = path.with_name(path.name + ".partial")
-    count = sum(1 for _ in _items(store, key_id, stretches))
+    found = Sealed()
+    for one in _items(store, key_id, stretches):
+        found.take(one.leaf_index, whole=bool(one.entry))
     head: dict[str, JsonValue] = {
-        "entries": count,
+        "entries": found.entries,
         "format": FORMAT,
         "key": key_id,
         "origin": origin,
@@ -73,7 +89,7 @@ def write(
         raise Unavailable(f"cannot write {path}: {error.strerror}", rule="segment/unwritable") from None
     finally:
         partial.unlink(missing_ok=True)
-    return count, digest.hexdigest()
+    return Written(found.entries, digest.hexdigest(), tuple(found.whole))
 
 
 def take_out(store: Store, path: Path) -> int:
