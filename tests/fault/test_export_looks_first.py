@@ -8,7 +8,9 @@ import orjson
 import pytest
 
 from cryptosvc.client.errors import CallError
+from cryptosvc.core import erased
 from cryptosvc.core.canonical import canonical
+from cryptosvc.core.merkle import leaf_hash
 from tests.deployment import KEY, Deployment, make_deployment, pre_command_request
 
 IN_THE_MIDDLE = 600
@@ -21,6 +23,15 @@ def an_old_entry(connection: sqlite3.Connection) -> None:
     edited = canonical(orjson.loads(entry) | {"payload_digest": "00" * 32})
     assert edited != entry
     connection.execute("UPDATE leaf SET entry = ? WHERE leaf_index = ?", (edited, IN_THE_MIDDLE))
+
+
+def a_hash_alone(connection: sqlite3.Connection) -> None:
+    """The hash of an old entry in its place, as if it had been deleted: the tree is what it was."""
+    (entry,) = connection.execute("SELECT entry FROM leaf WHERE leaf_index = ?", (IN_THE_MIDDLE,)).fetchone()
+    connection.execute(
+        "UPDATE leaf SET entry = ?, withheld = ? WHERE leaf_index = ?",
+        (erased.alone(leaf_hash(entry)), b"", IN_THE_MIDDLE),
+    )
 
 
 def an_unused_record(connection: sqlite3.Connection) -> None:
@@ -43,7 +54,12 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 
 @pytest.mark.xdist_group("export-looks-first")
 @pytest.mark.parametrize(
-    ("edit", "rule"), [(an_old_entry, "log/leaf-changed"), (an_unused_record, "registry/record-rolled-back")]
+    ("edit", "rule"),
+    [
+        (an_old_entry, "log/leaf-changed"),
+        (a_hash_alone, "export/erased"),
+        (an_unused_record, "registry/record-rolled-back"),
+    ],
 )
 def test_nothing_is_signed_over_an_edited_store(
     deployment: Deployment, edit: Callable[[sqlite3.Connection], None], rule: str
