@@ -16,7 +16,7 @@ Removed, inserted, changed or reordered entries change the root; a forked log fa
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -24,7 +24,7 @@ from cryptosvc.core import checkpoint, derivation, history
 from cryptosvc.core.canonical import JsonValue, digest
 from cryptosvc.core.derivation import Derived, Owner
 from cryptosvc.core.entries import ChunkFindings
-from cryptosvc.core.erased import Gone, Missing
+from cryptosvc.core.erased import Gone, Missing, Said
 from cryptosvc.core.errors import Corrupt
 from cryptosvc.core.genesis import begun_by, documents
 from cryptosvc.core.history import RecordChange
@@ -150,10 +150,12 @@ def judged(
     records: Sequence[RecordBeside],
     origin: str,
     roots: Mapping[int, bytes] = MappingProxyType({}),
+    destroyed: Collection[str] = (),
 ) -> tuple[Mapping[str, int], str, Derived, Gone]:
     """Everything but the roots: entries by kind, environment, what came of deriving each change, how many are hashes alone.
 
-    As `conclude`. `roots` are those that checkpoints sign, by size; a sign-off of the log names one.
+    As `conclude`. `roots` are those that checkpoints sign, by size; a sign-off of the log names one. `destroyed` are ids of
+    keys that were destroyed after the log ends, where that is known from elsewhere.
     """
     # 2 genesis
     genesis = chunks[0].first if chunks else {}
@@ -166,6 +168,9 @@ def judged(
     missing = Missing()
     for chunk in chunks:
         missing.add(chunk.missing)
+    missing.said += [
+        Said(sum(chunk.count for chunk in chunks), key, "destroyed") for key in sorted(destroyed)
+    ]
     gone = missing.require_gone()
     uses = [use for chunk in chunks for use in chunk.uses]
     for use in uses:

@@ -1,7 +1,7 @@
 """What a restore is held against: the backup's own proofs, what others know of the log, certificates, and a quorum."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -129,10 +129,11 @@ async def examine(
     known: Sequence[Known],
     log_key: bytes,
     progress: Progress,
+    destroyed: Collection[str] = (),
 ) -> int:
     """Verify the log, the records and the device keys of the copy; how many entries there are.
 
-    Opening the store has verified its head. Here every entry is read, and every change derived again from the genesis on.
+    `destroyed` are ids of keys that certificates say were destroyed after the backup. Opening the store has verified its head. Here every entry is read, and every change derived again from the genesis on.
 
     Raises:
         Corrupt: whatever does not hold, by name; `restore/forked` where it is not the log that is known.
@@ -159,7 +160,7 @@ async def examine(
                 require_prefix(chunks, notes.Checkpoint(settings.log.origin, state.size, state.root))
             except Corrupt:
                 raise _forked(state) from None
-    judged(chunks, records, settings.log.origin)
+    judged(chunks, records, settings.log.origin, destroyed=destroyed)
     devices, after = StoredDeviceKeys(store.ledger, store.registry), None
     while rows := (await devices.page(after, _DEVICES_AT_ONCE))[1]:
         after = rows[-1].row.device

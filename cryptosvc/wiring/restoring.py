@@ -121,9 +121,10 @@ async def _decided(
         backups.verify(opened.envelope, service)
         authenticator = hsm.head_mac(logkeys.head_key(settings))
         known, silent = await known_states(settings, authenticator, asked, opened.manifest, log_key)
-        # 2 the backup itself, and that it is of that log
-        size = await examine(store, settings, opened.manifest, known, log_key, progress)
+        # 2 the backup itself, and that it is of that log; what was sealed under keys destroyed since is gone in it too
         gone = await destroyed_keys(asked.destroyed, service, log_key)
+        store.segments.give_up(gone)
+        size = await examine(store, settings, opened.manifest, known, log_key, progress, gone)
         said: dict[str, str | int] = {
             "backup": opened.backup,
             "made_at": opened.manifest.made_at // NANOSECONDS,

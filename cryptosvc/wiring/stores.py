@@ -29,11 +29,12 @@ _ALL_REVISIONS = "run: cryptosvc init PROVISIONING_FILE"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A ledger and the registry beside it."""
+    """A ledger and the registry beside it, and what opens the sealed segments of both."""
 
     ledger: Ledger
     registry: StoredRegistry
     search: Searcher
+    segments: SegmentKeys
 
 
 @asynccontextmanager
@@ -84,7 +85,7 @@ async def opened(
         searcher = Searcher(open_store(url, opener), index_store(url), ledger.keeper)
         searcher.prepare()
         try:
-            yield Opened(ledger, StoredRegistry(ledger), searcher)
+            yield Opened(ledger, StoredRegistry(ledger), searcher, opener)
         finally:
             await asyncio.to_thread(searcher.close)
     finally:

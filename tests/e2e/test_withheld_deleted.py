@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyrage
 import pytest
 
 from cryptosvc.client.errors import NotPermitted, WrongState
@@ -70,6 +71,10 @@ def test_a_retention_period_ends_and_hashes_are_left(tmp_path: Path) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
         done = deployment.json("audit", "seal", PERIOD, "--before", now, *config)
         assert int(done["entries"]) > int(done["whole"]) > 5
+        identity = pyrage.x25519.Identity.generate()
+        key, backup = tmp_path / "restore.key", tmp_path / "store.age"
+        key.write_text(f"{identity}\n")
+        deployment.json("backup", str(backup), "--to", str(identity.to_public()), *config)
         whole = deployment.verified_log()  # read as before
         told = [one for one in whole.of_kind("governed") if "principal" in one.withheld]
         assert told[0].withheld["principal"][1] == "office"
@@ -124,6 +129,16 @@ def test_a_retention_period_ends_and_hashes_are_left(tmp_path: Path) -> None:
     ((retired,), (sealed,)) = log.of_kind("retired"), log.of_kind("sealed")
     assert retired.fields["facts"] == {"key": PERIOD, "entries": done["entries"]}
     assert (sealed.fields["facts"]["start"], sealed.fields["facts"]["stop"]) == ("0", str(stop))
+    # a backup from before holds noise as well, and verifies where the key's certificate is shown
+    deployment.database.rename(tmp_path / "old.db")
+    look = ("restore", str(backup), "--key", str(key), *config, "--look")
+    unread = deployment.run(*look, "--json")
+    assert (unread.returncode, json.loads(unread.stdout)["error"]["rule"]) == (
+        5,
+        "hsm/object-missing",
+    )
+    seen = deployment.json(*look, "--destroyed", str(tmp_path / "gone.json"))
+    assert seen["destroyed_since"] == [PERIOD]
     # a hash in the place of an entry that nobody deleted is found by both
     lines = log.octets.split(b"\n\n", 1)
     later = lines[1].splitlines(keepends=True)

@@ -4,7 +4,7 @@ Signing never waits for any of it: leaves are written as ever, and sealed later,
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -38,6 +38,11 @@ class SegmentKeys:
     def __init__(self, data_key: Callable[[str], bytes]) -> None:
         self._data_key = data_key
         self._known: dict[str, bytes] = {}
+        self._destroyed: set[str] = set()
+
+    def give_up(self, key_ids: Iterable[str]) -> None:
+        """Take these keys for destroyed, whatever the store says: it is older than what is known of them."""
+        self._destroyed.update(key_ids)
 
     def cleared(self, found: Sequence[Beside], record: Callable[[str, str], Recorded | None]) -> list[Beside]:
         """The same with what is sealed opened; where the key is destroyed, the leaf hash for an entry and nothing beside it.
@@ -59,7 +64,7 @@ class SegmentKeys:
             raise Unavailable(
                 f"the store does not know the key {name} of a segment", rule="segment/unknown-key"
             )
-        if orjson.loads(row.document)["state"] == KeyState.DESTROYED:
+        if name in self._destroyed or orjson.loads(row.document)["state"] == KeyState.DESTROYED:
             self._known.pop(name, None)
             return None
         if name not in self._known:
